@@ -1,0 +1,109 @@
+//! The seam between the pipeline and the services.
+//!
+//! A service turns a request into an operation, which says what rights it needs; the pipeline asks for
+//! them; only then is the operation handled. No service checks a signature, and none is reached without one.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use types::{Region, RequestId, Timestamp, TraceHeader};
+
+use crate::{Access, Body, Caller, Error};
+
+/// How a service's requests, answers and errors look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// JSON 1.0: operation in `X-Amz-Target`.
+    Json10,
+    /// JSON 1.1.
+    Json11,
+    /// JSON bodies, operation in method and path; the error code in `x-amzn-ErrorType`.
+    RestJson,
+    /// XML bodies, operation in method, path and query (S3).
+    RestXml,
+    /// A form with `Action=`, XML answers (IAM, STS, CloudFormation).
+    Query,
+}
+
+/// What is known of every request once it is authenticated.
+#[derive(Debug, Clone)]
+pub struct RequestContext {
+    /// Who calls.
+    pub caller: Caller,
+    /// The request's id.
+    pub request_id: RequestId,
+    /// The trace it belongs to.
+    pub trace: TraceHeader,
+    /// The node's region.
+    pub region: Region,
+    /// When it arrived.
+    pub received_at: Timestamp,
+    /// Scheme and authority by which the client reached us (`http://127.0.0.1:4566`), for URLs in answers.
+    pub endpoint: Arc<str>,
+}
+
+/// An authenticated request.
+#[derive(Debug)]
+pub struct Request {
+    /// Method, raw path and query, headers. `Authorization` and the signing query parameters are gone.
+    pub head: http::request::Parts,
+    /// The body, decoded from `aws-chunked`, its signature checked as it is read. Trailing checksums are in
+    /// `head.extensions` as [`crate::chunked::Trailers`], filled when the body has been read to its end.
+    pub body: Body,
+    /// Who, and which.
+    pub context: RequestContext,
+}
+
+/// An answer.
+pub type Response = http::Response<Body>;
+
+/// A service, as the pipeline sees it.
+#[async_trait]
+pub trait Api: Send + Sync + fmt::Debug {
+    /// The name in a signature's scope, such as `dynamodb`: requests are routed by it.
+    fn signing_name(&self) -> &'static str;
+
+    /// The protocol, by which the pipeline shapes errors.
+    fn protocol(&self) -> Protocol;
+
+    /// For `Json10` and `Json11`: the prefix of `X-Amz-Target` (`DynamoDB_20120810`), by which a request
+    /// is routed in which the scope is not known. Others: empty.
+    fn target_prefix(&self) -> &'static str {
+        ""
+    }
+
+    /// Reads what the request asks for. Bodies of JSON and Query services are small and are collected here
+    /// (with the service's own limit); S3 leaves them streaming. Errors of input are found here where that
+    /// needs no stored state.
+    async fn parse(&self, request: Request) -> Result<Box<dyn Operation>, Error>;
+}
+
+/// A typed operation, ready to be authorised and handled.
+#[async_trait]
+pub trait Operation: Send {
+    /// The operation's name as in the service's model, such as `PutItem`.
+    fn name(&self) -> &'static str;
+
+    /// The rights it needs: all of them. Empty only for operations that everybody may call
+    /// (`GetCallerIdentity`).
+    fn access(&self) -> Vec<Access>;
+
+    /// Carries it out.
+    async fn handle(self: Box<Self>) -> Result<Response, Error>;
+}
+
+/// How one part of the platform calls a service: through the pipeline, as a caller, authorised like any
+/// other. Errors come back typed; answers in the service's protocol.
+#[async_trait]
+pub trait Dispatch: Send + Sync + fmt::Debug {
+    /// Calls the service of that signing name. The request looks as it would on the wire, unsigned.
+    async fn call(
+        &self,
+        caller: &Caller,
+        trace: &TraceHeader,
+        service: &str,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Response<Bytes>, Error>;
+}

@@ -1,0 +1,26 @@
+//! What AWS's protocols have in common: signatures, codecs, errors, and the seams between the pipeline and
+//! the services.
+//!
+//! The map: [`Api`] and [`Operation`] are what a service gives the pipeline (`gateway`); [`Caller`],
+//! [`Access`] and [`Authorizer`] are how rights are asked for; [`Dispatch`] is how one part of the platform
+//! calls another, through the same pipeline; `sigv4` verifies and makes signatures, [`chunked`] decodes
+//! `aws-chunked` bodies; [`json`], [`query`], [`xml`] read and write the protocols; [`Error`] is an error as
+//! it goes over the wire.
+//!
+//! Invariant: nothing here knows a particular service, stores anything, or opens a socket.
+
+mod access;
+mod api;
+pub mod body;
+pub mod chunked;
+mod error;
+pub mod json;
+pub mod query;
+pub mod xml;
+
+pub use access::{
+    Access, Authorizer, Caller, Credential, CredentialSource, Origin, RoleSource, TemporaryCredentials,
+};
+pub use api::{Api, Dispatch, Operation, Protocol, Request, RequestContext, Response};
+pub use body::{Body, BodyError};
+pub use error::Error;

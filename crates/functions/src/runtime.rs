@@ -1,0 +1,187 @@
+//! The seam behind which code runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws::TemporaryCredentials;
+use bytes::Bytes;
+use telemetry::LogEvent;
+use types::{AccountId, Region, RequestId, Timestamp, TraceHeader};
+
+/// Fetches a deployment package into a new file at the given path.
+#[async_trait]
+pub trait CodeFetch: Send + Sync + fmt::Debug {
+    /// Writes the zip to `path`, which does not exist yet.
+    async fn fetch(&self, path: &Path) -> std::io::Result<()>;
+}
+
+/// A deployment package.
+#[derive(Debug, Clone)]
+pub struct Code {
+    /// SHA-256 of the zip, 64 hex digits: the runtime unpacks each once.
+    pub sha256: String,
+    /// Where to get it if it was not unpacked before.
+    pub fetch: Arc<dyn CodeFetch>,
+}
+
+/// Everything needed to make an instance of a function.
+#[derive(Debug, Clone)]
+pub struct StartRequest {
+    /// Whose.
+    pub account: AccountId,
+    /// The node's region.
+    pub region: Region,
+    /// The function's unqualified ARN.
+    pub function_arn: String,
+    /// Its name.
+    pub function_name: String,
+    /// `$LATEST` or a number.
+    pub version: String,
+    /// Such as `python3.12`, `nodejs20.x`, `provided.al2023`.
+    pub runtime: String,
+    /// Such as `app.handler`.
+    pub handler: String,
+    /// The code.
+    pub code: Code,
+    /// The user's environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// Memory limit in MB (2^20 bytes); CPU follows it.
+    pub memory_mb: u32,
+    /// Size of /tmp in MB.
+    pub ephemeral_storage_mb: u32,
+    /// Time limit of one invocation.
+    pub timeout: Duration,
+    /// What the instance may do.
+    pub credentials: TemporaryCredentials,
+    /// Where its logs go: for `AWS_LAMBDA_LOG_GROUP_NAME`.
+    pub log_group: String,
+    /// For `AWS_LAMBDA_LOG_STREAM_NAME`.
+    pub log_stream: String,
+}
+
+/// One invocation, as an instance gets it.
+#[derive(Debug, Clone)]
+pub struct InvokeRequest {
+    /// The request's id.
+    pub request_id: RequestId,
+    /// The event, JSON.
+    pub payload: Bytes,
+    /// By when it must have answered.
+    pub deadline: Timestamp,
+    /// The same, as what is left of the time.
+    pub timeout: Duration,
+    /// The ARN by which it was invoked, with qualifier if there was one.
+    pub invoked_function_arn: String,
+    /// The trace it belongs to.
+    pub trace: TraceHeader,
+    /// The client context, JSON, if there was one.
+    pub client_context: Option<String>,
+}
+
+/// What an instance answered.
+#[derive(Debug, Clone)]
+pub struct InvokeResult {
+    /// The answer, or the error object (`errorMessage`, `errorType`, `stackTrace`), JSON.
+    pub payload: Bytes,
+    /// `Unhandled` or `Handled` if the function reported an error.
+    pub function_error: Option<String>,
+    /// From the moment the event was handed out to the answer.
+    pub duration: Duration,
+    /// The most memory the instance has used so far, in bytes.
+    pub max_memory_bytes: u64,
+    /// What it wrote to stdout and stderr since the last invocation, a line each.
+    pub logs: Vec<LogEvent>,
+}
+
+/// Why an instance did not answer. The instance is gone.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Over its time: killed.
+    #[error("the function did not answer within its timeout")]
+    Timeout {
+        /// What it wrote.
+        logs: Vec<LogEvent>,
+        /// The most memory it used, in bytes.
+        max_memory_bytes: u64,
+    },
+    /// Its process ended.
+    #[error("{message}")]
+    Exited {
+        /// As Lambda words it: `Runtime exited with error: exit status 1`, `... signal: killed`.
+        message: String,
+        /// `Runtime.ExitError`, or `Runtime.OutOfMemory`-like type as Lambda names it.
+        error_type: String,
+        /// True if the memory limit killed it.
+        out_of_memory: bool,
+        /// How long it ran.
+        duration: Duration,
+        /// What it wrote.
+        logs: Vec<LogEvent>,
+        /// The most memory it used, in bytes.
+        max_memory_bytes: u64,
+    },
+}
+
+/// Why an instance did not get ready.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The code failed while it was loaded: the error object it reported, or one made for it.
+    #[error("the function failed to initialise")]
+    Init {
+        /// JSON error object, as an invocation answers with it.
+        payload: Bytes,
+        /// How long init took.
+        duration: Duration,
+        /// True if the memory limit killed it.
+        out_of_memory: bool,
+        /// What it wrote.
+        logs: Vec<LogEvent>,
+    },
+    /// This host can not run that runtime; the message says what to do.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The package can not be unpacked or has no such handler; the message says why.
+    #[error("{0}")]
+    Code(String),
+    /// The platform failed to make an environment.
+    #[error("the sandbox could not be made: {0}")]
+    Platform(String),
+}
+
+/// Where code runs.
+#[async_trait]
+pub trait Runtime: Send + Sync + fmt::Debug {
+    /// Whether `runtime` (such as `python3.12`) can run here; the error says what is missing and how to get it.
+    fn check(&self, runtime: &str) -> Result<(), String>;
+
+    /// Makes an instance and waits until it asks for its first event. Dropping the future tears it down.
+    async fn start(&self, request: StartRequest) -> Result<Started, StartError>;
+}
+
+/// A ready instance.
+#[derive(Debug)]
+pub struct Started {
+    /// The instance.
+    pub instance: Box<dyn Instance>,
+    /// From the beginning of the start to ready.
+    pub init_duration: Duration,
+    /// What it wrote while it was loaded.
+    pub logs: Vec<LogEvent>,
+}
+
+/// One environment with one function's code in it, for one event at a time.
+#[async_trait]
+pub trait Instance: Send + Sync + fmt::Debug {
+    /// Runs one event. After an error the instance is gone.
+    async fn invoke(&mut self, request: InvokeRequest) -> Result<InvokeResult, RunError>;
+
+    /// True while its process lives.
+    fn is_alive(&mut self) -> bool;
+
+    /// Ends it and waits until nothing of it is left. Dropping does the same in the background.
+    async fn stop(self: Box<Self>);
+}

@@ -1,0 +1,104 @@
+//! Every table there is, so that no two share a number. A number is never used again for another purpose.
+
+use crate::TableId;
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident = $id:literal;)*) => {
+        $($(#[$doc])* pub const $name: TableId = TableId($id);)*
+
+        /// All of them, with their names.
+        pub const ALL: &[(TableId, &str)] = &[$(($name, stringify!($name))),*];
+    };
+}
+
+tables! {
+    /// The node's own facts: format of the data directory, ids.
+    NODE = 0x0001;
+    /// Deliveries that are due: lane, commit order.
+    OUTBOX = 0x0010;
+    /// Deliveries that wait for their next try: due time, commit order.
+    OUTBOX_DELAYED = 0x0011;
+    /// Where each lane's reader stands.
+    OUTBOX_CURSORS = 0x0012;
+
+    /// Accounts (rows of the node).
+    ACCOUNTS = 0x0100;
+    /// Access keys by id (rows of the node).
+    ACCESS_KEYS = 0x0101;
+    /// Users.
+    USERS = 0x0102;
+    /// Roles.
+    ROLES = 0x0103;
+    /// Managed policies.
+    POLICIES = 0x0104;
+    /// Inline and attached policies by their holder.
+    ATTACHMENTS = 0x0105;
+    /// The node's keys that sign session tokens (rows of the node).
+    SESSION_KEYS = 0x0106;
+
+    /// Buckets by name (rows of the node: names are global).
+    BUCKETS = 0x0200;
+    /// Objects.
+    OBJECTS = 0x0201;
+    /// Multipart uploads.
+    UPLOADS = 0x0202;
+    /// Their parts.
+    UPLOAD_PARTS = 0x0203;
+    /// Bytes of small objects.
+    OBJECT_DATA = 0x0204;
+    /// Blobs that are no longer referred to, until they are removed.
+    BLOB_GARBAGE = 0x0205;
+    /// An account's buckets.
+    ACCOUNT_BUCKETS = 0x0206;
+    /// Blobs that an upload under way is writing, so that a crash leaves none behind.
+    BLOB_PENDING = 0x0207;
+
+    /// DynamoDB tables.
+    DDB_TABLES = 0x0300;
+    /// DynamoDB items.
+    DDB_ITEMS = 0x0301;
+
+    /// Functions.
+    FUNCTIONS = 0x0400;
+    /// Published versions and aliases of functions.
+    FUNCTION_VERSIONS = 0x0401;
+    /// Resource policies of functions.
+    FUNCTION_POLICIES = 0x0402;
+    /// Event invoke configurations.
+    FUNCTION_EVENT_CONFIGS = 0x0403;
+    /// Idempotent outcomes of invocations.
+    FUNCTION_OUTCOMES = 0x0404;
+
+    /// Log groups.
+    LOG_GROUPS = 0x0500;
+    /// Log streams.
+    LOG_STREAMS = 0x0501;
+    /// Log events.
+    LOG_EVENTS = 0x0502;
+    /// Invocations, by function and time.
+    INVOCATIONS = 0x0510;
+    /// Usage by function and hour.
+    USAGE = 0x0511;
+    /// Spans of traces.
+    SPANS = 0x0512;
+
+    /// Stacks.
+    STACKS = 0x0600;
+    /// Change sets.
+    CHANGE_SETS = 0x0601;
+    /// Stack events.
+    STACK_EVENTS = 0x0602;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+
+    #[test]
+    fn numbers_are_unique() {
+        let mut ids: Vec<_> = ALL.iter().map(|(id, _)| id).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), ALL.len());
+    }
+}

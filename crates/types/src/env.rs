@@ -1,0 +1,57 @@
+//! Time and randomness as a seam, so that a seeded simulation can own both.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Timestamp;
+
+/// Where time and randomness come from.
+pub trait Env: Send + Sync + fmt::Debug {
+    /// Wall-clock time.
+    fn now(&self) -> Timestamp;
+    /// Time since some fixed point; never goes back.
+    fn monotonic(&self) -> Duration;
+    /// Completes after `duration`.
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    /// Fills `bytes` with unpredictable bytes, fit for keys.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// An environment shared by everything on a node.
+pub type SharedEnv = Arc<dyn Env>;
+
+/// The machine's clock and the kernel's randomness.
+#[derive(Debug)]
+pub struct SystemEnv {
+    started: std::time::Instant,
+}
+
+impl SystemEnv {
+    /// The real environment, shared.
+    // `Arc<dyn Env>` is what every user of it wants.
+    #[expect(clippy::new_ret_no_self)]
+    pub fn new() -> SharedEnv {
+        Arc::new(Self { started: std::time::Instant::now() })
+    }
+}
+
+impl Env for SystemEnv {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).expect("the kernel's random source does not fail once it has been seeded");
+    }
+}

@@ -1,0 +1,232 @@
+//! Account, region, request and trace identifiers, each a type of its own.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Env;
+
+/// A twelve-digit account number, the boundary of tenancy and of transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountId(u64);
+
+/// The text is not twelve decimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an account id: twelve decimal digits are needed")]
+pub struct AccountIdError(String);
+
+impl AccountId {
+    /// The account of a node's root user where no other is configured.
+    pub const DEFAULT: Self = Self(0);
+    /// Not an account: the owner of a node's own rows. It can not be parsed, so no caller can be it.
+    pub const NODE: Self = Self(0xFF_FFFF_FFFF);
+
+    /// The number, below 10^12 (or that of [`Self::NODE`]); it fits in five bytes.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The account of that number; `None` at 10^12 and above, [`Self::NODE`] excepted.
+    pub fn from_number(number: u64) -> Option<Self> {
+        (number < 1_000_000_000_000 || number == Self::NODE.0).then_some(Self(number))
+    }
+}
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:012}", self.0)
+    }
+}
+
+impl FromStr for AccountId {
+    type Err = AccountIdError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let valid = s.len() == 12 && s.bytes().all(|b| b.is_ascii_digit());
+        valid.then(|| s.parse().ok()).flatten().map(Self).ok_or_else(|| AccountIdError(s.to_owned()))
+    }
+}
+
+impl Serialize for AccountId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for AccountId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A region's name, such as `us-east-1`. A node is one region.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Region(Arc<str>);
+
+impl Region {
+    /// The region of that name.
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Region {
+    fn default() -> Self {
+        Self::new("us-east-1")
+    }
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The id of one request or invocation: a version 4 UUID, as `x-amzn-RequestId` carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId([u8; 16]);
+
+impl RequestId {
+    /// A fresh id.
+    pub fn new(env: &dyn Env) -> Self {
+        let mut bytes = [0; 16];
+        env.fill(&mut bytes);
+        bytes[6] = bytes[6] & 0x0F | 0x40;
+        bytes[8] = bytes[8] & 0x3F | 0x80;
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut hex = [0; 32];
+        hex::encode_to_slice(self.0, &mut hex).expect("32 bytes hold 16 in hexadecimal");
+        let hex = std::str::from_utf8(&hex).expect("hexadecimal is ASCII");
+        write!(f, "{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = hex::FromHexError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(s.replace('-', ""), &mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for RequestId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RequestId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The `X-Amzn-Trace-Id` of a request: one root for everything that follows from one cause, and the span
+/// that caused this hop (AWS X-Ray developer guide, "Tracing header").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceHeader {
+    /// `1-<8 hex: seconds>-<24 hex>`.
+    pub root: String,
+    /// The causing span, 16 hex digits.
+    pub parent: Option<String>,
+    /// Whether the trace is kept.
+    pub sampled: bool,
+}
+
+impl TraceHeader {
+    /// A fresh root.
+    pub fn new(env: &dyn Env) -> Self {
+        let mut bytes = [0; 12];
+        env.fill(&mut bytes);
+        let root = format!("1-{:08x}-{}", env.now().as_second(), hex::encode(bytes));
+        Self { root, parent: None, sampled: true }
+    }
+
+    /// Reads the header; `None` if it has no well-formed `Root`.
+    pub fn parse(header: &str) -> Option<Self> {
+        let mut trace = Self { root: String::new(), parent: None, sampled: true };
+        for part in header.split(';') {
+            match part.trim().split_once('=') {
+                Some(("Root", root)) if is_root(root) => trace.root = root.to_owned(),
+                Some(("Parent", id)) if is_hex(id, 16) => trace.parent = Some(id.to_owned()),
+                Some(("Sampled", flag)) => trace.sampled = flag != "0",
+                _ => {}
+            }
+        }
+        (!trace.root.is_empty()).then_some(trace)
+    }
+
+    /// The same trace, seen from below the span `parent` (16 hex digits).
+    pub fn child(&self, parent: String) -> Self {
+        Self { root: self.root.clone(), parent: Some(parent), sampled: self.sampled }
+    }
+}
+
+fn is_hex(text: &str, len: usize) -> bool {
+    text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn is_root(text: &str) -> bool {
+    let mut parts = text.split('-');
+    parts.next() == Some("1")
+        && parts.next().is_some_and(|p| is_hex(p, 8))
+        && parts.next().is_some_and(|p| is_hex(p, 24))
+        && parts.next().is_none()
+}
+
+impl fmt::Display for TraceHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Root={}", self.root)?;
+        if let Some(parent) = &self.parent {
+            write!(f, ";Parent={parent}")?;
+        }
+        write!(f, ";Sampled={}", u8::from(self.sampled))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SystemEnv;
+
+    #[test]
+    fn account_ids_are_twelve_digits() {
+        assert_eq!("000000000042".parse::<AccountId>().unwrap().to_string(), "000000000042");
+        for bad in ["", "42", "0000000000420", "00000000004x", "+00000000042"] {
+            assert!(bad.parse::<AccountId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn request_ids_round_trip_and_differ() {
+        let env = SystemEnv::new();
+        let (a, b) = (RequestId::new(&*env), RequestId::new(&*env));
+        assert_ne!(a, b);
+        assert_eq!(a.to_string().parse::<RequestId>().unwrap(), a);
+        assert_eq!(&a.to_string()[14..15], "4");
+    }
+
+    #[test]
+    fn trace_headers_round_trip() {
+        let trace = TraceHeader::new(&*SystemEnv::new()).child("00f067aa0ba902b7".into());
+        assert_eq!(TraceHeader::parse(&trace.to_string()), Some(trace));
+        assert_eq!(TraceHeader::parse("Root=1-zz-1;Sampled=1"), None);
+        assert_eq!(TraceHeader::parse(""), None);
+    }
+}
