@@ -32,6 +32,19 @@ pub enum Error {
     /// Another process has the data directory open.
     #[error("the data directory `{0}` is in use by another process")]
     Locked(String),
+    /// A commit is larger than the store takes; nothing was done.
+    #[error("{found} {what} are too many: at most {limit}")]
+    TooLarge {
+        /// What was counted.
+        what: &'static str,
+        /// How much of it there was.
+        found: usize,
+        /// How much may be.
+        limit: usize,
+    },
+    /// A transaction's decision panicked or made no sense: a bug in what decided. Nothing was done.
+    #[error("a transaction failed: {0}")]
+    Decision(String),
     /// Too much work is waiting; nothing was done.
     #[error("the store is overloaded; try again")]
     Overloaded,
@@ -45,9 +58,12 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::DiskFull | Self::Overloaded | Self::Closed => ErrorKind::Unavailable,
-            Self::Io(_) | Self::Corrupt { .. } | Self::NewerFormat { .. } | Self::Locked(_) => {
-                ErrorKind::Internal
-            }
+            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::Io(_)
+            | Self::Corrupt { .. }
+            | Self::NewerFormat { .. }
+            | Self::Locked(_)
+            | Self::Decision(_) => ErrorKind::Internal,
         }
     }
 }

@@ -12,10 +12,13 @@
 mod engine;
 mod error;
 pub mod key;
+mod memory;
 pub mod outbox;
+mod rows;
 mod store;
 mod table;
 pub mod tables;
+mod watchers;
 
 pub use engine::{
     Commit, Committed, Decide, Decision, Engine, Entry, Page, Range, Read, ReadRequest, ReadResponse,
@@ -23,5 +26,6 @@ pub use engine::{
 };
 pub use error::Error;
 pub use key::{Key, TableId};
+pub use memory::MemoryEngine;
 pub use store::Store;
 pub use table::{JsonRecord, Record, Stored, Table};
