@@ -1,1 +1,7 @@
-//! (to come)
+//! One node: its configuration, and the one function that wires its parts together.
+//!
+//! Invariant: this crate wires and never decides; what a part does is the part's own.
+
+mod config;
+
+pub use config::{Config, Isolation, RootKey};
