@@ -40,6 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("hawker", &["aws", "runtime", "server", "stacks", "types"]),
+    ("load", &["aws", "types"]),
 ];
 
 fn root() -> PathBuf {

@@ -1,0 +1,178 @@
+//! A load generator that signs: sends one kind of request over so many connections for so long, and prints the rate
+//! and the latencies as JSON. `bench/run` uses it on Hawker and on its peers alike.
+//!
+//! `{i}` in the path or the body becomes a number of its own for each request. Any answer but 2xx ends the
+//! run with an error: a fast refusal is not a result.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use aws::sigv4::{Credentials, sign};
+use bytes::Bytes;
+use clap::Parser;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use types::Timestamp;
+
+/// Sends requests and measures them.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Where to.
+    #[arg(long)]
+    address: SocketAddr,
+    /// HTTP method.
+    #[arg(long, default_value = "POST")]
+    method: http::Method,
+    /// Path and query.
+    #[arg(long, default_value = "/")]
+    path: String,
+    /// Headers, `Name: value`.
+    #[arg(long)]
+    header: Vec<String>,
+    /// The body's text.
+    #[arg(long, default_value = "", conflicts_with = "body_bytes")]
+    body: String,
+    /// A body of that many bytes instead.
+    #[arg(long)]
+    body_bytes: Option<usize>,
+    /// Sign for this service; the keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+    #[arg(long)]
+    sign: Option<String>,
+    /// The region to sign for.
+    #[arg(long, default_value = "us-east-1")]
+    region: String,
+    /// How many connections, each with one request at a time.
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
+    /// How long.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// How long before that without measuring.
+    #[arg(long, default_value_t = 1.0)]
+    warm_up: f64,
+    /// Where `{i}` begins.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// `{i}` starts again after this many.
+    #[arg(long, default_value_t = u64::MAX)]
+    distinct: u64,
+}
+
+struct Load {
+    options: Options,
+    headers: http::HeaderMap,
+    body: Bytes,
+    credentials: Option<(String, Credentials)>,
+    next: AtomicU64,
+}
+
+impl Load {
+    fn new(options: Options) -> anyhow::Result<Self> {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(http::header::HOST, options.address.to_string().parse()?);
+        for header in &options.header {
+            let (name, value) = header.split_once(':').context("a header is `Name: value`")?;
+            headers.insert(http::HeaderName::try_from(name.trim())?, value.trim().parse()?);
+        }
+        let body = match options.body_bytes {
+            Some(len) => (0..len).map(|i| (i * 31 % 251) as u8).collect::<Vec<_>>().into(),
+            None => options.body.clone().into(),
+        };
+        let credentials = match &options.sign {
+            Some(service) => {
+                let key = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
+                let (id, secret) = (key("AWS_ACCESS_KEY_ID")?, key("AWS_SECRET_ACCESS_KEY")?);
+                let credentials =
+                    Credentials { access_key_id: id, secret_access_key: secret, session_token: None };
+                Some((service.clone(), credentials))
+            }
+            None => None,
+        };
+        Ok(Self { next: AtomicU64::new(options.first), options, headers, body, credentials })
+    }
+
+    fn request(&self) -> anyhow::Result<http::Request<Full<Bytes>>> {
+        let i = self.next.fetch_add(1, Ordering::Relaxed) % self.options.distinct;
+        let fill = |text: &str| text.replace("{i}", &i.to_string());
+        let body = if self.options.body.contains("{i}") {
+            fill(&self.options.body).into()
+        } else {
+            self.body.clone()
+        };
+        let mut request = http::Request::builder()
+            .method(self.options.method.clone())
+            .uri(fill(&self.options.path))
+            .body(body)?;
+        *request.headers_mut() = self.headers.clone();
+        if let Some((service, credentials)) = &self.credentials {
+            sign(&mut request, credentials, &self.options.region, service, Timestamp::now())?;
+        }
+        Ok(request.map(Full::new))
+    }
+
+    async fn connect(&self) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+        let stream = tokio::net::TcpStream::connect(self.options.address).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    /// One connection's work: the latencies of what was begun after `from` and ended before `to`.
+    async fn run(self: Arc<Self>, from: Instant, to: Instant) -> anyhow::Result<Vec<u32>> {
+        let mut latencies_us = Vec::new();
+        let mut sender = self.connect().await?;
+        loop {
+            if sender.ready().await.is_err() {
+                sender = self.connect().await?;
+            }
+            let request = self.request()?;
+            let begun = Instant::now();
+            let answer = sender.send_request(request).await?;
+            let status = answer.status();
+            let body = answer.into_body().collect().await?.to_bytes();
+            let ended = Instant::now();
+            if !status.is_success() {
+                bail!("{status}: {}", String::from_utf8_lossy(&body));
+            }
+            if ended > to {
+                return Ok(latencies_us);
+            }
+            if begun >= from {
+                latencies_us.push(u32::try_from((ended - begun).as_micros()).unwrap_or(u32::MAX));
+            }
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let load = Arc::new(Load::new(Options::parse())?);
+    let from = Instant::now() + Duration::from_secs_f64(load.options.warm_up);
+    let to = from + Duration::from_secs_f64(load.options.seconds);
+    let tasks: Vec<_> =
+        (0..load.options.connections).map(|_| tokio::spawn(load.clone().run(from, to))).collect();
+    let mut latencies_us = Vec::new();
+    for task in tasks {
+        latencies_us.extend(task.await??);
+    }
+    ensure!(!latencies_us.is_empty(), "nothing was answered in time");
+    latencies_us.sort_unstable();
+    let at = |q: f64| latencies_us[((latencies_us.len() - 1) as f64 * q) as usize];
+    println!(
+        "{}",
+        serde_json::json!({
+            "requests": latencies_us.len(),
+            "per_second": (latencies_us.len() as f64 / load.options.seconds).round(),
+            "p50_us": at(0.5),
+            "p90_us": at(0.9),
+            "p99_us": at(0.99),
+            "max_us": at(1.0),
+        })
+    );
+    Ok(())
+}
