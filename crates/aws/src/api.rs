@@ -74,6 +74,24 @@ pub trait Api: Send + Sync + fmt::Debug {
         ""
     }
 
+    /// The XML namespace of `Query` answers, or for JSON the prefix of error names
+    /// (`com.amazonaws.dynamodb.v20120810`). Empty: none.
+    fn namespace(&self) -> &'static str {
+        ""
+    }
+
+    /// Whether requests without a signature reach the [`Authorizer`](crate::Authorizer) as anonymous ones. S3
+    /// knows public buckets; others refuse such requests before they are parsed.
+    fn accepts_anonymous(&self) -> bool {
+        self.protocol() == Protocol::RestXml
+    }
+
+    /// The largest body that is read before its signature can be verified, for clients that do not name its
+    /// hash in a header. At least the largest body that an operation takes.
+    fn max_signed_body_bytes(&self) -> usize {
+        16 * 1024 * 1024
+    }
+
     /// Reads what the request asks for. Bodies of JSON and Query services are small and are collected here
     /// (with the service's own limit); S3 leaves them streaming. Errors of input are found here where that
     /// needs no stored state.

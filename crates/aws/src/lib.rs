@@ -3,19 +3,22 @@
 //!
 //! The map: [`Api`] and [`Operation`] are what a service gives the pipeline (`gateway`); [`Caller`],
 //! [`Access`] and [`Authorizer`] are how rights are asked for; [`Dispatch`] is how one part of the platform
-//! calls another, through the same pipeline; `sigv4` verifies and makes signatures, [`chunked`] decodes
-//! `aws-chunked` bodies; [`json`], [`query`], [`xml`] read and write the protocols; [`Error`] is an error as
-//! it goes over the wire.
+//! calls another, through the same pipeline; [`sigv4`] verifies and makes signatures, [`chunked`] decodes
+//! `aws-chunked` bodies, [`checked`] checks those whose hash was signed; [`json`], [`query`], [`xml`] read and
+//! write the protocols; [`Error`] is an error as it goes over the wire, to which [`render`] gives its shape.
 //!
 //! Invariant: nothing here knows a particular service, stores anything, or opens a socket.
 
 mod access;
 mod api;
 pub mod body;
+pub mod checked;
 pub mod chunked;
 mod error;
 pub mod json;
 pub mod query;
+pub mod render;
+pub mod sigv4;
 pub mod xml;
 
 pub use access::{
