@@ -73,12 +73,12 @@ impl Page {
     }
 }
 
-/// A page for each read, in order, and the commit that they show.
+/// A page for each read, in order, and how new they are.
 #[derive(Debug, Clone, Default)]
 pub struct ReadResponse {
     /// One page for each read.
     pub pages: Vec<Page>,
-    /// The last commit visible in them.
+    /// The last commit known to be visible in them: every one up to it is, and one made meanwhile may be.
     pub version: Version,
 }
 

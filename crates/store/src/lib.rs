@@ -9,6 +9,7 @@
 //! exactly the state it changes (serialisable); keys begin with their account, which is the transaction
 //! boundary.
 
+mod embedded;
 mod engine;
 mod error;
 pub mod key;
@@ -20,6 +21,7 @@ mod table;
 pub mod tables;
 mod watchers;
 
+pub use embedded::{FjallConfig, FjallEngine};
 pub use engine::{
     Commit, Committed, Decide, Decision, Engine, Entry, Page, Range, Read, ReadRequest, ReadResponse,
     Version, Watch, Write,

@@ -1,7 +1,11 @@
 //! The handle through which everything reads and writes.
 
+use std::cmp::Ordering;
 use std::sync::{Arc, Mutex};
 
+use types::AccountId;
+
+use crate::key::{KeyError, KeyWriter, account_of, table_of};
 use crate::{
     Commit, Committed, Engine, Entry, Error, Key, Page, Range, Read, ReadRequest, TableId, Version, Watch,
     Write,
@@ -63,6 +67,30 @@ impl Store {
         self.engine.commit(Commit { reads, decide }).await?;
         let result = outcome.lock().expect("no holder of this lock panics").take();
         result.expect("an engine that commits has called `decide`")
+    }
+
+    /// The first account at or after `from` that has rows in `table`: how background work finds whom to work
+    /// for without knowing every account. Costs two seeks for each account that it passes.
+    pub async fn next_account(&self, table: TableId, from: AccountId) -> Result<Option<AccountId>, Error> {
+        let end = KeyWriter::new(AccountId::NODE, TableId(0)).finish();
+        let mut from = from;
+        loop {
+            let start = KeyWriter::new(from, table).finish();
+            let range = Range { start, end: end.clone(), limit: 1, limit_bytes: 1, reverse: false };
+            let page = self.scan(range).await?;
+            let Some(entry) = page.first() else { return Ok(None) };
+            let corrupt = |e: KeyError| Error::Corrupt { table: "any", reason: e.to_string() };
+            let account = account_of(&entry.key).map_err(corrupt)?;
+            let found = table_of(&entry.key).map_err(corrupt)?;
+            from = match found.cmp(&table) {
+                Ordering::Equal => return Ok(Some(account)),
+                Ordering::Less => account,
+                Ordering::Greater => match AccountId::from_number(account.number() + 1) {
+                    Some(next) => next,
+                    None => return Ok(None),
+                },
+            };
+        }
     }
 
     /// Follows the keys written in a table, from now on.

@@ -68,6 +68,12 @@ tables! {
     FUNCTION_EVENT_CONFIGS = 0x0403;
     /// Idempotent outcomes of invocations.
     FUNCTION_OUTCOMES = 0x0404;
+    /// Deployment packages by digest, and how many functions use each.
+    FUNCTION_CODE = 0x0405;
+    /// Blobs of packages that no function uses: being uploaded, or to be removed.
+    FUNCTION_CODE_UNUSED = 0x0406;
+    /// What an account's functions add up to.
+    FUNCTION_TOTALS = 0x0407;
 
     /// Log groups.
     LOG_GROUPS = 0x0500;

@@ -1,0 +1,190 @@
+//! The engine as callers see it: opens the directory, reads at snapshots, hands commits to the committer.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions};
+use tokio::sync::{oneshot, watch};
+
+use super::committer::{Committer, Job, Room};
+use super::config::FjallConfig;
+use super::directory::Directory;
+use super::failure;
+use super::queue::Queue;
+use super::rows;
+use crate::watchers::Watchers;
+use crate::{
+    Commit, Committed, Engine, Error, Key, Read, ReadRequest, ReadResponse, TableId, Version, Watch,
+};
+
+/// Reads of at most this many rows run where they were asked for: they take microseconds, and a hop to
+/// another thread takes more.
+const INLINE_ROWS: usize = 64;
+
+/// The tree writes and compacts its table files on this many threads.
+const WORKERS: usize = 2;
+
+/// A journal file is kept until all its rows are in table files; this much of them forces that.
+const JOURNAL_BYTES: u64 = 128 << 20;
+
+/// Open table files: well under the usual limit of 1,024 descriptors, which connections need too.
+const OPEN_FILES: usize = 256;
+
+/// The embedded engine.
+pub struct FjallEngine {
+    shared: Arc<Shared>,
+    ended: watch::Receiver<bool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What callers and the committer share.
+pub(super) struct Shared {
+    // Dropped in this order: the lock is released last.
+    pub(super) rows: Keyspace,
+    pub(super) db: Database,
+    pub(super) queue: Queue<Job>,
+    visible: AtomicU64,
+    watchers: Watchers,
+    reserve_bytes: u64,
+    directory: Directory,
+}
+
+impl FjallEngine {
+    /// Opens the directory, and makes it if it is not there. Blocks for as long as it takes to read the
+    /// journal, which is bounded.
+    pub fn open(config: FjallConfig) -> Result<Arc<Self>, Error> {
+        let directory = Directory::open(&config.dir)?;
+        let open = |error: fjall::Error| match error {
+            fjall::Error::Locked => Error::Locked(config.dir.display().to_string()),
+            fjall::Error::Io(e) => failure::io("can not open the store in", &config.dir, &e),
+            other => Error::Io(format!("can not open the store in `{}`: {other:?}", config.dir.display())),
+        };
+        let db = Database::builder(directory.tree())
+            .cache_size(config.cache_bytes)
+            .worker_threads(WORKERS)
+            .max_journaling_size(JOURNAL_BYTES)
+            .max_cached_files(Some(OPEN_FILES))
+            // On the one thread that commits, and most large values (images) are compressed already.
+            .journal_compression(CompressionType::None)
+            .open()
+            .map_err(open)?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(config.memtable_bytes);
+        let rows = db.keyspace("rows", options).map_err(open)?;
+        let version = rows::version_limit(&rows)?;
+        let shared = Arc::new(Shared {
+            rows,
+            db,
+            queue: Queue::new(config.queue_len),
+            visible: AtomicU64::new(version.0),
+            watchers: Watchers::default(),
+            reserve_bytes: config.reserve_bytes,
+            directory,
+        });
+        let committer = Committer::new(shared.clone(), version);
+        let (sender, ended) = watch::channel(false);
+        let thread = std::thread::Builder::new()
+            .name("commit".to_owned())
+            .spawn(move || committer.run(sender))
+            .map_err(|e| Error::Io(format!("can not start the commit thread: {e}")))?;
+        Ok(Arc::new(Self { shared, ended, thread: Mutex::new(Some(thread)) }))
+    }
+}
+
+impl Shared {
+    fn read(&self, reads: &[Read]) -> Result<ReadResponse, Error> {
+        // Before the snapshot, which therefore shows it.
+        let mut version = Version(self.visible.load(Ordering::Acquire));
+        let snapshot = self.db.snapshot();
+        let source = rows::At(&snapshot, &self.rows);
+        let mut pages = Vec::with_capacity(reads.len());
+        for read in reads {
+            let page = rows::page(&source, read)?;
+            version = page.entries.iter().map(|entry| entry.version).fold(version, Version::max);
+            pages.push(page);
+        }
+        Ok(ReadResponse { pages, version })
+    }
+
+    /// Makes a durable group known.
+    pub(super) fn publish(&self, version: Version, written: &[Key]) {
+        self.visible.store(version.0, Ordering::Release);
+        self.watchers.notify(written);
+    }
+
+    /// How much room the disk has.
+    pub(super) fn room(&self) -> Room {
+        let Ok(stat) = rustix::fs::statvfs(self.directory.path()) else { return Room::Enough };
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if free >= self.reserve_bytes {
+            Room::Enough
+        } else if free >= self.reserve_bytes / 2 {
+            Room::ToRemove
+        } else {
+            Room::None
+        }
+    }
+}
+
+fn rows_of(read: &Read) -> usize {
+    match read {
+        Read::Key(_) => 1,
+        Read::Range(range) => range.limit,
+    }
+}
+
+#[async_trait]
+impl Engine for FjallEngine {
+    async fn read(&self, request: ReadRequest) -> Result<ReadResponse, Error> {
+        let most = request.reads.iter().map(rows_of).fold(0, usize::saturating_add);
+        if most <= INLINE_ROWS {
+            return self.shared.read(&request.reads);
+        }
+        let shared = self.shared.clone();
+        tokio::task::spawn_blocking(move || shared.read(&request.reads))
+            .await
+            .map_err(|e| Error::Io(format!("a read ended early: {e}")))?
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<Committed, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.queue.push(Job { commit, answer })?;
+        answered
+            .await
+            .unwrap_or_else(|_| Err(Error::Io("the commit thread ended; restart hawker".to_owned())))
+    }
+
+    fn watch(&self, table: TableId) -> Watch {
+        self.shared.watchers.watch(table)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.shared.directory.size_bytes()
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        self.shared.queue.close();
+        // An error means that the thread is gone already.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+        Ok(())
+    }
+}
+
+impl Drop for FjallEngine {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // So that the directory can be opened again. An error is a panic, which was reported already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for FjallEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FjallEngine").field("dir", &self.shared.directory.path()).finish_non_exhaustive()
+    }
+}
