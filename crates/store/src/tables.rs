@@ -57,6 +57,10 @@ tables! {
     DDB_TABLES = 0x0300;
     /// DynamoDB items.
     DDB_ITEMS = 0x0301;
+    /// DynamoDB tables that were deleted and whose items are still to be removed (rows of the node).
+    DDB_DROPPED = 0x0302;
+    /// Client request tokens of DynamoDB transactions, by the time at which they end.
+    DDB_TOKENS = 0x0303;
 
     /// Functions.
     FUNCTIONS = 0x0400;
