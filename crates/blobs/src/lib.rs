@@ -3,8 +3,11 @@
 //! Invariants: a blob is whole and on disk before [`Blobs::put`] returns, and never changes; every byte read
 //! was verified against its checksum. What a blob means, and whether anything refers to it, is known to the
 //! store's rows alone: an unreferenced blob is garbage that its owner removes.
+//!
+//! The map: [`Blobs`] is the seam, [`FsBlobs`] keeps blobs as files.
 
 mod error;
+mod fs;
 
 use std::fmt;
 use std::ops::Range;
@@ -14,6 +17,7 @@ use bytes::Bytes;
 use futures_core::stream::BoxStream;
 
 pub use error::Error;
+pub use fs::FsBlobs;
 
 /// A blob's id: 128 random bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,0 +1,272 @@
+//! Blobs as files.
+//!
+//! Layout: `<first byte of the id>/<id>`, both in hexadecimal; `tmp/` for what is being written, emptied when
+//! the directory is opened; `lock`, held by the process that has it open. A file is the blob's bytes, then
+//! the checksum of each of its blocks, then a trailer (see `format`): a blob's bytes are contiguous and a
+//! range of them is read without reading the rest.
+//!
+//! A blob is written to a temporary file, synced, renamed into place, and its directory synced, so that there
+//! is never a part of one under its name. All file work is on blocking threads, in steps of many pieces.
+
+mod format;
+mod reader;
+mod writer;
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+
+use crate::{BlobId, Blobs, ByteStream, Error};
+use reader::Reader;
+use writer::Writer;
+
+/// Free disk space, in bytes, below which blobs are refused. More than the store's, which may share the
+/// disk: it has to be able to record removals after blobs have filled it.
+const RESERVE_BYTES: u64 = 256 << 20;
+
+/// So much of a body is gathered, while the piece before it is written, for one step on a blocking thread.
+const STEP_BYTES: usize = 1 << 20;
+const STEP_PIECES: usize = 1024;
+
+/// Blobs in a directory of a local file system.
+#[derive(Debug)]
+pub struct FsBlobs {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    dir: PathBuf,
+    reserve_bytes: u64,
+    /// Names of temporary files.
+    next: AtomicU64,
+    // Held for its lock.
+    _lock: File,
+}
+
+impl FsBlobs {
+    /// Opens a directory, makes it if it is not there, and removes what a crash left half written. Blocks.
+    pub fn open(dir: impl Into<PathBuf>) -> Result<Arc<Self>, Error> {
+        Self::open_with_reserve(dir, RESERVE_BYTES)
+    }
+
+    /// As [`Self::open`], refusing blobs once the disk has less than `reserve_bytes` free.
+    pub fn open_with_reserve(dir: impl Into<PathBuf>, reserve_bytes: u64) -> Result<Arc<Self>, Error> {
+        let dir = dir.into();
+        let lock = prepare(&dir).map_err(|error| {
+            let why = format!("can not use `{}` for blobs: {error}", dir.display());
+            Error::Io(io::Error::new(error.kind(), why))
+        })?;
+        let shared = Shared { dir, reserve_bytes, next: AtomicU64::new(0), _lock: lock };
+        Ok(Arc::new(Self { shared: Arc::new(shared) }))
+    }
+}
+
+fn prepare(dir: &Path) -> io::Result<File> {
+    fs::create_dir_all(dir)?;
+    let lock = File::options().create(true).truncate(false).write(true).open(dir.join("lock"))?;
+    lock.try_lock().map_err(|error| match error {
+        fs::TryLockError::WouldBlock => {
+            io::Error::new(io::ErrorKind::ResourceBusy, "another process has it open")
+        }
+        fs::TryLockError::Error(error) => error,
+    })?;
+    match fs::remove_dir_all(dir.join("tmp")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => fs::create_dir(dir.join("tmp"))?,
+    }
+    for prefix in 0..=u8::MAX {
+        match fs::create_dir(dir.join(hex::encode([prefix]))) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    File::open(dir)?.sync_all()?;
+    Ok(lock)
+}
+
+impl Shared {
+    fn folder(&self, prefix: u8) -> PathBuf {
+        self.dir.join(hex::encode([prefix]))
+    }
+
+    fn path(&self, id: BlobId) -> PathBuf {
+        self.folder(id.0[0]).join(id.to_string())
+    }
+
+    fn temporary(&self, id: BlobId) -> PathBuf {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.dir.join("tmp").join(format!("{id}.{number}"))
+    }
+
+    /// Refuses to write where the disk is nearly full.
+    fn check_room(&self) -> Result<(), Error> {
+        let stat = rustix::fs::statvfs(&self.dir).map_err(|e| failure(e.into()))?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if free < self.reserve_bytes { Err(Error::DiskFull) } else { Ok(()) }
+    }
+
+    fn delete(&self, id: BlobId) -> Result<(), Error> {
+        match fs::remove_file(self.path(id)) {
+            // Synced, so that what the caller forgets after this does not come back.
+            Ok(()) => sync_dir(&self.folder(id.0[0])),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failure(error)),
+        }
+    }
+
+    fn list(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<BlobId>, Error> {
+        let mut found = Vec::new();
+        for prefix in after.map_or(0, |id| id.0[0])..=u8::MAX {
+            if found.len() >= limit {
+                break;
+            }
+            let mut ids = Vec::new();
+            for entry in fs::read_dir(self.folder(prefix)).map_err(failure)? {
+                let name = entry.map_err(failure)?.file_name();
+                // Files that are not ours are left alone.
+                let id = name.to_str().and_then(parse_id);
+                ids.extend(id.filter(|id| id.0[0] == prefix && after.is_none_or(|after| *id > after)));
+            }
+            ids.sort_unstable();
+            ids.truncate(limit - found.len());
+            found.append(&mut ids);
+        }
+        Ok(found)
+    }
+}
+
+fn parse_id(name: &str) -> Option<BlobId> {
+    let mut id = [0; 16];
+    hex::decode_to_slice(name, &mut id).ok()?;
+    // Names are in lower case, and so is what we look for.
+    (BlobId(id).to_string() == name).then_some(BlobId(id))
+}
+
+fn sync_dir(dir: &Path) -> Result<(), Error> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failure)
+}
+
+/// The error of a file operation.
+fn failure(error: io::Error) -> Error {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => Error::DiskFull,
+        _ => Error::Io(error),
+    }
+}
+
+/// Runs file work where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Io(io::Error::other(e)))?
+}
+
+/// What a body gives until it has given enough for a step, and whether it has ended.
+async fn gather(body: &mut ByteStream) -> Result<(Vec<Bytes>, bool), Error> {
+    let mut pieces = Vec::new();
+    let mut bytes = 0;
+    while bytes < STEP_BYTES && pieces.len() < STEP_PIECES {
+        match body.next().await {
+            Some(piece) => {
+                let piece = piece?;
+                bytes += piece.len();
+                pieces.push(piece);
+            }
+            None => return Ok((pieces, true)),
+        }
+    }
+    Ok((pieces, false))
+}
+
+#[async_trait]
+impl Blobs for FsBlobs {
+    async fn put(&self, id: BlobId, mut body: ByteStream) -> Result<u64, Error> {
+        // While one step is written, the next is gathered. A writer that is dropped, here or on its thread,
+        // removes its file.
+        let mut writer = Writer::new(self.shared.clone(), id);
+        let (mut pieces, mut ended) = gather(&mut body).await?;
+        while !ended {
+            let step = tokio::task::spawn_blocking(move || writer.write(&pieces).map(|()| writer));
+            let next = gather(&mut body).await;
+            let written = step.await.map_err(|e| Error::Io(io::Error::other(e)))?;
+            match next {
+                Ok(next) => (pieces, ended) = next,
+                Err(error) => {
+                    // Gone before the caller hears of it.
+                    blocking(move || {
+                        drop(written);
+                        Ok(())
+                    })
+                    .await?;
+                    return Err(error);
+                }
+            }
+            writer = written?;
+        }
+        blocking(move || {
+            writer.write(&pieces)?;
+            writer.finish()
+        })
+        .await
+    }
+
+    async fn get(&self, id: BlobId, range: Range<u64>) -> Result<ByteStream, Error> {
+        let path = self.shared.path(id);
+        // The first chunk comes with the open file: a small blob takes one step.
+        let first = blocking(move || {
+            let mut reader = Reader::open(&path, id, range)?;
+            let chunk = reader.next()?;
+            Ok((reader, chunk))
+        })
+        .await?;
+        Ok(stream::unfold(State::First(first), State::next).boxed())
+    }
+
+    async fn delete(&self, id: BlobId) -> Result<(), Error> {
+        let shared = self.shared.clone();
+        blocking(move || shared.delete(id)).await
+    }
+
+    async fn list(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<BlobId>, Error> {
+        let shared = self.shared.clone();
+        blocking(move || shared.list(after, limit)).await
+    }
+}
+
+/// Where a stream of a blob's bytes stands.
+enum State {
+    First((Reader, Option<Bytes>)),
+    Reading(Reader),
+    Ended,
+}
+
+impl State {
+    async fn next(self) -> Option<(Result<Bytes, Error>, Self)> {
+        let step = match self {
+            Self::First(first) => Ok(first),
+            Self::Reading(mut reader) => {
+                blocking(move || {
+                    let chunk = reader.next()?;
+                    Ok((reader, chunk))
+                })
+                .await
+            }
+            Self::Ended => return None,
+        };
+        match step {
+            Ok((_, None)) => None,
+            Ok((reader, Some(chunk))) if reader.is_done() => Some((Ok(chunk), Self::Ended)),
+            Ok((reader, Some(chunk))) => Some((Ok(chunk), Self::Reading(reader))),
+            Err(error) => Some((Err(error), Self::Ended)),
+        }
+    }
+}
