@@ -124,7 +124,8 @@ pub fn decode<B>(head: &mut Parts, body: B, framing: Framing) -> Result<Decoder<
 
 fn strip_encoding(headers: &mut HeaderMap) {
     let Some(value) = headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()) else { return };
-    let kept: Vec<_> = value.split(',').map(str::trim).filter(|e| !e.eq_ignore_ascii_case("aws-chunked")).collect();
+    let kept: Vec<_> =
+        value.split(',').map(str::trim).filter(|e| !e.eq_ignore_ascii_case("aws-chunked")).collect();
     match HeaderValue::from_str(&kept.join(",")) {
         Ok(value) if !value.is_empty() => drop(headers.insert(CONTENT_ENCODING, value)),
         _ => drop(headers.remove(CONTENT_ENCODING)),
@@ -265,8 +266,12 @@ impl<B> Decoder<B> {
                 Err(incomplete("The request body terminated unexpectedly"))
             }
             State::Trailers { verified: false } if signed_trailer => Err(bad_trailer()),
-            State::Trailers { .. } | State::End | State::Done if self.left > 0 => Err(incomplete(WRONG_LENGTH)),
-            State::Trailers { .. } | State::End | State::Done if !self.expected.is_empty() => Err(bad_trailer()),
+            State::Trailers { .. } | State::End | State::Done if self.left > 0 => {
+                Err(incomplete(WRONG_LENGTH))
+            }
+            State::Trailers { .. } | State::End | State::Done if !self.expected.is_empty() => {
+                Err(bad_trailer())
+            }
             State::Trailers { .. } | State::End | State::Done => Ok(()),
         }
     }

@@ -45,7 +45,12 @@ fn key(seed: &str) -> ChunkKey {
     }
 }
 
-fn run(pieces: Pieces, framing: Framing, length: u64, trailer: Option<&str>) -> Result<(Vec<u8>, Parts), Error> {
+fn run(
+    pieces: Pieces,
+    framing: Framing,
+    length: u64,
+    trailer: Option<&str>,
+) -> Result<(Vec<u8>, Parts), Error> {
     let mut request = Request::builder()
         .header("x-amz-decoded-content-length", length)
         .header("content-encoding", "aws-chunked,gzip");

@@ -244,7 +244,8 @@ impl Failure {
             Self::Malformed { source: _, message } => refuse(codes.incomplete, message),
             Self::NoDate => refuse(
                 codes.incomplete,
-                "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.".to_owned(),
+                "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header."
+                    .to_owned(),
             ),
             Self::UnknownKey { .. } | Self::InvalidToken => {
                 refuse(codes.unknown, "The security token included in the request is invalid.".to_owned())
@@ -288,9 +289,10 @@ impl Failure {
                 let message = format!("'{names}' must be a 'SignedHeader' in the AWS Authorization.");
                 refuse(codes.incomplete, message)
             }
-            Self::NoContentSha256 => {
-                refuse(codes.incomplete, "The request must contain the header x-amz-content-sha256.".to_owned())
-            }
+            Self::NoContentSha256 => refuse(
+                codes.incomplete,
+                "The request must contain the header x-amz-content-sha256.".to_owned(),
+            ),
             Self::BadContentSha256 { value } => {
                 refuse(codes.incomplete, format!("'{value}' is not a valid x-amz-content-sha256."))
             }

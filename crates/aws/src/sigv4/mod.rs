@@ -26,7 +26,7 @@ pub use failure::{Failure, Mismatch};
 pub(crate) use key::SigningKey;
 pub use presented::{Payload, Presented, Source};
 pub use sign::{Credentials, PayloadHash, presign, sign, sign_parts};
-pub use verify::{Verifier, Verified, strip};
+pub use verify::{Verified, Verifier, strip};
 
 /// The only algorithm: HMAC-SHA256 with shared secrets.
 pub(crate) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -50,7 +50,9 @@ pub(crate) fn parse_amz_date(text: &str) -> Option<Timestamp> {
         return None;
     }
     let number = |range: std::ops::Range<usize>| -> Option<i16> {
-        bytes[range].iter().try_fold(0_i16, |sum, b| b.is_ascii_digit().then(|| sum * 10 + i16::from(b - b'0')))
+        bytes[range]
+            .iter()
+            .try_fold(0_i16, |sum, b| b.is_ascii_digit().then(|| sum * 10 + i16::from(b - b'0')))
     };
     let small = |range| number(range).and_then(|n| i8::try_from(n).ok());
     let date = jiff::civil::DateTime::new(

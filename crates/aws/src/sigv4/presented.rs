@@ -250,7 +250,8 @@ fn header_date(headers: &HeaderMap) -> Result<(Cow<'_, str>, Timestamp), Failure
     if let Some(time) = parse_amz_date(text) {
         return Ok((text.into(), time));
     }
-    let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).map_err(|_| Failure::NoDate)?;
+    let time =
+        jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).map_err(|_| Failure::NoDate)?;
     Ok((super::format_amz_date(time).into(), time))
 }
 
@@ -280,7 +281,9 @@ fn payload<'a>(
         None => return Err(Failure::NoContentSha256),
         Some(UNSIGNED_PAYLOAD) => Payload::Unsigned,
         Some("STREAMING-AWS4-HMAC-SHA256-PAYLOAD") => Payload::Chunked { signed: true, trailer: false },
-        Some("STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER") => Payload::Chunked { signed: true, trailer: true },
+        Some("STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER") => {
+            Payload::Chunked { signed: true, trailer: true }
+        }
         Some("STREAMING-UNSIGNED-PAYLOAD-TRAILER") => Payload::Chunked { signed: false, trailer: true },
         Some(other) => return Err(Failure::BadContentSha256 { value: other.chars().take(128).collect() }),
     };

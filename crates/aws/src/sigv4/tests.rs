@@ -22,11 +22,7 @@ fn credential() -> Credential {
 }
 
 fn credentials() -> Credentials {
-    Credentials {
-        access_key_id: KEY.to_owned(),
-        secret_access_key: SECRET.to_owned(),
-        session_token: None,
-    }
+    Credentials { access_key_id: KEY.to_owned(), secret_access_key: SECRET.to_owned(), session_token: None }
 }
 
 fn verifier() -> Verifier {
@@ -272,7 +268,8 @@ fn what_cannot_be_read_is_refused_by_its_name() {
         );
         s3(&head("GET", &text, &[HOST]))
     };
-    for expires in ["", "&X-Amz-Expires=604801", "&X-Amz-Expires=-1", "&X-Amz-Expires=0", "&X-Amz-Expires=x"] {
+    for expires in ["", "&X-Amz-Expires=604801", "&X-Amz-Expires=-1", "&X-Amz-Expires=0", "&X-Amz-Expires=x"]
+    {
         assert_eq!(query(expires), (400, "AuthorizationQueryParametersError".into()), "{expires}");
     }
     assert_eq!(query("&X-Amz-Expires=604800"), (403, "SignatureDoesNotMatch".into()));

@@ -127,8 +127,12 @@ impl Verifier {
             Payload::Unsigned | Payload::FromBody => Verified::Whole,
             Payload::Sha256(hash) => Verified::Sha256(hash),
             Payload::Chunked { signed, trailer } => {
-                let key = signed
-                    .then(|| ChunkKey { key, amz_date: presented.amz_date.to_string(), scope, previous: signature });
+                let key = signed.then(|| ChunkKey {
+                    key,
+                    amz_date: presented.amz_date.to_string(),
+                    scope,
+                    previous: signature,
+                });
                 Verified::Chunked(Framing { key, trailer })
             }
         })
@@ -192,4 +196,3 @@ impl Presented<'_> {
         self.source
     }
 }
-

@@ -1,0 +1,246 @@
+//! A connection whose peer cannot hold it by being slow.
+//!
+//! What is timed depends on where the connection is: between requests, within a request's headers, or busy,
+//! when only writing is timed here (bodies are timed where they are read). Timers are armed only when there is
+//! something to wait for, and are not touched by a request that arrives whole.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use types::SharedEnv;
+
+use crate::Config;
+
+/// How long, and how much, is read from a client that is still sending a body nobody wants, so that it sees
+/// the answer rather than a reset connection.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES: usize = 32 * 1024 * 1024;
+
+const IDLE: u8 = 0;
+const HEAD: u8 = 1;
+const BUSY: u8 = 2;
+
+/// Where a connection is; shared by its socket and its requests.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    stage: AtomicU8,
+    unread: AtomicBool,
+}
+
+impl Activity {
+    /// A new connection is expected to speak.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { stage: AtomicU8::new(HEAD), unread: AtomicBool::new(false) })
+    }
+
+    /// A request has begun; it ends when what is returned is dropped.
+    pub(crate) fn begin(self: &Arc<Self>) -> Busy {
+        self.stage.store(BUSY, Ordering::Release);
+        Busy(self.clone())
+    }
+
+    /// A body was not read to its end.
+    pub(crate) fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Release);
+    }
+}
+
+/// A request is in progress.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Activity>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.stage.store(IDLE, Ordering::Release);
+    }
+}
+
+/// A timer that is armed rarely: it is left running when its deadline moves further off.
+pub(crate) struct Timer {
+    env: SharedEnv,
+    armed: Option<(Duration, Pin<Box<dyn Future<Output = ()> + Send>>)>,
+}
+
+impl Timer {
+    pub(crate) fn new(env: SharedEnv) -> Self {
+        Self { env, armed: None }
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.env.monotonic()
+    }
+
+    /// Ready once `deadline` (on the monotonic clock) has passed.
+    pub(crate) fn poll_until(&mut self, cx: &mut Context<'_>, deadline: Duration) -> Poll<()> {
+        loop {
+            let now = self.env.monotonic();
+            if now >= deadline {
+                return Poll::Ready(());
+            }
+            match &mut self.armed {
+                Some((at, sleep)) if *at <= deadline => {
+                    ready!(sleep.as_mut().poll(cx));
+                    self.armed = None;
+                }
+                _ => self.armed = Some((deadline, self.env.sleep(deadline - now))),
+            }
+        }
+    }
+}
+
+/// The socket.
+pub(crate) struct Guarded<S> {
+    inner: S,
+    activity: Arc<Activity>,
+    reading: Timer,
+    writing: Timer,
+    /// Since when the stage has been what it is, as far as reading has noticed.
+    noticed: (u8, Duration),
+    /// Since when a write has been waiting.
+    blocked: Option<Duration>,
+    lingering: Option<(Duration, usize)>,
+    header_timeout: Duration,
+    keep_alive: Duration,
+    stall_timeout: Duration,
+}
+
+impl<S> Guarded<S> {
+    pub(crate) fn new(inner: S, activity: Arc<Activity>, env: &SharedEnv, config: &Config) -> Self {
+        let reading = Timer::new(env.clone());
+        let noticed = (HEAD, reading.now());
+        Self {
+            inner,
+            activity,
+            reading,
+            writing: Timer::new(env.clone()),
+            noticed,
+            blocked: None,
+            lingering: None,
+            header_timeout: config.header_timeout(),
+            keep_alive: config.keep_alive(),
+            stall_timeout: config.stall_timeout(),
+        }
+    }
+
+    /// How long the peer may say nothing more, if that is limited now.
+    fn read_deadline(&mut self) -> Option<Duration> {
+        let stage = self.activity.stage.load(Ordering::Acquire);
+        if self.noticed.0 != stage {
+            self.noticed = (stage, self.reading.now());
+        }
+        match stage {
+            IDLE => Some(self.noticed.1 + self.keep_alive),
+            HEAD => Some(self.noticed.1 + self.header_timeout),
+            _ => None,
+        }
+    }
+}
+
+fn timed_out(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        if let Poll::Ready(result) = Pin::new(&mut this.inner).poll_read(cx, buf) {
+            if buf.filled().len() > before {
+                // The first bytes of a request: its headers are timed from here.
+                let stage = &this.activity.stage;
+                let _ = stage.compare_exchange(IDLE, HEAD, Ordering::AcqRel, Ordering::Acquire);
+            }
+            return Poll::Ready(result);
+        }
+        match this.read_deadline() {
+            None => Poll::Pending,
+            Some(deadline) => {
+                ready!(this.reading.poll_until(cx, deadline));
+                Poll::Ready(Err(timed_out("the client sent nothing for too long")))
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + AsyncRead + Unpin> Guarded<S> {
+    /// Notes how a write went; fails one that has waited too long.
+    fn timed_write<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match poll {
+            Poll::Ready(result) => {
+                self.blocked = None;
+                Poll::Ready(result)
+            }
+            Poll::Pending => {
+                let since = *self.blocked.get_or_insert_with(|| self.writing.now());
+                ready!(self.writing.poll_until(cx, since + self.stall_timeout));
+                Poll::Ready(Err(timed_out("the client does not read its answer")))
+            }
+        }
+    }
+
+    /// Reads on, for a while, what the client is still sending.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut space = [std::mem::MaybeUninit::uninit(); 16 * 1024];
+        let now = self.reading.now();
+        let (deadline, mut left) = *self.lingering.get_or_insert((now + LINGER, LINGER_BYTES));
+        loop {
+            let mut buf = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut self.inner).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() && buf.filled().len() <= left => {
+                    left -= buf.filled().len();
+                    self.lingering = Some((deadline, left));
+                    if self.reading.now() >= deadline {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => {
+                    ready!(self.reading.poll_until(cx, deadline));
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + AsyncRead + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.timed_write(cx, poll)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.timed_write(cx, poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.inner).poll_flush(cx);
+        self.timed_write(cx, poll)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.lingering.is_none() {
+            ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+        }
+        if self.activity.unread.load(Ordering::Acquire) { self.poll_linger(cx) } else { Poll::Ready(Ok(())) }
+    }
+}

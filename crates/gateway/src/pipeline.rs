@@ -1,0 +1,304 @@
+//! The path of a request: limits, identity, rights, the operation, the record. Top to bottom.
+
+use std::panic::AssertUnwindSafe;
+
+use aws::render::{ErrorContext, content_type, render, request_id_headers};
+use aws::sigv4::{Failure, Payload, Presented, Verified, strip};
+use aws::{Api, Caller, Error, Origin, Protocol, Request, RequestContext, Response, body, checked, chunked};
+use futures_util::FutureExt;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use http::request::Parts;
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use sha2::{Digest, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
+use types::{ErrorKind, Principal, SharedEnv};
+
+use crate::completion::ToItsEnd;
+use crate::connection::Connection;
+use crate::gateway::{Gateway, HELD_UNIT_BYTES, State, no_service};
+use crate::inbound::{Inbound, Outbound};
+use crate::record::Exchange;
+use crate::route::{HEALTH_PATH, bucket_of_host, guess_protocol, put_bucket_in_path, text};
+
+/// Bodies up to this size are not counted: connections bound them well enough.
+const UNCOUNTED_BODY_BYTES: u64 = 64 * 1024;
+
+/// A request whose caller is known.
+struct Authentic {
+    api: std::sync::Arc<dyn Api>,
+    caller: Caller,
+    body: aws::Body,
+    /// The memory that its body may fill.
+    _held: Option<OwnedSemaphorePermit>,
+}
+
+impl Gateway {
+    /// Answers one request.
+    pub(crate) async fn answer(
+        &self,
+        connection: &Connection,
+        request: http::Request<Incoming>,
+    ) -> http::Response<Outbound> {
+        let busy = connection.activity.begin();
+        let (mut head, incoming) = request.into_parts();
+        if head.uri.path() == HEALTH_PATH && head.method == http::Method::GET {
+            return health(self.state()).map(|inner| Outbound { inner, _busy: busy });
+        }
+
+        let from_function = matches!(connection.origin, Origin::Function(_));
+        let mut exchange = Exchange::new(&*self.env, text(&head.headers, "x-amzn-trace-id"), from_function);
+        let mut shape = Shape { protocol: guess_protocol(&head), namespace: "" };
+        let resource = head.uri.path().to_owned();
+        let is_head = head.method == http::Method::HEAD;
+
+        let work = self.process(connection, &mut exchange, &mut shape, &mut head, incoming);
+        let result = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
+            Err(Error::internal(&format!("{} {} panicked", exchange.service, exchange.operation)))
+        });
+
+        let (error, mut response) = match result {
+            Ok(response) => (None, response),
+            Err(error) => {
+                let context = ErrorContext {
+                    protocol: shape.protocol,
+                    namespace: shape.namespace,
+                    request_id: exchange.request_id,
+                    resource: &resource,
+                    head: is_head,
+                };
+                let response = render(&error, &context);
+                (Some(error), response)
+            }
+        };
+        dress(&mut response, shape.protocol, &exchange);
+        let status = response.status().as_u16();
+        exchange.record(&*self.env, self.spans.as_deref(), status, error.as_ref()).await;
+        response.map(|inner| Outbound { inner, _busy: busy })
+    }
+
+    /// Everything that can fail.
+    async fn process(
+        &self,
+        connection: &Connection,
+        exchange: &mut Exchange,
+        shape: &mut Shape,
+        head: &mut Parts,
+        incoming: Incoming,
+    ) -> Result<Response, Error> {
+        check_head(head)?;
+        let Authentic { api, caller, body, _held } =
+            self.authenticate(connection, exchange, shape, head, incoming).await?;
+        if api.signing_name() == "s3"
+            && let Some(bucket) = text(&head.headers, HOST.as_str())
+                .and_then(|host| bucket_of_host(host, &self.config.domains))
+                .map(str::to_owned)
+        {
+            put_bucket_in_path(&mut head.uri, &bucket);
+        }
+        exchange.caller = Some(caller.clone());
+        let context = RequestContext {
+            caller,
+            request_id: exchange.request_id,
+            trace: exchange.inner_trace(),
+            region: self.region.clone(),
+            received_at: exchange.received_at,
+            endpoint: connection.endpoint(&head.headers),
+        };
+        let (taken, ()) = http::Request::new(()).into_parts();
+        let request = Request { head: std::mem::replace(head, taken), body, context };
+        self.carry_out(&*api, request, &mut exchange.operation).await
+    }
+
+    /// Parses, authorises and handles a request whose caller is known. The handler, once begun, runs to its end
+    /// even if the client leaves; what comes before it does not.
+    pub(crate) async fn carry_out(
+        &self,
+        api: &dyn Api,
+        request: Request,
+        name: &mut &'static str,
+    ) -> Result<Response, Error> {
+        let caller = request.context.caller.clone();
+        let operation = api.parse(request).await?;
+        *name = operation.name();
+        let needs = operation.access();
+        if !needs.is_empty() {
+            self.authorizer.authorize(&caller, &needs).await?;
+        }
+        ToItsEnd::new(operation.handle(), self.detached.clone()).await
+    }
+
+    /// Finds the service and establishes who calls.
+    async fn authenticate(
+        &self,
+        connection: &Connection,
+        exchange: &mut Exchange,
+        shape: &mut Shape,
+        head: &mut Parts,
+        incoming: Incoming,
+    ) -> Result<Authentic, Error> {
+        let Some(presented) = Presented::read(head).map_err(|failure| failure.into_error(shape.protocol))?
+        else {
+            return self.admit_anonymous(connection, exchange, shape, head, incoming);
+        };
+        let service = presented.service();
+        let api = self.api(service).ok_or_else(|| no_service(service))?;
+        exchange.service = api.signing_name();
+        *shape = Shape { protocol: api.protocol(), namespace: api.namespace() };
+        let refuse = |failure: Failure| failure.into_error(shape.protocol);
+
+        let now = exchange.received_at;
+        self.verifier.precheck(&presented, now).map_err(refuse)?;
+        let (access_key_id, token) = (presented.access_key_id(), presented.session_token());
+        let credential = self
+            .credentials
+            .find(access_key_id, token)
+            .await?
+            .ok_or_else(|| refuse(Failure::UnknownKey { access_key_id: access_key_id.to_owned() }))?;
+
+        let held = self.hold(&*api, head).await?;
+        let mut inbound = Some(self.inbound(connection, incoming, shape.protocol));
+        let mut whole = None;
+        if presented.payload() == Payload::FromBody
+            && let Some(inbound) = inbound.take_if(|inbound| !inbound.is_end_stream())
+        {
+            whole = Some(body::collect(inbound.boxed_unsync(), api.max_signed_body_bytes()).await?);
+        }
+        let hash = whole.as_ref().map(|bytes| Sha256::digest(bytes).into());
+        let verified =
+            self.verifier.verify(&presented, head, &credential, now, hash.as_ref()).map_err(refuse)?;
+
+        let caller = Caller {
+            account: credential.principal.account().unwrap_or(self.account),
+            principal: credential.principal,
+            access_key_id: Some(access_key_id.to_owned()),
+            origin: connection.origin.clone(),
+            session_policy: credential.session_policy,
+        };
+        let source = presented.source();
+        strip(head, source);
+        let body = match (whole, inbound, verified) {
+            (Some(bytes), _, _) => body::full(bytes),
+            (None, Some(inbound), Verified::Whole) => inbound.boxed_unsync(),
+            (None, Some(inbound), Verified::Sha256(expected)) if inbound.is_end_stream() => {
+                checked::check_sha256(&expected, &Sha256::digest([]).into())?;
+                inbound.boxed_unsync()
+            }
+            (None, Some(inbound), Verified::Sha256(expected)) => {
+                checked::Checked::new(inbound, expected).boxed_unsync()
+            }
+            (None, Some(inbound), Verified::Chunked(framing)) => {
+                chunked::decode(head, inbound, framing)?.boxed_unsync()
+            }
+            (None, None, _) => body::full(""),
+        };
+        Ok(Authentic { api, caller, body, _held: held })
+    }
+
+    /// Lets a request without a signature through to the services that decide themselves.
+    fn admit_anonymous(
+        &self,
+        connection: &Connection,
+        exchange: &mut Exchange,
+        shape: &mut Shape,
+        head: &mut Parts,
+        incoming: Incoming,
+    ) -> Result<Authentic, Error> {
+        let missing = |shape: &Shape| Failure::Missing.into_error(shape.protocol);
+        let api = self.route_unsigned(head).ok_or_else(|| missing(shape))?;
+        exchange.service = api.signing_name();
+        *shape = Shape { protocol: api.protocol(), namespace: api.namespace() };
+        if !api.accepts_anonymous() {
+            return Err(missing(shape));
+        }
+        let caller = Caller {
+            principal: Principal::Anonymous,
+            account: self.account,
+            access_key_id: None,
+            origin: connection.origin.clone(),
+            session_policy: None,
+        };
+        let inbound = self.inbound(connection, incoming, shape.protocol);
+        let body = match text(&head.headers, "x-amz-content-sha256") {
+            Some("STREAMING-UNSIGNED-PAYLOAD-TRAILER") => {
+                chunked::decode(head, inbound, chunked::Framing::unsigned())?.boxed_unsync()
+            }
+            Some(streaming) if streaming.starts_with("STREAMING-") => return Err(missing(shape)),
+            _ => inbound.boxed_unsync(),
+        };
+        Ok(Authentic { api, caller, body, _held: None })
+    }
+
+    fn inbound(&self, connection: &Connection, incoming: Incoming, protocol: Protocol) -> Inbound {
+        let (env, timeout): (&SharedEnv, _) = (&self.env, self.config.stall_timeout());
+        Inbound::new(incoming, connection.activity.clone(), env, timeout, protocol)
+    }
+
+    /// Waits for the memory that a body will fill, where its service reads it whole.
+    async fn hold(&self, api: &dyn Api, head: &Parts) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        if api.protocol() == Protocol::RestXml {
+            return Ok(None);
+        }
+        let most = api.max_signed_body_bytes();
+        let length = match text(&head.headers, CONTENT_LENGTH.as_str()).map(str::parse::<u64>) {
+            Some(Ok(length)) => length,
+            _ if head.headers.contains_key(http::header::TRANSFER_ENCODING) => most as u64,
+            _ => 0,
+        };
+        if length <= UNCOUNTED_BODY_BYTES {
+            return Ok(None);
+        }
+        let length = usize::try_from(length).ok().filter(|length| *length <= most);
+        let length = length.ok_or_else(|| Error::too_large(most))?;
+        let all = self.config.max_held_body_bytes / HELD_UNIT_BYTES;
+        let units = u32::try_from(length.div_ceil(HELD_UNIT_BYTES).min(all.max(1))).unwrap_or(u32::MAX);
+        let wait = self.held.clone().acquire_many_owned(units);
+        tokio::select! {
+            permit = wait => Ok(permit.ok()),
+            () = self.env.sleep(self.config.stall_timeout()) => {
+                let message = "The node is reading too many large requests at once; try again later.";
+                Err(Error::new(ErrorKind::Unavailable, "ServiceUnavailable", message))
+            }
+        }
+    }
+}
+
+/// How errors look, as far as is known.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    protocol: Protocol,
+    namespace: &'static str,
+}
+
+/// What no request may do, signed or not: say twice who it is for or from, or not at all.
+fn check_head(head: &Parts) -> Result<(), Error> {
+    let count = |name| head.headers.get_all(name).iter().count();
+    let hosts = count(HOST);
+    let needs_host = head.version >= http::Version::HTTP_11;
+    if hosts > 1 || (hosts == 0 && needs_host) || count(AUTHORIZATION) > 1 {
+        let message = "A request must have one Host header and at most one Authorization header.";
+        return Err(Error::new(ErrorKind::Invalid, "InvalidRequest", message));
+    }
+    Ok(())
+}
+
+/// The headers that every answer has.
+fn dress(response: &mut Response, protocol: Protocol, exchange: &Exchange) {
+    if !response.headers().contains_key(CONTENT_TYPE) && response.body().size_hint().exact() != Some(0) {
+        let value = HeaderValue::from_static(content_type(protocol));
+        response.headers_mut().insert(CONTENT_TYPE, value);
+    }
+    request_id_headers(response.headers_mut(), protocol, exchange.request_id);
+}
+
+fn health(state: State) -> Response {
+    let (status, name) = match state {
+        State::Starting => (503, "starting"),
+        State::Ready => (200, "ready"),
+        State::Stopping => (503, "stopping"),
+    };
+    let mut response = aws::json::output_with_status(status, &serde_json::json!({ "status": name }));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
