@@ -125,6 +125,8 @@ pub struct TemporaryCredentials {
     pub session_token: String,
     /// When they end.
     pub expires_at: Timestamp,
+    /// Who they make their holder: for the platform's own calls in a role's name.
+    pub principal: Principal,
 }
 
 // The secrets stay out of logs.

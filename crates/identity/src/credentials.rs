@@ -43,10 +43,11 @@ impl Identity {
         let claims = Claims { access_key_id, expires_s, account, who, policy };
         let (session_token, secret_access_key) = self.sealer.seal(&claims);
         TemporaryCredentials {
-            access_key_id: claims.access_key_id,
+            access_key_id: claims.access_key_id.clone(),
             secret_access_key,
             session_token,
             expires_at,
+            principal: claims.principal(),
         }
     }
 
