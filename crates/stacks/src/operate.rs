@@ -1,0 +1,527 @@
+//! Carrying out a stack's operation, step by step.
+//!
+//! Invariant: before a step calls another service the stack's row says that it begins, and one commit says
+//! both that it ended and that the next begins. After a crash the step that had begun is carried out again,
+//! knowing that it may have been before.
+
+use std::sync::Arc;
+
+use aws::{Caller, Dispatch};
+use indexmap::IndexMap;
+use store::{Store, Write};
+use tokio_util::sync::CancellationToken;
+use types::{AccountId, Region, RequestId, SharedEnv};
+
+use crate::Error;
+use crate::plan::{deletions, early_properties};
+use crate::resources::{self, Calls, CreateError, ResourceType};
+use crate::tables::{
+    Action, EVENTS, Event, OnFailure, Operation, OperationKind, PENDING, Resource, STACKS, Stack,
+    StackStatus, Stage, Step, deleted_key, events_prefix, pending_key, stack_key,
+};
+use crate::template::{Disposal, Pseudo};
+
+/// How long deleted stacks can still be described.
+const KEEP_DELETED: jiff::SignedDuration = jiff::SignedDuration::from_hours(90 * 24);
+
+/// What operations work with.
+#[derive(Debug)]
+pub(crate) struct Machinery {
+    pub(crate) store: Store,
+    pub(crate) env: SharedEnv,
+    pub(crate) dispatch: Arc<dyn Dispatch>,
+    pub(crate) region: Region,
+}
+
+/// An event of the stack itself.
+pub(crate) fn stack_event(env: &SharedEnv, stack: &Stack) -> Write {
+    let event = Event {
+        id: RequestId::new(&**env).to_string(),
+        logical_id: stack.name.clone(),
+        physical_id: stack.id.clone(),
+        type_name: "AWS::CloudFormation::Stack".to_owned(),
+        status: stack.status.as_str().to_owned(),
+        reason: stack.reason.clone(),
+        properties: None,
+        token: stack.operation.as_ref().and_then(|o| o.token.clone()),
+        at: env.now(),
+    };
+    EVENTS.append(events_prefix(stack.account, &stack.uuid), &event)
+}
+
+/// A run of one stack's operation.
+struct Run<'a> {
+    machinery: &'a Machinery,
+    calls: Calls,
+    stack: Stack,
+    operation: Operation,
+    /// Events that go with the next commit.
+    events: Vec<Write>,
+}
+
+enum Outcome {
+    Done,
+    Failed { reason: String, made: bool },
+}
+
+/// Carries out the operation of the stack of that name, until it ends or `shutdown`.
+pub(crate) async fn run(
+    machinery: &Machinery,
+    account: AccountId,
+    name: &str,
+    shutdown: &CancellationToken,
+) -> Result<(), Error> {
+    let Some(row) = STACKS.get(&machinery.store, stack_key(account, name)).await? else {
+        machinery.store.write(vec![Write::Delete(pending_key(account, name))]).await?;
+        return Ok(());
+    };
+    let mut stack = row.value;
+    let Some(operation) = stack.operation.take() else {
+        machinery.store.write(vec![Write::Delete(pending_key(account, name))]).await?;
+        return Ok(());
+    };
+    let calls = Calls {
+        dispatch: machinery.dispatch.clone(),
+        caller: Caller::from(&operation.caller),
+        trace: operation.trace.clone(),
+        env: machinery.env.clone(),
+        pseudo: Pseudo {
+            account_id: account.to_string(),
+            region: machinery.region.to_string(),
+            stack_name: stack.name.clone(),
+            stack_id: stack.id.clone(),
+        },
+    };
+    let mut run = Run { machinery, calls, stack, operation, events: Vec::new() };
+    while !shutdown.is_cancelled() {
+        if run.operation.next < run.operation.steps.len() {
+            Box::pin(run.step()).await?;
+        } else if Box::pin(run.stage_done()).await? {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+impl Run<'_> {
+    /// Writes the stack as it is, with the events so far.
+    async fn save(&mut self) -> Result<(), Error> {
+        let mut writes = std::mem::take(&mut self.events);
+        self.stack.operation = Some(self.operation.clone());
+        let key = stack_key(self.stack.account, &self.stack.name);
+        writes.push(STACKS.put(key, &self.stack));
+        self.machinery.store.write(writes).await?;
+        Ok(())
+    }
+
+    fn set_status(&mut self, status: StackStatus, reason: Option<String>) {
+        tracing::info!(stack = %self.stack.name, status = status.as_str(), reason, "stack");
+        self.stack.status = status;
+        self.stack.reason = reason;
+        let event = stack_event(&self.machinery.env, &self.stack);
+        self.events.push(event);
+    }
+
+    fn event(&mut self, logical_id: &str, resource: &Resource, status: &str, reason: Option<&str>) {
+        let now = self.machinery.env.now();
+        if let Some(held) = self.stack.resources.get_mut(logical_id)
+            && held.physical_id == resource.physical_id
+        {
+            status.clone_into(&mut held.status);
+            held.reason = reason.map(str::to_owned);
+            held.updated_at = now;
+        }
+        let event = Event {
+            id: format!("{logical_id}-{status}-{}", now.as_millisecond()),
+            logical_id: logical_id.to_owned(),
+            physical_id: resource.physical_id.clone(),
+            type_name: resource.type_name.clone(),
+            status: status.to_owned(),
+            reason: reason.map(str::to_owned),
+            properties: serde_json::to_string(&resource.properties).ok(),
+            token: self.operation.token.clone(),
+            at: now,
+        };
+        self.events.push(EVENTS.append(events_prefix(self.stack.account, &self.stack.uuid), &event));
+    }
+
+    /// Carries out the next step. What it did is written when the next one begins, or its stage ends.
+    async fn step(&mut self) -> Result<(), Error> {
+        let step = self.operation.steps[self.operation.next].clone();
+        let again = self.operation.begun;
+        if !again {
+            if let Some(reason) = self.obstacle(&step).await {
+                return self.failed(&step, reason, false).await;
+            }
+            self.begin(&step);
+            self.operation.begun = true;
+            self.save().await?;
+        }
+        match self.carry_out(&step, again).await {
+            Outcome::Done => {
+                self.complete(&step);
+                self.operation.begun = false;
+                self.operation.next += 1;
+                Ok(())
+            }
+            Outcome::Failed { reason, made } => self.failed(&step, reason, made).await,
+        }
+    }
+
+    /// What stands in the way of a step that has not begun.
+    async fn obstacle(&self, step: &Step) -> Option<String> {
+        let (Action::Create { to } | Action::Replace { to, .. }) = &step.action else { return None };
+        let kind = resources::find(&to.type_name)?;
+        match kind.provider.exists(&self.calls, &to.physical_id, &to.properties).await {
+            Ok(false) => None,
+            Ok(true) => Some(format!("{} already exists", to.physical_id)),
+            // Whoever may not look may still be allowed to make.
+            Err(error) if error.kind == types::ErrorKind::Denied => None,
+            Err(error) => Some(reason(&error)),
+        }
+    }
+
+    fn begin(&mut self, step: &Step) {
+        let id = &step.logical_id;
+        match &step.action {
+            Action::Create { to } => {
+                self.stack.resources.insert(id.clone(), to.clone());
+                self.event(id, to, "CREATE_IN_PROGRESS", None);
+            }
+            Action::Update { from, .. } => self.event(id, from, "UPDATE_IN_PROGRESS", None),
+            Action::Replace { from, .. } => {
+                let reason =
+                    "Requested update requires the creation of a new physical resource; hence creating one.";
+                self.event(id, from, "UPDATE_IN_PROGRESS", Some(reason));
+            }
+            Action::Delete { from, retain: false } => self.event(id, from, "DELETE_IN_PROGRESS", None),
+            Action::Delete { retain: true, .. } | Action::Configure { .. } | Action::Note { .. } => {}
+        }
+    }
+
+    async fn carry_out(&self, step: &Step, again: bool) -> Outcome {
+        let failed = |error: &aws::Error| Outcome::Failed { reason: reason(error), made: true };
+        let result = match &step.action {
+            Action::Create { to } | Action::Replace { to, .. } => {
+                let Some(kind) = resources::find(&to.type_name) else { return Outcome::Done };
+                let early = early_properties(&to.properties, kind.late);
+                match kind.provider.create(&self.calls, &to.physical_id, &early, again).await {
+                    Ok(()) => return Outcome::Done,
+                    Err(CreateError { error, made }) => {
+                        return Outcome::Failed { reason: reason(&error), made: made || again };
+                    }
+                }
+            }
+            Action::Update { from, to } => match resources::find(&to.type_name) {
+                Some(kind) => {
+                    let (old, new) = (&from.properties, &to.properties);
+                    kind.provider.update(&self.calls, &to.physical_id, old, new).await
+                }
+                None => Ok(()),
+            },
+            Action::Configure { to, .. } => match self.held(&step.logical_id) {
+                Some((kind, held)) => kind.provider.configure(&self.calls, &held.physical_id, to).await,
+                None => Ok(()),
+            },
+            Action::Delete { from, retain: false } => match resources::find(&from.type_name) {
+                Some(kind) => kind.provider.delete(&self.calls, &from.physical_id, &from.properties).await,
+                None => Ok(()),
+            },
+            Action::Delete { retain: true, .. } | Action::Note { .. } => Ok(()),
+        };
+        result.map_or_else(|error| failed(&error), |()| Outcome::Done)
+    }
+
+    fn held(&self, logical_id: &str) -> Option<(&'static ResourceType, &Resource)> {
+        let held = self.stack.resources.get(logical_id)?;
+        Some((resources::find(&held.type_name)?, held))
+    }
+
+    fn complete(&mut self, step: &Step) {
+        let id = &step.logical_id;
+        match &step.action {
+            Action::Create { to } => {
+                self.stack.resources.insert(id.clone(), to.clone());
+                if self.configured_later(id) {
+                    self.event(id, to, "CREATE_IN_PROGRESS", Some("Resource creation Initiated"));
+                } else {
+                    self.event(id, to, "CREATE_COMPLETE", None);
+                }
+            }
+            Action::Update { to, .. } | Action::Replace { to, .. } => {
+                self.stack.resources.insert(id.clone(), to.clone());
+                self.event(id, to, "UPDATE_COMPLETE", None);
+            }
+            Action::Note { to, .. } => {
+                self.stack.resources.insert(id.clone(), to.clone());
+            }
+            Action::Configure { to, .. } => {
+                let Some((kind, held)) = self.held(id) else { return };
+                let mut held = held.clone();
+                held.properties = early_properties(&held.properties, kind.late);
+                held.properties.extend(to.clone());
+                let creates = self.operation.stage == Stage::Forward && held.status.starts_with("CREATE_IN");
+                self.stack.resources.insert(id.clone(), held.clone());
+                self.event(id, &held, if creates { "CREATE_COMPLETE" } else { "UPDATE_COMPLETE" }, None);
+            }
+            Action::Delete { from, retain } => {
+                let status = if *retain { "DELETE_SKIPPED" } else { "DELETE_COMPLETE" };
+                self.event(id, from, status, None);
+                if self.stack.resources.get(id).is_some_and(|held| held.physical_id == from.physical_id) {
+                    self.stack.resources.shift_remove(id);
+                }
+            }
+        }
+    }
+
+    fn configured_later(&self, logical_id: &str) -> bool {
+        let rest = &self.operation.steps[self.operation.next..];
+        rest.iter().any(|s| s.logical_id == logical_id && matches!(s.action, Action::Configure { .. }))
+    }
+
+    async fn failed(&mut self, step: &Step, reason: String, made: bool) -> Result<(), Error> {
+        let id = step.logical_id.clone();
+        match &step.action {
+            Action::Create { to } => {
+                if !self.stack.resources.contains_key(&id) {
+                    self.stack.resources.insert(id.clone(), to.clone());
+                }
+                self.event(&id, to, "CREATE_FAILED", Some(&reason));
+                if !made {
+                    self.stack.resources.shift_remove(&id);
+                }
+            }
+            Action::Update { from, .. } | Action::Replace { from, .. } => {
+                self.event(&id, from, "UPDATE_FAILED", Some(&reason));
+            }
+            Action::Configure { .. } => {
+                if let Some((_, held)) = self.held(&id) {
+                    let held = held.clone();
+                    let creating = held.status.starts_with("CREATE");
+                    let status = if creating { "CREATE_FAILED" } else { "UPDATE_FAILED" };
+                    self.event(&id, &held, status, Some(&reason));
+                }
+            }
+            Action::Delete { from, .. } => {
+                self.event(&id, from, "DELETE_FAILED", Some(&reason));
+                return self.deletion_failed(&id, &from.clone()).await;
+            }
+            Action::Note { .. } => {}
+        }
+        if self.operation.stage != Stage::Forward {
+            return self.rollback_failed(&id).await;
+        }
+        self.roll_back(step, &id, made).await
+    }
+
+    /// A deletion failed: what it needs must stay too, the rest goes on.
+    async fn deletion_failed(&mut self, id: &str, from: &Resource) -> Result<(), Error> {
+        self.operation.failed.push(id.to_owned());
+        let mut queue = from.dependencies.clone();
+        while let Some(name) = queue.pop() {
+            if !self.operation.kept.contains(&name) {
+                let held = self.stack.resources.get(&name);
+                queue.extend(held.map(|r| r.dependencies.clone()).unwrap_or_default());
+                self.operation.kept.push(name);
+            }
+        }
+        self.operation.begun = false;
+        self.operation.next += 1;
+        let (kept, next) = (self.operation.kept.clone(), self.operation.next);
+        let rest = self.operation.steps.split_off(next);
+        self.operation.steps.extend(rest.into_iter().filter(|s| !kept.contains(&s.logical_id)));
+        self.save().await
+    }
+
+    async fn rollback_failed(&mut self, id: &str) -> Result<(), Error> {
+        self.operation.not_restored.push(id.to_owned());
+        self.operation.begun = false;
+        self.operation.next += 1;
+        self.save().await
+    }
+
+    async fn roll_back(&mut self, failed: &Step, id: &str, made: bool) -> Result<(), Error> {
+        let done = self.operation.next;
+        let mut steps: Vec<Step> = self.operation.steps.drain(..).take(done).collect();
+        if made {
+            steps.push(failed.clone());
+        }
+        self.operation.begun = false;
+        self.operation.next = 0;
+        let reason = format!("The following resource(s) failed to create: [{id}]. ");
+        if self.operation.kind == OperationKind::Create {
+            match self.operation.on_failure {
+                OnFailure::DoNothing => {
+                    self.operation.steps.clear();
+                    self.operation.stage = Stage::RollbackCleanup;
+                    self.set_status(StackStatus::CreateFailed, Some(reason));
+                }
+                OnFailure::Rollback | OnFailure::Delete => {
+                    // `RetainExceptOnCreate` and `Retain` differ here only.
+                    self.operation.steps = deletions(&self.stack.resources, |_, resource| {
+                        resource.deletion_policy == Disposal::Retain
+                    });
+                    self.operation.stage = Stage::RollbackCleanup;
+                    let status = match self.operation.on_failure {
+                        OnFailure::Delete => StackStatus::DeleteInProgress,
+                        OnFailure::Rollback | OnFailure::DoNothing => StackStatus::RollbackInProgress,
+                    };
+                    self.set_status(status, Some(format!("{reason}Rollback requested by user.")));
+                }
+            }
+            return self.save().await;
+        }
+        let mut undo = Vec::new();
+        let mut unwanted = IndexMap::new();
+        for step in steps.into_iter().rev() {
+            let Step { logical_id, action } = step;
+            let action = match action {
+                Action::Create { to } => {
+                    unwanted.insert(logical_id, to);
+                    continue;
+                }
+                Action::Replace { from, to } => {
+                    unwanted.insert(logical_id.clone(), to.clone());
+                    Action::Note { from: to, to: from }
+                }
+                Action::Update { from, to } => Action::Update { from: to, to: from },
+                Action::Configure { from, to } => Action::Configure { from: to, to: from },
+                Action::Note { from, to } => Action::Note { from: to, to: from },
+                Action::Delete { .. } => continue,
+            };
+            undo.push(Step { logical_id, action });
+        }
+        unwanted.reverse();
+        self.operation.steps = undo;
+        self.operation.cleanup = deletions(&unwanted, |_, _| false);
+        self.operation.stage = Stage::Rollback;
+        let reason = format!("The following resource(s) failed to update: [{id}]. ");
+        self.set_status(StackStatus::UpdateRollbackInProgress, Some(reason));
+        self.save().await
+    }
+
+    /// All steps of a stage are done; true if that was the last stage.
+    async fn stage_done(&mut self) -> Result<bool, Error> {
+        use StackStatus as S;
+        let failed = self.operation.failed.join(", ");
+        let failure =
+            (!failed.is_empty()).then(|| format!("The following resource(s) failed to delete: [{failed}]. "));
+        let (kind, stage) = (self.operation.kind, self.operation.stage);
+        match (kind, stage) {
+            (OperationKind::Create, Stage::Forward) => {
+                self.adopt_target();
+                self.finish(S::CreateComplete, None).await?;
+                Ok(true)
+            }
+            (OperationKind::Create, Stage::RollbackCleanup | Stage::Cleanup | Stage::Rollback) => {
+                let status = match (self.operation.on_failure, &failure) {
+                    (OnFailure::DoNothing, _) => S::CreateFailed,
+                    (OnFailure::Rollback, None) => S::RollbackComplete,
+                    (OnFailure::Rollback, Some(_)) => S::RollbackFailed,
+                    (OnFailure::Delete, None) => S::DeleteComplete,
+                    (OnFailure::Delete, Some(_)) => S::DeleteFailed,
+                };
+                let reason =
+                    failure.or_else(|| self.stack.reason.clone().filter(|_| status == S::CreateFailed));
+                self.finish(status, reason).await?;
+                Ok(true)
+            }
+            (OperationKind::Update, Stage::Forward) => {
+                self.adopt_target();
+                self.next_stage(Stage::Cleanup, S::UpdateCleanup).await
+            }
+            (OperationKind::Update, Stage::Cleanup) => {
+                self.finish(S::UpdateComplete, None).await?;
+                Ok(true)
+            }
+            (OperationKind::Update, Stage::Rollback) => {
+                self.next_stage(Stage::RollbackCleanup, S::UpdateRollbackCleanup).await
+            }
+            (OperationKind::Update, Stage::RollbackCleanup) => {
+                let stuck = self.operation.not_restored.join(", ");
+                if stuck.is_empty() {
+                    self.finish(S::UpdateRollbackComplete, None).await?;
+                } else {
+                    let reason = format!("The following resource(s) failed to update: [{stuck}]. ");
+                    self.finish(S::UpdateRollbackFailed, Some(reason)).await?;
+                }
+                Ok(true)
+            }
+            (OperationKind::Delete, _) => {
+                let status = if failure.is_some() { S::DeleteFailed } else { S::DeleteComplete };
+                self.finish(status, failure).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn adopt_target(&mut self) {
+        self.stack.source = std::mem::take(&mut self.operation.target);
+    }
+
+    async fn next_stage(&mut self, stage: Stage, status: StackStatus) -> Result<bool, Error> {
+        self.operation.stage = stage;
+        self.operation.steps = std::mem::take(&mut self.operation.cleanup);
+        self.operation.next = 0;
+        self.set_status(status, None);
+        self.save().await?;
+        Ok(false)
+    }
+
+    /// Ends the operation, in one commit.
+    async fn finish(&mut self, status: StackStatus, reason: Option<String>) -> Result<(), Error> {
+        let (account, name) = (self.stack.account, self.stack.name.clone());
+        self.stack.operation = Some(self.operation.clone());
+        if status == self.stack.status {
+            self.stack.reason = reason;
+        } else {
+            self.set_status(status, reason);
+        }
+        self.stack.operation = None;
+        let mut writes = std::mem::take(&mut self.events);
+        writes.push(Write::Delete(pending_key(account, &name)));
+        let key = stack_key(account, &name);
+        if status == StackStatus::DeleteComplete {
+            let now = self.machinery.env.now();
+            self.stack.deleted_at = Some(now);
+            writes.push(Write::Delete(key));
+            writes.push(STACKS.put(deleted_key(account, &name, &self.stack.uuid), &self.stack));
+            writes.extend(self.forget(now).await?);
+        } else {
+            writes.push(STACKS.put(key, &self.stack));
+        }
+        self.machinery.store.write(writes).await?;
+        Ok(())
+    }
+
+    /// Removes what is left of stacks of the same name that were deleted long ago.
+    async fn forget(&self, now: types::Timestamp) -> Result<Vec<Write>, Error> {
+        let range = STACKS.range(self.stack.account, 100, |k| {
+            k.text(&self.stack.name).u8(1);
+        });
+        let (rows, _) = STACKS.scan(&self.machinery.store, range).await?;
+        let mut writes = Vec::new();
+        for row in rows {
+            if row.value.deleted_at.is_some_and(|at| at + KEEP_DELETED < now) {
+                let events = EVENTS.range(self.stack.account, 10_000, |k| {
+                    k.text(&row.value.uuid);
+                });
+                let page = self.machinery.store.scan(events).await?;
+                writes.extend(page.entries.into_iter().map(|e| Write::Delete(e.key)));
+                writes.push(Write::Delete(row.key));
+            }
+        }
+        Ok(writes)
+    }
+}
+
+/// A service's error as the reason of an event.
+fn reason(error: &aws::Error) -> String {
+    format!("{} (Status Code: {}, Error Code: {})", error.message, error.status, error.code)
+}
+
+/// The row that says that a stack has an operation under way.
+pub(crate) fn pending(account: AccountId, name: &str) -> Write {
+    let row = crate::tables::Pending { account, name: name.to_owned() };
+    PENDING.put(pending_key(account, name), &row)
+}

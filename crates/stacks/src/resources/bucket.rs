@@ -1,0 +1,176 @@
+//! `AWS::S3::Bucket`.
+
+use async_trait::async_trait;
+use aws::xml::Xml;
+use http::Method;
+use serde_json::Value as Json;
+
+use super::calls::segment;
+use super::schema::{Property, Shape, TAGS};
+use super::{
+    Calls, CreateError, Naming, Properties, Provider, ResourceType, found, gone_is_fine, is_there, text,
+};
+use crate::template::Pseudo;
+
+pub(super) const BUCKET: ResourceType = ResourceType {
+    name: "AWS::S3::Bucket",
+    properties: &[
+        Property::new("BucketName", Shape::Text).replaces(),
+        Property::new(
+            "NotificationConfiguration",
+            Shape::Object(&[Property::new(
+                "LambdaConfigurations",
+                Shape::List(&Shape::Object(&[
+                    Property::new("Event", Shape::Text).required(),
+                    Property::new("Function", Shape::Text).required(),
+                    Property::new(
+                        "Filter",
+                        Shape::Object(&[Property::new(
+                            "S3Key",
+                            Shape::Object(&[Property::new(
+                                "Rules",
+                                Shape::List(&Shape::Object(&[
+                                    Property::new("Name", Shape::Text).required(),
+                                    Property::new("Value", Shape::Text).required(),
+                                ])),
+                            )
+                            .required()]),
+                        )
+                        .required()]),
+                    ),
+                ])),
+            )]),
+        ),
+        Property::new("Tags", TAGS),
+    ],
+    attributes: &["Arn", "DomainName", "RegionalDomainName"],
+    late: &["NotificationConfiguration"],
+    provider: &Bucket,
+};
+
+const XMLNS: (&str, &str) = ("xmlns", "http://s3.amazonaws.com/doc/2006-03-01/");
+
+struct Bucket;
+
+#[async_trait]
+impl Provider for Bucket {
+    fn physical_id(&self, naming: &Naming<'_>, properties: &Properties) -> String {
+        match text(properties, "BucketName") {
+            Some(name) => name.to_owned(),
+            None => naming.generate(63).to_ascii_lowercase(),
+        }
+    }
+
+    fn attribute(&self, pseudo: &Pseudo, id: &str, _: &Properties, attribute: &str) -> Option<String> {
+        match attribute {
+            "Arn" => Some(format!("arn:aws:s3:::{id}")),
+            "DomainName" => Some(format!("{id}.s3.amazonaws.com")),
+            "RegionalDomainName" => Some(format!("{id}.s3.{}.amazonaws.com", pseudo.region)),
+            _ => None,
+        }
+    }
+
+    async fn exists(&self, calls: &Calls, id: &str, _: &Properties) -> Result<bool, aws::Error> {
+        match calls.s3(Method::HEAD, &format!("/{}", segment(id)), String::new()).await {
+            // Somebody else's.
+            Err(error) if error.status == 403 => Ok(true),
+            other => found(other),
+        }
+    }
+
+    async fn create(
+        &self,
+        calls: &Calls,
+        id: &str,
+        properties: &Properties,
+        again: bool,
+    ) -> Result<(), CreateError> {
+        let path = format!("/{}", segment(id));
+        let region = &calls.pseudo.region;
+        let mut body = String::new();
+        if region != "us-east-1" {
+            let mut xml = Xml::document();
+            xml.element_with("CreateBucketConfiguration", &[XMLNS], |xml| {
+                xml.text("LocationConstraint", region)
+            });
+            body = xml.finish();
+        }
+        match calls.s3(Method::PUT, &path, body).await {
+            Err(error) if again && error.code == "BucketAlreadyOwnedByYou" => {}
+            Err(error) if is_there(&error) => return Err(CreateError::nothing_made(error)),
+            Err(error) => return Err(CreateError::nothing_made(error)),
+            Ok(_) => {}
+        }
+        if properties.contains_key("Tags") {
+            put_tags(calls, id, properties).await.map_err(CreateError::half_made)?;
+        }
+        Ok(())
+    }
+
+    async fn update(
+        &self,
+        calls: &Calls,
+        id: &str,
+        old: &Properties,
+        new: &Properties,
+    ) -> Result<(), aws::Error> {
+        if old.get("Tags") != new.get("Tags") {
+            put_tags(calls, id, new).await?;
+        }
+        Ok(())
+    }
+
+    async fn configure(&self, calls: &Calls, id: &str, new: &Properties) -> Result<(), aws::Error> {
+        let body = notification(new.get("NotificationConfiguration"));
+        calls.s3(Method::PUT, &format!("/{}?notification", segment(id)), body).await.map(drop)
+    }
+
+    async fn delete(&self, calls: &Calls, id: &str, _: &Properties) -> Result<(), aws::Error> {
+        gone_is_fine(calls.s3(Method::DELETE, &format!("/{}", segment(id)), String::new()).await)
+    }
+}
+
+async fn put_tags(calls: &Calls, id: &str, properties: &Properties) -> Result<(), aws::Error> {
+    let path = format!("/{}?tagging", segment(id));
+    let tags = properties.get("Tags").and_then(Json::as_array).filter(|tags| !tags.is_empty());
+    let Some(tags) = tags else {
+        return gone_is_fine(calls.s3(Method::DELETE, &path, String::new()).await);
+    };
+    let mut xml = Xml::document();
+    xml.element_with("Tagging", &[XMLNS], |xml| {
+        xml.element("TagSet", |xml| {
+            for tag in tags {
+                xml.element("Tag", |xml| {
+                    xml.text("Key", tag["Key"].as_str().unwrap_or_default());
+                    xml.text("Value", tag["Value"].as_str().unwrap_or_default());
+                });
+            }
+        });
+    });
+    calls.s3(Method::PUT, &path, xml.finish()).await.map(drop)
+}
+
+fn notification(config: Option<&Json>) -> String {
+    let entries = config.and_then(|c| c["LambdaConfigurations"].as_array());
+    let mut xml = Xml::document();
+    xml.element_with("NotificationConfiguration", &[XMLNS], |xml| {
+        for entry in entries.into_iter().flatten() {
+            xml.element("CloudFunctionConfiguration", |xml| {
+                xml.text("CloudFunction", entry["Function"].as_str().unwrap_or_default());
+                xml.text("Event", entry["Event"].as_str().unwrap_or_default());
+                let Some(rules) = entry["Filter"]["S3Key"]["Rules"].as_array() else { return };
+                xml.element("Filter", |xml| {
+                    xml.element("S3Key", |xml| {
+                        for rule in rules {
+                            xml.element("FilterRule", |xml| {
+                                xml.text("Name", rule["Name"].as_str().unwrap_or_default());
+                                xml.text("Value", rule["Value"].as_str().unwrap_or_default());
+                            });
+                        }
+                    });
+                });
+            });
+        }
+    });
+    xml.finish()
+}

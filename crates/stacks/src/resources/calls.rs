@@ -1,0 +1,111 @@
+//! Calls to the other services, as the deploying caller, as on the wire.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws::{Caller, Dispatch};
+use bytes::Bytes;
+use http::{Method, Request};
+use serde_json::Value as Json;
+use types::{ErrorKind, SharedEnv, TraceHeader};
+
+use crate::template::Pseudo;
+
+/// How often a call is tried that fails in passing.
+const TRIES: u32 = 5;
+
+/// Calls on behalf of one stack operation.
+pub(crate) struct Calls {
+    pub(crate) dispatch: Arc<dyn Dispatch>,
+    pub(crate) caller: Caller,
+    pub(crate) trace: TraceHeader,
+    pub(crate) env: SharedEnv,
+    pub(crate) pseudo: Pseudo,
+}
+
+impl Calls {
+    /// A call; what fails in passing is tried again.
+    pub(crate) async fn send(
+        &self,
+        service: &str,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<Bytes, aws::Error> {
+        let body = body.into();
+        let mut wait = Duration::from_millis(100);
+        for attempt in 1.. {
+            let mut request = Request::builder().method(method.clone()).uri(path);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let request = request.body(body.clone()).map_err(|e| aws::Error::internal(&e))?;
+            match self.dispatch.call(&self.caller, &self.trace, service, request).await {
+                Ok(response) => return Ok(response.into_body()),
+                Err(error) if attempt < TRIES && passing(error.kind) => {
+                    tracing::debug!(%error, service, attempt, "a stack's call failed; trying again");
+                    self.env.sleep(wait).await;
+                    wait *= 2;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    /// A call of DynamoDB or CloudWatch Logs.
+    pub(crate) async fn json(&self, service: &str, target: &str, body: &Json) -> Result<Json, aws::Error> {
+        let content_type = "application/x-amz-json-1.0";
+        let headers = [("x-amz-target", target), ("content-type", content_type)];
+        parse(&self.send(service, Method::POST, "/", &headers, body.to_string()).await?)
+    }
+
+    /// A call of Lambda.
+    pub(crate) async fn lambda(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Json>,
+    ) -> Result<Json, aws::Error> {
+        let body = body.map(Json::to_string).unwrap_or_default();
+        let headers = [("content-type", "application/json")];
+        parse(&self.send("lambda", method, path, &headers, body).await?)
+    }
+
+    /// A call of IAM; answers with the XML.
+    pub(crate) async fn iam(&self, action: &str, form: &[(&str, &str)]) -> Result<Bytes, aws::Error> {
+        let body = {
+            let mut body = form_urlencoded::Serializer::new(String::new());
+            body.append_pair("Action", action).append_pair("Version", "2010-05-08");
+            for (name, value) in form {
+                body.append_pair(name, value);
+            }
+            body.finish()
+        };
+        let headers = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
+        self.send("iam", Method::POST, "/", &headers, body).await
+    }
+
+    /// A call of S3.
+    pub(crate) async fn s3(&self, method: Method, path: &str, body: String) -> Result<Bytes, aws::Error> {
+        let headers: &[_] = if body.is_empty() { &[] } else { &[("content-type", "application/xml")] };
+        self.send("s3", method, path, headers, body).await
+    }
+}
+
+fn passing(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Throttled | ErrorKind::Timeout | ErrorKind::Unavailable)
+}
+
+fn parse(bytes: &[u8]) -> Result<Json, aws::Error> {
+    if bytes.is_empty() {
+        return Ok(Json::Null);
+    }
+    serde_json::from_slice(bytes).map_err(|e| aws::Error::internal(&e))
+}
+
+/// One segment of a path, escaped.
+pub(crate) fn segment(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}

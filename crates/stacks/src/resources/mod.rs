@@ -1,0 +1,209 @@
+//! The resource types: their properties, what `Ref` and `Fn::GetAtt` give, and how each is made, changed and
+//! deleted through the services' own APIs.
+//!
+//! Invariant: everything that a template can refer to follows from names alone, so that a whole plan is known
+//! before anything is made; and every call is safe to repeat after a crash.
+
+mod bucket;
+mod calls;
+mod event_invoke_config;
+mod function;
+mod permission;
+mod policy;
+mod role;
+pub(crate) mod schema;
+mod table;
+
+use async_trait::async_trait;
+use serde_json::{Map, Value as Json};
+use sha2::{Digest, Sha256};
+
+pub(crate) use calls::Calls;
+use schema::{Property, Update};
+
+use crate::template::Pseudo;
+
+/// Resolved properties.
+pub(crate) type Properties = Map<String, Json>;
+
+/// A resource type.
+pub(crate) struct ResourceType {
+    pub(crate) name: &'static str,
+    pub(crate) properties: &'static [Property],
+    /// What `Fn::GetAtt` can ask for.
+    pub(crate) attributes: &'static [&'static str],
+    /// Properties that are set when every other resource exists: they may refer in circles.
+    pub(crate) late: &'static [&'static str],
+    pub(crate) provider: &'static dyn Provider,
+}
+
+/// Why a resource was not made.
+#[derive(Debug)]
+pub(crate) struct CreateError {
+    pub(crate) error: aws::Error,
+    /// Something of it was made, which must be removed again.
+    pub(crate) made: bool,
+}
+
+impl CreateError {
+    /// Nothing was made.
+    pub(crate) fn nothing_made(error: aws::Error) -> Self {
+        Self { error, made: false }
+    }
+
+    /// Something was made.
+    pub(crate) fn half_made(error: aws::Error) -> Self {
+        Self { error, made: true }
+    }
+}
+
+/// How resources of a type are handled.
+#[async_trait]
+pub(crate) trait Provider: Send + Sync {
+    /// The physical id: the name given in the properties, or one made from `naming`.
+    fn physical_id(&self, naming: &Naming<'_>, properties: &Properties) -> String;
+
+    /// What `Ref` gives.
+    fn reference(&self, _pseudo: &Pseudo, physical_id: &str, _properties: &Properties) -> String {
+        physical_id.to_owned()
+    }
+
+    /// What `Fn::GetAtt` gives.
+    fn attribute(
+        &self,
+        _pseudo: &Pseudo,
+        _physical_id: &str,
+        _properties: &Properties,
+        _attribute: &str,
+    ) -> Option<String> {
+        None
+    }
+
+    /// True if something of that name is there already, before it is made.
+    async fn exists(&self, _calls: &Calls, _id: &str, _properties: &Properties) -> Result<bool, aws::Error> {
+        Ok(false)
+    }
+
+    /// Makes it. `again` is true if a crash may have interrupted the same call before: then what exists is
+    /// what that call made.
+    async fn create(
+        &self,
+        calls: &Calls,
+        id: &str,
+        properties: &Properties,
+        again: bool,
+    ) -> Result<(), CreateError>;
+
+    /// Changes it from `old` to `new`, late properties excepted.
+    async fn update(
+        &self,
+        calls: &Calls,
+        id: &str,
+        old: &Properties,
+        new: &Properties,
+    ) -> Result<(), aws::Error>;
+
+    /// Sets the late properties to those of `new`.
+    async fn configure(&self, _calls: &Calls, _id: &str, _new: &Properties) -> Result<(), aws::Error> {
+        Ok(())
+    }
+
+    /// Deletes it; what is not there is fine.
+    async fn delete(&self, calls: &Calls, id: &str, properties: &Properties) -> Result<(), aws::Error>;
+}
+
+const TYPES: &[&ResourceType] = &[
+    &table::TABLE,
+    &role::ROLE,
+    &policy::POLICY,
+    &policy::MANAGED_POLICY,
+    &event_invoke_config::EVENT_INVOKE_CONFIG,
+    &function::FUNCTION,
+    &permission::PERMISSION,
+    &bucket::BUCKET,
+];
+
+/// The type of that name.
+pub(crate) fn find(name: &str) -> Option<&'static ResourceType> {
+    TYPES.iter().find(|t| t.name == name).copied()
+}
+
+/// The types' names, those of SAM included.
+pub(crate) fn names() -> Vec<&'static str> {
+    let serverless = ["AWS::Serverless::Function", "AWS::Serverless::SimpleTable"];
+    TYPES.iter().map(|t| t.name).chain(serverless).collect()
+}
+
+impl ResourceType {
+    /// The properties that differ, and whether one of them replaces the resource.
+    pub(crate) fn difference(&self, old: &Properties, new: &Properties) -> Vec<(&'static str, Update)> {
+        let changed = self.properties.iter().filter(|p| old.get(p.name) != new.get(p.name));
+        changed.map(|p| (p.name, p.update)).collect()
+    }
+}
+
+/// What generated names are made of.
+pub(crate) struct Naming<'a> {
+    pub(crate) stack_name: &'a str,
+    pub(crate) stack_id: &'a str,
+    pub(crate) logical_id: &'a str,
+    /// Counts the resource's replacements.
+    pub(crate) generation: u32,
+}
+
+impl Naming<'_> {
+    /// `<stack>-<logical id>-<12 characters>` of at most `longest` characters. The same resource of the same
+    /// stack gets the same name each time it is asked for.
+    pub(crate) fn generate(&self, longest: usize) -> String {
+        const ALPHABET: &[u8; 36] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        let Self { stack_name, stack_id, logical_id, generation } = self;
+        let digest = Sha256::digest(format!("{stack_id}/{logical_id}/{generation}"));
+        let suffix: String =
+            digest[..12].iter().map(|b| char::from(ALPHABET[usize::from(*b) % 36])).collect();
+        let room = longest - suffix.len() - 2;
+        let logical = &logical_id[..logical_id.len().min(room - (room / 2).min(stack_name.len()))];
+        let stack = &stack_name[..stack_name.len().min(room - logical.len())];
+        format!("{stack}-{logical}-{suffix}")
+    }
+}
+
+/// A text property.
+pub(crate) fn text<'a>(properties: &'a Properties, name: &str) -> Option<&'a str> {
+    properties.get(name).and_then(Json::as_str)
+}
+
+/// True if the error says that what was to be deleted is not there.
+pub(crate) fn is_gone(error: &aws::Error) -> bool {
+    error.kind == types::ErrorKind::NotFound
+        || error.status == 404
+        || ["NoSuchEntity", "NoSuchBucket", "ResourceNotFoundException"].contains(&error.code.as_ref())
+}
+
+/// True if the error says that what was to be made is there.
+pub(crate) fn is_there(error: &aws::Error) -> bool {
+    [
+        "BucketAlreadyOwnedByYou",
+        "BucketAlreadyExists",
+        "EntityAlreadyExists",
+        "ResourceInUseException",
+        "ResourceConflictException",
+    ]
+    .contains(&error.code.as_ref())
+}
+
+/// A deletion whose object may be gone already.
+pub(crate) fn gone_is_fine<T>(result: Result<T, aws::Error>) -> Result<(), aws::Error> {
+    match result {
+        Err(error) if !is_gone(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A look whose object may not be there.
+pub(crate) fn found<T>(result: Result<T, aws::Error>) -> Result<bool, aws::Error> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(error) if is_gone(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,370 @@
+//! `AWS::Serverless::Function`: a function, its role, what may invoke it, and what happens to its failures.
+
+use indexmap::IndexMap;
+use serde_json::json;
+
+use super::policies;
+use super::tag_list;
+use crate::template::{At, Code, Disposal, Node, Problems, Resource, Template, Value};
+
+/// Properties that go to the Lambda function as they are.
+const SAME: &[&str] = &[
+    "FunctionName",
+    "Handler",
+    "Runtime",
+    "Description",
+    "MemorySize",
+    "Timeout",
+    "Environment",
+    "EphemeralStorage",
+    "Architectures",
+    "ReservedConcurrentExecutions",
+    "PackageType",
+];
+
+/// Properties that mean something more.
+const OWN: &[&str] = &[
+    "CodeUri",
+    "InlineCode",
+    "Policies",
+    "Role",
+    "RolePath",
+    "AssumeRolePolicyDocument",
+    "Events",
+    "EventInvokeConfig",
+    "Tags",
+];
+
+/// What Globals may hold.
+pub(super) const GLOBALS: &[&str] = &[
+    "CodeUri",
+    "Handler",
+    "Runtime",
+    "Description",
+    "MemorySize",
+    "Timeout",
+    "Environment",
+    "EphemeralStorage",
+    "Architectures",
+    "ReservedConcurrentExecutions",
+    "Tags",
+    "EventInvokeConfig",
+    "RolePath",
+];
+
+/// Puts what `function` stands for into `template`.
+pub(super) fn expand(
+    name: &str,
+    function: Resource,
+    template: &mut Template,
+    code: Code,
+    problems: &mut Problems,
+) {
+    let at = function.at;
+    let empty = IndexMap::new();
+    let properties = function.properties.clone();
+    let given = properties.as_map().unwrap_or(&empty);
+    for (key, value) in given {
+        if !SAME.contains(&key.as_str()) && !OWN.contains(&key.as_str()) {
+            let message = format!("property `{key}` of AWS::Serverless::Function `{name}` is not supported");
+            problems.add(value.at, message);
+        }
+    }
+    let generated = |type_name: &str, properties: IndexMap<String, Node>| Resource {
+        type_name: type_name.to_owned(),
+        at,
+        properties: Node::new(Value::Map(properties), at),
+        depends_on: Vec::new(),
+        condition: function.condition.clone(),
+        deletion_policy: Disposal::Delete,
+        update_replace_policy: Disposal::Delete,
+    };
+    let mut out = IndexMap::new();
+    if let Some(code) = function_code(name, given, at, code, problems) {
+        out.insert("Code".to_owned(), code);
+    }
+    for key in SAME {
+        if let Some(value) = given.get(*key) {
+            out.insert((*key).to_owned(), value.clone());
+        }
+    }
+    if let Some(tags) = tag_list(given.get("Tags"), true) {
+        out.insert("Tags".to_owned(), tags);
+    }
+
+    let mut event_policies = Vec::new();
+    if let Some(config) = given.get("EventInvokeConfig") {
+        let properties = event_invoke_config(name, config, &mut event_policies, problems);
+        let resource = generated("AWS::Lambda::EventInvokeConfig", properties);
+        template.resources.insert(format!("{name}EventInvokeConfig"), resource);
+    }
+    match given.get("Role") {
+        Some(role) => {
+            out.insert("Role".to_owned(), role.clone());
+        }
+        None => {
+            let role_name = format!("{name}Role");
+            let role = role(name, given, event_policies, at, problems);
+            template.resources.insert(role_name.clone(), generated("AWS::IAM::Role", role));
+            let reference = json!({"Fn::GetAtt": [role_name, "Arn"]});
+            out.insert("Role".to_owned(), Node::from_json(&reference, at));
+        }
+    }
+    for (event, node) in given.get("Events").and_then(Node::as_map).into_iter().flatten() {
+        if let Some(permission) =
+            s3_event(name, event, node, function.condition.as_deref(), template, problems)
+        {
+            let id = format!("{name}{event}Permission");
+            template.resources.insert(id, generated("AWS::Lambda::Permission", permission));
+        }
+    }
+    let properties = Node::new(Value::Map(out), properties.at);
+    let lambda = Resource { type_name: "AWS::Lambda::Function".to_owned(), properties, ..function };
+    template.resources.insert(name.to_owned(), lambda);
+}
+
+fn function_code(
+    name: &str,
+    given: &IndexMap<String, Node>,
+    at: At,
+    code: Code,
+    problems: &mut Problems,
+) -> Option<Node> {
+    if let Some(inline) = given.get("InlineCode") {
+        return Some(Node::map([("ZipFile", inline.clone())], inline.at));
+    }
+    let Some(uri) = given.get("CodeUri") else {
+        problems.add(at, format!("function `{name}` needs CodeUri or InlineCode"));
+        return None;
+    };
+    match &uri.value {
+        Value::String(text) => match text.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) {
+            Some((bucket, key)) => Some(Node::from_json(&json!({"S3Bucket": bucket, "S3Key": key}), uri.at)),
+            None if code == Code::Local => {
+                Some(Node::from_json(&json!({"S3Bucket": "local", "S3Key": text}), uri.at))
+            }
+            None => {
+                let message = format!(
+                    "CodeUri `{text}` of `{name}` is not in S3; package it first: `hawker deploy`, `sam deploy` \
+                     and `aws cloudformation package` do"
+                );
+                problems.add(uri.at, message);
+                None
+            }
+        },
+        Value::Map(map) if uri.intrinsic().is_none() => {
+            let mut out = IndexMap::new();
+            for (key, value) in map {
+                let key = match key.as_str() {
+                    "Bucket" => "S3Bucket",
+                    "Key" => "S3Key",
+                    "Version" => "S3ObjectVersion",
+                    other => {
+                        problems.add(value.at, format!("`{other}` is not a part of CodeUri"));
+                        continue;
+                    }
+                };
+                out.insert(key.to_owned(), value.clone());
+            }
+            Some(Node::new(Value::Map(out), uri.at))
+        }
+        _ => {
+            problems.add(uri.at, "CodeUri must be `s3://bucket/key` or a mapping of Bucket and Key");
+            None
+        }
+    }
+}
+
+fn role(
+    name: &str,
+    given: &IndexMap<String, Node>,
+    event_policies: Vec<Node>,
+    at: At,
+    problems: &mut Problems,
+) -> IndexMap<String, Node> {
+    let mut role = IndexMap::new();
+    let trust = given.get("AssumeRolePolicyDocument").cloned().unwrap_or_else(|| {
+        let document = json!({
+            "Version": "2012-10-17",
+            "Statement": [{
+                "Action": ["sts:AssumeRole"],
+                "Effect": "Allow",
+                "Principal": {"Service": ["lambda.amazonaws.com"]},
+            }],
+        });
+        Node::from_json(&document, at)
+    });
+    role.insert("AssumeRolePolicyDocument".to_owned(), trust);
+    let basic = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole";
+    let mut managed = vec![Node::text(basic, at)];
+    let mut inline = event_policies;
+    if let Some(node) = given.get("Policies") {
+        let policies = policies::read(name, node, problems);
+        for policy in policies.managed {
+            if !managed.contains(&policy) {
+                managed.push(policy);
+            }
+        }
+        inline.extend(policies.inline);
+    }
+    role.insert("ManagedPolicyArns".to_owned(), Node::list(managed, at));
+    if !inline.is_empty() {
+        role.insert("Policies".to_owned(), Node::list(inline, at));
+    }
+    if let Some(path) = given.get("RolePath") {
+        role.insert("Path".to_owned(), path.clone());
+    }
+    if let Some(tags) = tag_list(given.get("Tags"), true) {
+        role.insert("Tags".to_owned(), tags);
+    }
+    role
+}
+
+fn event_invoke_config(
+    name: &str,
+    config: &Node,
+    event_policies: &mut Vec<Node>,
+    problems: &mut Problems,
+) -> IndexMap<String, Node> {
+    let at = config.at;
+    let mut out = IndexMap::new();
+    out.insert("FunctionName".to_owned(), Node::from_json(&json!({"Ref": name}), at));
+    out.insert("Qualifier".to_owned(), Node::text("$LATEST", at));
+    for (key, value) in config.as_map().into_iter().flatten() {
+        match key.as_str() {
+            "MaximumEventAgeInSeconds" | "MaximumRetryAttempts" => {
+                out.insert(key.clone(), value.clone());
+            }
+            "DestinationConfig" => {
+                let mut destinations = IndexMap::new();
+                for (event, target) in value.as_map().into_iter().flatten() {
+                    if event != "OnFailure" && event != "OnSuccess" {
+                        problems.add(target.at, format!("`{event}` is not a part of DestinationConfig"));
+                        continue;
+                    }
+                    let id = format!("{name}EventInvokeConfig{event}");
+                    if let Some((arn, policy)) = destination(&id, target, problems) {
+                        event_policies.push(policy);
+                        destinations.insert(event.clone(), Node::map([("Destination", arn)], target.at));
+                    }
+                }
+                out.insert(key.clone(), Node::new(Value::Map(destinations), value.at));
+            }
+            other => problems.add(value.at, format!("`{other}` is not a part of EventInvokeConfig")),
+        }
+    }
+    out
+}
+
+/// The destination's ARN, and the policy that lets the function's role use it.
+fn destination(id: &str, target: &Node, problems: &mut Problems) -> Option<(Node, Node)> {
+    let at = target.at;
+    let kind = target.get("Type").and_then(Node::as_str).unwrap_or_default();
+    let Some(arn) = target.get("Destination").cloned() else {
+        problems.add(at, "a destination needs Type and Destination (an ARN)");
+        return None;
+    };
+    let statement = |action: &str, resource: Node| {
+        let members =
+            [("Action", Node::text(action, at)), ("Effect", Node::text("Allow", at)), ("Resource", resource)];
+        Node::map(members, at)
+    };
+    let (suffix, statements) = match kind {
+        "Lambda" => ("LambdaPolicy", vec![statement("lambda:InvokeFunction", arn.clone())]),
+        "S3Bucket" => {
+            let parts = Node::list(vec![arn.clone(), Node::text("*", at)], at);
+            let join = Node::map([("Fn::Join", Node::list(vec![Node::text("/", at), parts], at))], at);
+            let statements = vec![statement("s3:PutObject", join), statement("s3:ListBucket", arn.clone())];
+            ("S3Policy", statements)
+        }
+        other => {
+            let message = format!("destination type `{other}` is not supported; Lambda and S3Bucket are");
+            problems.add(target.get("Type").map_or(at, |t| t.at), message);
+            return None;
+        }
+    };
+    let document = Node::map([("Statement", Node::list(statements, at))], at);
+    Some((arn, policies::inline(format!("{id}{suffix}"), document, at)))
+}
+
+/// Adds the notification to the bucket, and gives back the properties of the permission for it.
+fn s3_event(
+    function: &str,
+    event: &str,
+    node: &Node,
+    condition: Option<&str>,
+    template: &mut Template,
+    problems: &mut Problems,
+) -> Option<IndexMap<String, Node>> {
+    let at = node.at;
+    let kind = node.get("Type").and_then(Node::as_str).unwrap_or_default();
+    if kind != "S3" {
+        let at = node.get("Type").map_or(at, |t| t.at);
+        problems.add(at, format!("events of type `{kind}` are not supported; S3 is"));
+        return None;
+    }
+    let properties = node.get("Properties");
+    for (key, value) in properties.and_then(Node::as_map).into_iter().flatten() {
+        if !["Bucket", "Events", "Filter"].contains(&key.as_str()) {
+            problems.add(value.at, format!("`{key}` is not a property of an S3 event"));
+        }
+    }
+    let bucket = properties.and_then(|p| p.get("Bucket"));
+    let bucket_id = match bucket.and_then(Node::intrinsic) {
+        Some(("Ref", id)) => id.as_str().unwrap_or_default(),
+        _ => "",
+    };
+    let Some(events) = properties.and_then(|p| p.get("Events")) else {
+        problems.add(at, format!("event `{event}` needs Events, such as s3:ObjectCreated:*"));
+        return None;
+    };
+    let target = template.resources.get_mut(bucket_id).filter(|r| r.type_name == "AWS::S3::Bucket");
+    let Some(target) = target else {
+        let at = bucket.map_or(at, |b| b.at);
+        let message = format!("event `{event}`: Bucket must be `!Ref` of a bucket in the same template");
+        problems.add(at, message);
+        return None;
+    };
+    let one = std::slice::from_ref(events);
+    let mut added = Vec::new();
+    for name in events.as_list().unwrap_or(one) {
+        let arn = json!({"Fn::GetAtt": [function, "Arn"]});
+        let mut entry = IndexMap::from([
+            ("Event".to_owned(), name.clone()),
+            ("Function".to_owned(), Node::from_json(&arn, at)),
+        ]);
+        if let Some(filter) = properties.and_then(|p| p.get("Filter")) {
+            entry.insert("Filter".to_owned(), filter.clone());
+        }
+        let entry = Node::new(Value::Map(entry), at);
+        added.push(match condition {
+            None => entry,
+            Some(condition) => {
+                let no_value = Node::from_json(&json!({"Ref": "AWS::NoValue"}), at);
+                Node::map([("Fn::If", Node::list(vec![Node::text(condition, at), entry, no_value], at))], at)
+            }
+        });
+    }
+    add_notifications(target, added, at);
+    Some(IndexMap::from([
+        ("Action".to_owned(), Node::text("lambda:InvokeFunction", at)),
+        ("FunctionName".to_owned(), Node::from_json(&json!({"Ref": function}), at)),
+        ("Principal".to_owned(), Node::text("s3.amazonaws.com", at)),
+        ("SourceAccount".to_owned(), Node::from_json(&json!({"Ref": "AWS::AccountId"}), at)),
+    ]))
+}
+
+fn add_notifications(bucket: &mut Resource, added: Vec<Node>, at: At) {
+    let empty = || Node::map::<String>([], at);
+    let Value::Map(properties) = &mut bucket.properties.value else { return };
+    let config = properties.entry("NotificationConfiguration".to_owned()).or_insert_with(empty);
+    let Value::Map(config) = &mut config.value else { return };
+    let list = config.entry("LambdaConfigurations".to_owned()).or_insert_with(|| Node::list(Vec::new(), at));
+    if let Value::List(list) = &mut list.value {
+        for entry in added {
+            if !list.contains(&entry) {
+                list.push(entry);
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! A template as a tree in which every node knows its line and column. Intrinsic functions are in their long
+//! form (`{"Fn::Sub": ..}`), whichever way they were written.
+
+use indexmap::IndexMap;
+use serde_json::{Map, Value as Json};
+
+/// A place in a template's text, both counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct At {
+    /// The line.
+    pub line: usize,
+    /// The column, in characters.
+    pub column: usize,
+}
+
+/// Something wrong with a template.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Where; line 0 means the template as a whole (a parameter that was not given).
+    pub at: At,
+    /// What, and what to do about it.
+    pub message: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.at.line > 0 {
+            write!(f, "line {}, column {}: ", self.at.line, self.at.column)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Collects problems, so that all of them are reported at once.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Adds one.
+    pub fn add(&mut self, at: At, message: impl Into<String>) {
+        self.0.push(Problem { at, message: message.into() });
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// All of them, in the order of the text; `Ok` if there are none.
+    pub fn finish(mut self) -> Result<(), Vec<Problem>> {
+        self.0.sort();
+        self.0.dedup();
+        if self.0.is_empty() { Ok(()) } else { Err(self.0) }
+    }
+}
+
+/// A value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Nothing.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number.
+    Number(serde_json::Number),
+    /// Text.
+    String(String),
+    /// A sequence.
+    List(Vec<Node>),
+    /// A mapping; keys are unique.
+    Map(IndexMap<String, Node>),
+}
+
+/// A value and where it stands.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The value.
+    pub value: Value,
+    /// Where: for the value of a mapping, where its key stands.
+    pub at: At,
+    /// For scalars read from text: the range of characters of the scalar, quotes included.
+    pub span: Option<(usize, usize)>,
+}
+
+// What a template says does not depend on where it says it.
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl Node {
+    /// A value at a place.
+    pub fn new(value: Value, at: At) -> Self {
+        Self { value, at, span: None }
+    }
+
+    /// Text at a place.
+    pub fn text(text: impl Into<String>, at: At) -> Self {
+        Self::new(Value::String(text.into()), at)
+    }
+
+    /// A mapping at a place.
+    pub fn map<K: Into<String>>(entries: impl IntoIterator<Item = (K, Node)>, at: At) -> Self {
+        Self::new(Value::Map(entries.into_iter().map(|(k, v)| (k.into(), v)).collect()), at)
+    }
+
+    /// A list at a place.
+    pub fn list(items: Vec<Node>, at: At) -> Self {
+        Self::new(Value::List(items), at)
+    }
+
+    /// A tree of JSON, all of it at one place: for what an expansion generates.
+    pub fn from_json(json: &Json, at: At) -> Self {
+        let value = match json {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Bool(*value),
+            Json::Number(number) => Value::Number(number.clone()),
+            Json::String(text) => Value::String(text.clone()),
+            Json::Array(items) => Value::List(items.iter().map(|i| Self::from_json(i, at)).collect()),
+            Json::Object(members) => {
+                Value::Map(members.iter().map(|(k, v)| (k.clone(), Self::from_json(v, at))).collect())
+            }
+        };
+        Self::new(value, at)
+    }
+
+    /// The same as JSON, as it is.
+    pub fn to_json(&self) -> Json {
+        match &self.value {
+            Value::Null => Json::Null,
+            Value::Bool(value) => Json::Bool(*value),
+            Value::Number(number) => Json::Number(number.clone()),
+            Value::String(text) => Json::String(text.clone()),
+            Value::List(items) => Json::Array(items.iter().map(Self::to_json).collect()),
+            Value::Map(map) => {
+                Json::Object(map.iter().map(|(k, v)| (k.clone(), v.to_json())).collect::<Map<_, _>>())
+            }
+        }
+    }
+
+    /// The text, if it is text.
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.value {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A scalar as text: what CloudFormation makes of numbers and booleans where text is wanted.
+    pub fn scalar_text(&self) -> Option<String> {
+        match &self.value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Bool(value) => Some(value.to_string()),
+            Value::Null | Value::List(_) | Value::Map(_) => None,
+        }
+    }
+
+    /// The mapping, if it is one.
+    pub fn as_map(&self) -> Option<&IndexMap<String, Node>> {
+        match &self.value {
+            Value::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    /// The list, if it is one.
+    pub fn as_list(&self) -> Option<&[Node]> {
+        match &self.value {
+            Value::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// A member of a mapping.
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.as_map()?.get(key)
+    }
+
+    /// The name and argument, if this is an intrinsic function (`Ref` or `Fn::..`).
+    pub fn intrinsic(&self) -> Option<(&str, &Node)> {
+        let map = self.as_map()?;
+        let (name, argument) = map.first()?;
+        (map.len() == 1 && (name == "Ref" || name.starts_with("Fn::"))).then_some((name.as_str(), argument))
+    }
+
+    /// What kind of value it is, for messages.
+    pub fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Null => "nothing",
+            Value::Bool(_) => "a boolean",
+            Value::Number(_) => "a number",
+            Value::String(_) => "text",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+}
