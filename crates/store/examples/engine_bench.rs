@@ -1,10 +1,11 @@
 //! How many durable commits a second the embedded engine takes, and how long each waits.
 //!
-//! `cargo run --release -p store --example engine_bench -- [DIR] [SECONDS]`: 64 writers put rows of 1 KiB
-//! and 4 KiB, then increment one counter, then read; then the time to open the directory again. DIR must be
-//! on the disk to be measured; a new directory in it is used and removed.
+//! `cargo run --release -p store --example engine_bench -- [DIR] [SECONDS] [ROWS]`: 64 writers put rows of
+//! 1 KiB and 4 KiB, then increment one counter, then read; then the time to open a directory of ROWS rows of
+//! 100 B, after an orderly end and without one. DIR must be on the disk to be measured; new directories in
+//! it are used and removed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,16 +61,50 @@ async fn main() {
     measure("increment one row", run, &engine, |_, _| increment()).await;
     read(run, &engine).await;
 
-    println!("on disk: {} MiB", engine.size_bytes() >> 20);
-    let start = Instant::now();
-    engine.close().await.expect("it closes");
-    drop(engine);
-    println!("close: {:?}", start.elapsed());
-    let start = Instant::now();
-    let engine = FjallEngine::open(FjallConfig::new(&dir)).expect("the directory opens again");
-    println!("open: {:?}", start.elapsed());
+    println!("on disk: {} MiB; resident {} MiB", engine.size_bytes() >> 20, resident_mib());
     drop(engine);
     std::fs::remove_dir_all(&dir).expect("the directory is ours");
+
+    let rows = arguments.next().map_or(1_000_000, |text| text.parse().expect("ROWS is a number"));
+    start_up(&dir, rows).await;
+    std::fs::remove_dir_all(&dir).expect("the directory is ours");
+}
+
+async fn start_up(dir: &Path, rows: u64) {
+    let engine = FjallEngine::open(FjallConfig::new(dir)).expect("the directory opens");
+    let value = noise(100);
+    for n in (0..rows).step_by(1000) {
+        let writes = (n..rows.min(n + 1000)).map(|n| Write::Put(key(1, n), value.clone())).collect();
+        engine.commit(Commit::of(writes)).await.expect("it commits");
+    }
+    // A copy of the directory as a crash would leave it.
+    let crashed = dir.with_extension("crashed");
+    let copied = std::process::Command::new("cp").arg("-r").arg(dir).arg(&crashed).status();
+    assert!(copied.expect("cp runs").success());
+    timed("close", || drop(engine));
+    let engine = timed("open after an orderly end", || {
+        FjallEngine::open(FjallConfig::new(dir)).expect("the directory opens again")
+    });
+    println!("resident {} MiB", resident_mib());
+    drop(engine);
+    let engine = timed("open after a crash", || {
+        FjallEngine::open(FjallConfig::new(&crashed)).expect("the directory opens again")
+    });
+    drop(engine);
+    std::fs::remove_dir_all(&crashed).expect("the directory is ours");
+}
+
+fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let outcome = work();
+    println!("{what}: {:?}", start.elapsed());
+    outcome
+}
+
+fn resident_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib >> 10)
 }
 
 fn increment() -> Commit {

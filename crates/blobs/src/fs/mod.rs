@@ -82,13 +82,6 @@ fn prepare(dir: &Path) -> io::Result<File> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => fs::create_dir(dir.join("tmp"))?,
     }
-    for prefix in 0..=u8::MAX {
-        match fs::create_dir(dir.join(hex::encode([prefix]))) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-    }
-    File::open(dir)?.sync_all()?;
     Ok(lock)
 }
 
@@ -129,7 +122,13 @@ impl Shared {
                 break;
             }
             let mut ids = Vec::new();
-            for entry in fs::read_dir(self.folder(prefix)).map_err(failure)? {
+            let entries = match fs::read_dir(self.folder(prefix)) {
+                Ok(entries) => entries,
+                // Made when a blob first needs it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(failure(error)),
+            };
+            for entry in entries {
                 let name = entry.map_err(failure)?.file_name();
                 // Files that are not ours are left alone.
                 let id = name.to_str().and_then(parse_id);

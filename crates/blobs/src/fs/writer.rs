@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -55,11 +55,26 @@ impl Writer {
             .and_then(|()| file.flush())
             .map_err(failure)?;
         file.get_ref().sync_data().map_err(failure)?;
-        if let Some((_, temporary)) = self.file.take() {
-            temporary.rename(self.shared.path(self.id)).map_err(failure)?;
-        }
-        sync_dir(&self.shared.folder(self.id.0[0]))?;
+        let (_, mut temporary) = self.file.take().expect("the trailer was written to it");
+        self.name(&mut temporary)?;
         Ok(self.size)
+    }
+
+    /// Gives the file its name, durably.
+    fn name(&self, temporary: &mut Temporary) -> Result<(), Error> {
+        let folder = self.shared.folder(self.id.0[0]);
+        let path = self.shared.path(self.id);
+        match temporary.rename(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match fs::create_dir(&folder) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failure(error)),
+                    _ => sync_dir(&self.shared.dir)?,
+                }
+                temporary.rename(&path).map_err(failure)?;
+            }
+            outcome => outcome.map_err(failure)?,
+        }
+        sync_dir(&folder)
     }
 
     fn file(&mut self) -> Result<&mut BufWriter<File>, Error> {
@@ -97,13 +112,13 @@ struct Temporary {
 }
 
 impl Temporary {
-    fn rename(mut self, to: PathBuf) -> io::Result<()> {
+    fn rename(&mut self, to: &Path) -> io::Result<()> {
         let Some(from) = &self.path else { return Ok(()) };
         // A blob never changes: one that is there is not replaced.
         let flags = RenameFlags::NOREPLACE;
-        match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, &to, flags) {
+        match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags) {
             // A file system that can not promise it.
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => fs::rename(from, &to)?,
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => fs::rename(from, to)?,
             outcome => outcome?,
         }
         self.path = None;

@@ -454,7 +454,8 @@ async fn keys_are_any_bytes(engine: Arc<dyn Engine>) {
 
 async fn size_grows_with_what_is_stored(engine: Arc<dyn Engine>) {
     let before = engine.size_bytes();
-    let megabyte: String = (0..1 << 20).map(|n: u32| char::from(b'a' + (n.wrapping_mul(n) % 23) as u8)).collect();
+    let megabyte: String =
+        (0..1 << 20).map(|n: u32| char::from(b'a' + (n.wrapping_mul(n) % 23) as u8)).collect();
     for n in 0..4 {
         write(&*engine, vec![put(&n.to_string(), &megabyte)]).await;
     }
