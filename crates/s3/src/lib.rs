@@ -1,1 +1,31 @@
-//! (to come)
+//! Amazon S3: buckets, objects, multipart uploads and their notifications, on the store and the blobs.
+//!
+//! The map: `api` and `route` turn a request into an authorised operation; `frontend` adapts the protocol crate
+//! (`s3s`, which reads inputs and writes outputs) to `ops`, where each operation is; `refuse` names what is not
+//! offered; `ingest` takes a body in and `read` gives it out; `checksum`, `notify` and `walk` are the digests,
+//! the events and the listings; `garbage` removes what nothing refers to; `tables` is what is stored.
+//!
+//! Invariants: an object becomes visible, replaces another and causes its events in one commit; bytes are
+//! verified before that commit; a bucket's rows belong to its owner's account; no operation is carried out that
+//! is not the one that was authorised.
+
+mod api;
+mod checksum;
+mod config;
+mod error;
+mod frontend;
+mod garbage;
+mod ingest;
+mod notify;
+mod ops;
+mod read;
+mod refuse;
+mod route;
+mod service;
+mod tables;
+mod walk;
+
+pub use config::Config;
+pub use error::Error;
+pub use garbage::Sweeper;
+pub use service::S3;

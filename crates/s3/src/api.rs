@@ -1,0 +1,230 @@
+//! The service as the pipeline sees it: a request in, an authorised operation, an answer out.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use aws::chunked::Trailers;
+use aws::{Access, Api, Body, Operation, Protocol, Request, Response};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::BodyExt;
+use s3s::dto::Delete;
+use s3s::xml::Deserialize;
+use types::ErrorKind;
+
+use crate::checksum::{Expected, Hashers};
+use crate::ops::MAX_XML_BYTES;
+use crate::route::{Answer, BodyKind, Query, Route};
+use crate::service::{Cx, S3, State};
+use crate::{Error, notify, refuse};
+
+#[async_trait]
+impl Api for S3 {
+    fn signing_name(&self) -> &'static str {
+        "s3"
+    }
+
+    fn protocol(&self) -> Protocol {
+        Protocol::RestXml
+    }
+
+    async fn parse(&self, request: Request) -> Result<Box<dyn Operation>, aws::Error> {
+        let Request { mut head, body, context } = request;
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        let route = Route::of(&head.method, head.uri.path(), &query, &head.headers)?;
+        refuse::check(&head.headers)?;
+        let trailers = head.extensions.remove::<Trailers>();
+        let mut body = Some(body);
+        let mut xml = None;
+        let mut deleted = Vec::new();
+        if route.name == "DeleteObjects" {
+            // The keys are in the body, and each needs a right.
+            let bytes = collect(body.take().unwrap_or_else(|| aws::body::full(""))).await?;
+            deleted = keys_to_delete(&bytes)?;
+            xml = Some(bytes);
+        }
+        let access = route.access(&query, &head.headers, &deleted)?;
+        let state = State {
+            context,
+            route,
+            query: head.uri.query().unwrap_or_default().to_owned(),
+            headers: head.headers.clone(),
+            trailers,
+            body: Mutex::new(body),
+            answer: Mutex::default(),
+            failure: Mutex::default(),
+        };
+        let protocol = self.protocol.clone();
+        let cx = Cx { inner: self.inner.clone(), state: Arc::new(state) };
+        Ok(Box::new(S3Operation { protocol, cx, head, access, xml }))
+    }
+}
+
+async fn collect(body: Body) -> Result<Bytes, aws::Error> {
+    aws::body::collect(body, MAX_XML_BYTES).await.map_err(|error| match error.kind {
+        ErrorKind::TooLarge => {
+            aws::Error::new(ErrorKind::TooLarge, "MaxMessageLengthExceeded", "Your request was too big.")
+                .with_status(400)
+        }
+        _ => error,
+    })
+}
+
+fn keys_to_delete(xml: &[u8]) -> Result<Vec<String>, Error> {
+    let mut reader = s3s::xml::Deserializer::new(xml);
+    let delete = Delete::deserialize(&mut reader).map_err(|_| Error::MalformedXml)?;
+    if delete.objects.is_empty() || delete.objects.len() > crate::ops::MAX_PAGE {
+        return Err(Error::MalformedXml);
+    }
+    Ok(delete.objects.into_iter().map(|object| object.key).collect())
+}
+
+/// A request that has been read.
+struct S3Operation {
+    protocol: s3s::service::S3Service,
+    cx: Cx,
+    head: http::request::Parts,
+    access: Vec<Access>,
+    /// The body, where the rights depended on it.
+    xml: Option<Bytes>,
+}
+
+#[async_trait]
+impl Operation for S3Operation {
+    fn name(&self) -> &'static str {
+        self.cx.state.route.name
+    }
+
+    fn access(&self) -> Vec<Access> {
+        self.access.clone()
+    }
+
+    async fn handle(self: Box<Self>) -> Result<Response, aws::Error> {
+        let state = self.cx.state.clone();
+        let mut response = match state.route.answer {
+            Answer::Operation => self.call().await?,
+            Answer::Nothing(_) => {
+                self.cx.owner().await?;
+                aws::json::empty(204)
+            }
+            Answer::Absent(_, code, message) => {
+                self.cx.owner().await?;
+                let bucket = self.cx.bucket().to_owned();
+                return Err(Error::Absent { code, message, bucket }.into());
+            }
+        };
+        let id = notify::host_id(state.context.request_id);
+        if let Ok(id) = HeaderValue::try_from(id) {
+            response.headers_mut().insert("x-amz-id-2", id);
+        }
+        Ok(response)
+    }
+}
+
+impl S3Operation {
+    /// Has the protocol crate read the input, call the operation and write the output.
+    async fn call(self) -> Result<Response, aws::Error> {
+        let Self { protocol, cx, mut head, xml, .. } = self;
+        let state = cx.state;
+        let body = match (state.route.body, xml) {
+            (_, Some(xml)) => verified(&state, xml)?,
+            (BodyKind::Xml, None) => {
+                let body = state.body.lock().expect("no holder of this lock panics").take();
+                let bytes = collect(body.unwrap_or_else(|| aws::body::full(""))).await?;
+                // Checksum headers of this one are those of the object, not of the body.
+                if state.route.name == "CompleteMultipartUpload" { bytes } else { verified(&state, bytes)? }
+            }
+            (BodyKind::None | BodyKind::Object, None) => Bytes::new(),
+        };
+        strip(&mut head.headers, state.route.body, body.len());
+        let mut request = http::Request::from_parts(head, s3s::Body::from(body));
+        request.extensions_mut().insert(state.clone());
+        let answer = protocol.call(request).await;
+        if let Some(failure) = state.failure.lock().expect("no holder of this lock panics").take() {
+            return Err(failure);
+        }
+        let answer = answer.map_err(|error| {
+            let error: aws::BodyError = error.into();
+            aws::Error::internal(&error)
+        })?;
+        let (mut parts, body) = answer.into_parts();
+        if parts.status.is_client_error() || parts.status.is_server_error() {
+            return Err(protocol_error(parts.status, &body.bytes().unwrap_or_default()));
+        }
+        if parts.status == StatusCode::NOT_MODIFIED {
+            parts.headers.remove(CONTENT_TYPE);
+            return Ok(Response::from_parts(parts, aws::body::full("")));
+        }
+        if parts.status == StatusCode::OK && parts.headers.contains_key(http::header::CONTENT_RANGE) {
+            parts.status = StatusCode::PARTIAL_CONTENT;
+        }
+        let streamed = state.answer.lock().expect("no holder of this lock panics").take();
+        let body = match (streamed, body.bytes()) {
+            (Some(streamed), _) => streamed,
+            (None, Some(bytes)) => aws::body::full(bytes),
+            (None, None) => body.boxed_unsync(),
+        };
+        Ok(Response::from_parts(parts, body))
+    }
+}
+
+/// An XML body whose digests, if any were given, are those of its bytes.
+fn verified(state: &State, xml: Bytes) -> Result<Bytes, Error> {
+    let expected = Expected::read(&state.headers)?;
+    let mut hashers = Hashers::new(expected.algorithm);
+    hashers.update(&xml);
+    expected.verify(&hashers.finish(), state.trailers.as_ref())?;
+    Ok(xml)
+}
+
+/// Takes away what the pipeline has dealt with, and what would make the protocol crate do so once more.
+fn strip(headers: &mut HeaderMap, kind: BodyKind, length: usize) {
+    headers.remove(AUTHORIZATION);
+    for name in [
+        "x-amz-content-sha256",
+        "x-amz-date",
+        "x-amz-security-token",
+        "x-amz-decoded-content-length",
+        "x-amz-trailer",
+        "transfer-encoding",
+    ] {
+        headers.remove(name);
+    }
+    // The content type of an upload's objects may be that of a form; the operation reads it itself.
+    headers.remove(CONTENT_TYPE);
+    match kind {
+        BodyKind::Object | BodyKind::None => {
+            headers.remove(CONTENT_LENGTH);
+        }
+        BodyKind::Xml => {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+    }
+    headers.remove(CONTENT_ENCODING);
+}
+
+/// The protocol crate's own error answer, which holds a code and perhaps a message.
+fn protocol_error(status: StatusCode, xml: &[u8]) -> aws::Error {
+    let text = String::from_utf8_lossy(xml);
+    let element = |name: &str| {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        let (value, _) = rest.split_once(&format!("</{name}>"))?;
+        Some(value.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&"))
+    };
+    let code = element("Code").unwrap_or_else(|| "InternalError".to_owned());
+    let kind = match status.as_u16() {
+        404 => ErrorKind::NotFound,
+        403 => ErrorKind::Denied,
+        501 => ErrorKind::Unsupported,
+        500..=599 => ErrorKind::Internal,
+        _ => ErrorKind::Invalid,
+    };
+    let message = element("Message").unwrap_or_else(|| match &*code {
+        "MalformedXML" => Error::MalformedXml.to_string(),
+        "MissingRequestBodyError" => "Request Body is empty".to_owned(),
+        "InvalidArgument" => "Invalid Argument".to_owned(),
+        other => format!("The request was refused: {other}"),
+    });
+    aws::Error::new(kind, code, message).with_status(status.as_u16())
+}

@@ -1,0 +1,21 @@
+//! What can be set about the service.
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of the S3 service; the defaults work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Objects of up to this many bytes are kept in the store, in the commit that makes them visible; larger
+    /// ones become blobs.
+    pub inline_limit_bytes: usize,
+    /// How long a blob outlives the last row that refers to it, in milliseconds: time for a reader that has
+    /// seen the row to open the blob. A blob being read is kept until the reader is done.
+    pub blob_grace_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { inline_limit_bytes: 64 << 10, blob_grace_ms: 10_000 }
+    }
+}

@@ -1,0 +1,122 @@
+//! Takes a body in: small ones into memory, large ones to a blob, digests computed on the way.
+//!
+//! Invariants: memory is flat (one frame of a large body at a time), the client is slowed to the pace of the disk, and
+//! what is returned has exactly the announced length. Hashing happens on the connection's task, frame by frame:
+//! tens of microseconds at a time, less than handing each frame to another thread would cost.
+
+use std::sync::{Arc, Mutex};
+
+use aws::Body;
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+
+use crate::Error;
+use crate::checksum::{Digests, Expected, Hashers};
+use crate::garbage::Writing;
+use crate::ops::MAX_UPLOAD_BYTES;
+use crate::service::{Cx, Inner};
+use crate::tables::INLINE_FORMAT;
+
+/// Where a body went.
+pub(crate) enum Content {
+    /// The value of an `OBJECT_DATA` row, format byte included.
+    Inline(Bytes),
+    /// A blob that is on disk and not yet visible.
+    Blob(Writing),
+}
+
+/// The length that a body was announced with.
+pub(crate) fn announced_length(cx: &Cx, body: &Body) -> Result<u64, Error> {
+    let header = |name| match cx.header(name) {
+        None => Ok(None),
+        Some(text) => text
+            .parse::<u64>()
+            .map(Some)
+            .map_err(|_| Error::argument("Content-Length", text, "Invalid Content-Length")),
+    };
+    // An encoded body's own Content-Length counts the encoding.
+    let length = match header("x-amz-decoded-content-length")? {
+        Some(length) => Some(length),
+        None => header("content-length")?,
+    };
+    let length = length.or(body.size_hint().exact()).ok_or(Error::MissingContentLength)?;
+    if length > MAX_UPLOAD_BYTES {
+        return Err(Error::EntityTooLarge { proposed: length, limit: MAX_UPLOAD_BYTES });
+    }
+    Ok(length)
+}
+
+/// Takes the request's body in and verifies what the client said of it.
+pub(crate) async fn request_body(
+    cx: &Cx,
+    inline_limit: usize,
+    expected: &Expected,
+    hashers: Hashers,
+) -> Result<(Content, Digests, u64), Error> {
+    let body = cx.state.body.lock().expect("no holder of this lock panics").take();
+    let body = body.unwrap_or_else(|| aws::body::full(""));
+    let length = announced_length(cx, &body)?;
+    let (content, digests) = body_of(&cx.inner, body, length, inline_limit, hashers).await?;
+    expected.verify(&digests, cx.state.trailers.as_ref())?;
+    Ok((content, digests, length))
+}
+
+/// Takes in a body of `length` bytes.
+pub(crate) async fn body_of(
+    inner: &Arc<Inner>,
+    body: Body,
+    length: u64,
+    inline_limit: usize,
+    mut hashers: Hashers,
+) -> Result<(Content, Digests), Error> {
+    match usize::try_from(length) {
+        Ok(length) if length <= inline_limit => {
+            let mut bytes = Vec::with_capacity(length + 1);
+            bytes.push(INLINE_FORMAT);
+            let mut frames = body.into_data_stream();
+            while let Some(frame) = frames.next().await {
+                let frame = frame.map_err(|error| Error::Body(aws::body::from_body_error(error)))?;
+                if bytes.len() + frame.len() > length + 1 {
+                    return Err(Error::IncompleteBody);
+                }
+                hashers.update(&frame);
+                bytes.extend_from_slice(&frame);
+            }
+            if bytes.len() != length + 1 {
+                return Err(Error::IncompleteBody);
+            }
+            Ok((Content::Inline(bytes.into()), hashers.finish()))
+        }
+        Ok(_) | Err(_) => {
+            let writing = Writing::begin(inner).await?;
+            let hashers = Arc::new(Mutex::new(hashers));
+            inner.blobs.put(writing.id, hashed(body, length, hashers.clone())).await?;
+            let hashers = Arc::into_inner(hashers).expect("the stream is gone once it has been put");
+            let hashers = hashers.into_inner().expect("no holder of this lock panics");
+            Ok((Content::Blob(writing), hashers.finish()))
+        }
+    }
+}
+
+/// The body as the blob store takes it: hashed, and of the right length or failing.
+fn hashed(body: Body, length: u64, hashers: Arc<Mutex<Hashers>>) -> blobs::ByteStream {
+    let ours = |error: Error| blobs::Error::Body(Box::new(error));
+    let frames = body.into_data_stream().map_err(blobs::Error::Body);
+    stream::try_unfold((frames, 0_u64, hashers), move |(mut frames, seen, hashers)| async move {
+        match frames.try_next().await? {
+            Some(frame) => {
+                let seen = seen + frame.len() as u64;
+                if seen > length {
+                    return Err(ours(Error::IncompleteBody));
+                }
+                hashers.lock().expect("no holder of this lock panics").update(&frame);
+                Ok(Some((frame, (frames, seen, hashers))))
+            }
+            None if seen == length => Ok(None),
+            None => Err(ours(Error::IncompleteBody)),
+        }
+    })
+    .boxed()
+}

@@ -1,0 +1,184 @@
+//! PutBucketNotificationConfiguration, GetBucketNotificationConfiguration.
+//!
+//! Only Lambda functions can be told. Whether the function exists and lets S3 invoke it is seen at delivery, since
+//! no service calls another; `x-amz-skip-destination-validation` is therefore what happens anyway.
+
+use std::str::FromStr;
+
+use s3s::S3Response;
+use s3s::dto::{
+    Event, FilterRule, FilterRuleName, GetBucketNotificationConfigurationInput,
+    GetBucketNotificationConfigurationOutput, LambdaFunctionConfiguration, NotificationConfigurationFilter,
+    PutBucketNotificationConfigurationInput, PutBucketNotificationConfigurationOutput, S3KeyFilter,
+};
+use store::Read;
+use types::Arn;
+
+use crate::Error;
+use crate::notify::LambdaTarget;
+use crate::ops::install::bucket_of;
+use crate::service::Cx;
+use crate::tables::{self, BUCKETS};
+
+/// Events that happen here.
+const EVENTS: [&str; 8] = [
+    "s3:ObjectCreated:*",
+    "s3:ObjectCreated:Put",
+    "s3:ObjectCreated:Post",
+    "s3:ObjectCreated:Copy",
+    "s3:ObjectCreated:CompleteMultipartUpload",
+    "s3:ObjectRemoved:*",
+    "s3:ObjectRemoved:Delete",
+    "s3:ObjectRemoved:DeleteMarkerCreated",
+];
+/// Events that S3 has and that never happen here.
+const OTHER_EVENTS: [&str; 8] = [
+    "s3:ReducedRedundancyLostObject",
+    "s3:ObjectRestore",
+    "s3:Replication",
+    "s3:LifecycleTransition",
+    "s3:IntelligentTiering",
+    "s3:LifecycleExpiration",
+    "s3:ObjectAcl",
+    "s3:ObjectTagging",
+];
+const MAX_TARGETS: usize = 100;
+
+pub(crate) async fn get(
+    cx: &Cx,
+    input: GetBucketNotificationConfigurationInput,
+) -> Result<S3Response<GetBucketNotificationConfigurationOutput>, Error> {
+    let owner = cx.owner().await?;
+    let row = BUCKETS.get(&cx.inner.store, tables::bucket_key(owner, &input.bucket)).await?;
+    let bucket = row.ok_or_else(|| Error::NoSuchBucket(input.bucket.clone()))?.value;
+    let configurations = bucket.notifications.into_iter().map(shape).collect();
+    Ok(S3Response::new(GetBucketNotificationConfigurationOutput {
+        lambda_function_configurations: Some(configurations),
+        ..GetBucketNotificationConfigurationOutput::default()
+    }))
+}
+
+fn shape(target: LambdaTarget) -> LambdaFunctionConfiguration {
+    let rule = |name: &'static str, value: Option<String>| {
+        value.map(|value| FilterRule { name: Some(FilterRuleName::from_static(name)), value: Some(value) })
+    };
+    let rules: Vec<_> =
+        [rule("prefix", target.prefix), rule("suffix", target.suffix)].into_iter().flatten().collect();
+    let filter = (!rules.is_empty())
+        .then(|| NotificationConfigurationFilter { key: Some(S3KeyFilter { filter_rules: Some(rules) }) });
+    LambdaFunctionConfiguration {
+        events: target.events.into_iter().map(Event::from).collect(),
+        filter,
+        id: Some(target.id),
+        lambda_function_arn: target.arn,
+    }
+}
+
+pub(crate) async fn put(
+    cx: &Cx,
+    input: PutBucketNotificationConfigurationInput,
+) -> Result<S3Response<PutBucketNotificationConfigurationOutput>, Error> {
+    let owner = cx.owner().await?;
+    let configuration = input.notification_configuration;
+    if configuration.event_bridge_configuration.is_some() {
+        return Err(Error::NotImplemented("EventBridgeConfiguration".into()));
+    }
+    if configuration.queue_configurations.is_some_and(|list| !list.is_empty()) {
+        return Err(Error::NotImplemented("QueueConfiguration (SQS)".into()));
+    }
+    if configuration.topic_configurations.is_some_and(|list| !list.is_empty()) {
+        return Err(Error::NotImplemented("TopicConfiguration (SNS)".into()));
+    }
+    let targets = configuration.lambda_function_configurations.unwrap_or_default();
+    let targets: Vec<_> = targets.into_iter().map(|target| read(cx, target)).collect::<Result<_, _>>()?;
+    if targets.len() > MAX_TARGETS {
+        return Err(invalid("Too many notification configurations: a bucket has at most 100."));
+    }
+    for (i, target) in targets.iter().enumerate() {
+        if targets[..i].iter().any(|other| other.id == target.id) {
+            return Err(invalid("Same ID used for multiple configurations. IDs must be unique"));
+        }
+        if targets[..i].iter().any(|other| other.overlaps(target)) {
+            return Err(invalid(
+                "Configuration is ambiguously defined. Cannot have overlapping suffixes in two rules if the prefixes are overlapping for the same event type.",
+            ));
+        }
+    }
+    let name = input.bucket;
+    let key = tables::bucket_key(owner, &name);
+    cx.inner
+        .store
+        .transact(vec![Read::Key(key.clone())], move |pages, _| {
+            let mut bucket = bucket_of(&pages[0], &name)?;
+            bucket.notifications.clone_from(&targets);
+            Ok::<_, Error>((vec![BUCKETS.put(key.clone(), &bucket)], ()))
+        })
+        .await?;
+    Ok(S3Response::new(PutBucketNotificationConfigurationOutput {}))
+}
+
+fn invalid(message: &str) -> Error {
+    Error::InvalidArgument {
+        name: "NotificationConfiguration",
+        value: String::new(),
+        message: message.into(),
+    }
+}
+
+fn read(cx: &Cx, target: LambdaFunctionConfiguration) -> Result<LambdaTarget, Error> {
+    let arn = target.lambda_function_arn;
+    let region = cx.inner.region.as_str();
+    let is_function = Arn::from_str(&arn).is_ok_and(|arn| {
+        arn.partition == "aws"
+            && arn.service == "lambda"
+            && arn.region == region
+            && arn.resource.starts_with("function:")
+    });
+    if !is_function {
+        let message = "The ARN could not be validated: it is not that of a Lambda function in this region";
+        return Err(Error::argument("CloudFunction", arn, message));
+    }
+    let events: Vec<String> = target.events.into_iter().map(String::from).collect();
+    if events.is_empty() {
+        return Err(Error::MalformedXml);
+    }
+    for event in &events {
+        if EVENTS.contains(&&**event) {
+            continue;
+        }
+        if OTHER_EVENTS.iter().any(|other| event.starts_with(other)) {
+            return Err(Error::NotImplemented(format!("The event {event}")));
+        }
+        return Err(Error::argument("Event", &**event, "The event is not supported for notifications"));
+    }
+    let (mut prefix, mut suffix) = (None, None);
+    let rules = target.filter.and_then(|filter| filter.key).and_then(|key| key.filter_rules);
+    for rule in rules.unwrap_or_default() {
+        let name = rule.name.as_ref().map(FilterRuleName::as_str).unwrap_or_default().to_lowercase();
+        let value = rule.value.unwrap_or_default();
+        if value.len() > super::MAX_KEY_BYTES {
+            return Err(Error::argument(
+                "FilterRule.Value",
+                value,
+                "Size of filter rule value cannot exceed 1024 bytes",
+            ));
+        }
+        let slot = match &*name {
+            "prefix" => &mut prefix,
+            "suffix" => &mut suffix,
+            _ => {
+                return Err(Error::argument(
+                    "FilterRule.Name",
+                    name,
+                    "filter rule name must be either prefix or suffix",
+                ));
+            }
+        };
+        if slot.replace(value).is_some() {
+            let message = format!("Cannot specify more than one {name} rule in a filter.");
+            return Err(Error::argument("FilterRule.Name", name, message));
+        }
+    }
+    let id = target.id.filter(|id| !id.is_empty()).unwrap_or_else(|| cx.inner.random_id().to_string());
+    Ok(LambdaTarget { id, arn, events, prefix, suffix })
+}

@@ -1,0 +1,138 @@
+//! Tags of objects and of buckets.
+
+use s3s::S3Response;
+use s3s::dto::{
+    DeleteBucketTaggingInput, DeleteBucketTaggingOutput, DeleteObjectTaggingInput, DeleteObjectTaggingOutput,
+    GetBucketTaggingInput, GetBucketTaggingOutput, GetObjectTaggingInput, GetObjectTaggingOutput,
+    PutBucketTaggingInput, PutBucketTaggingOutput, PutObjectTaggingInput, PutObjectTaggingOutput, Tag,
+};
+use store::Read;
+
+use crate::ops::install::bucket_of;
+use crate::route::Query;
+use crate::service::Cx;
+use crate::tables::{self, BUCKETS, OBJECTS};
+use crate::{Error, read};
+
+type Tags = Vec<(String, String)>;
+
+const MAX_OBJECT_TAGS: usize = 10;
+const MAX_BUCKET_TAGS: usize = 50;
+
+fn valid(tags: Tags, limit: usize) -> Result<Tags, Error> {
+    if tags.len() > limit {
+        let message = format!("Object tags cannot be greater than {limit}");
+        return Err(Error::invalid_request(message));
+    }
+    for (i, (key, value)) in tags.iter().enumerate() {
+        if key.is_empty() || key.chars().count() > 128 || key.starts_with("aws:") {
+            return Err(Error::InvalidTag("The TagKey you have provided is invalid".into()));
+        }
+        if value.chars().count() > 256 {
+            return Err(Error::InvalidTag("The TagValue you have provided is invalid".into()));
+        }
+        if tags[..i].iter().any(|(other, _)| other == key) {
+            return Err(Error::InvalidTag("Cannot provide multiple Tags with the same key".into()));
+        }
+    }
+    Ok(tags)
+}
+
+/// The tags in an `x-amz-tagging` header.
+pub(crate) fn of_header(header: Option<&str>) -> Result<Tags, Error> {
+    valid(Query::parse(header.unwrap_or_default()).into_pairs(), MAX_OBJECT_TAGS)
+}
+
+fn of_shape(tags: Vec<Tag>, limit: usize) -> Result<Tags, Error> {
+    let pairs = tags.into_iter().map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default()));
+    valid(pairs.collect(), limit)
+}
+
+fn shape(tags: Tags) -> Vec<Tag> {
+    tags.into_iter().map(|(key, value)| Tag { key: Some(key), value: Some(value) }).collect()
+}
+
+pub(crate) async fn get_object(
+    cx: &Cx,
+    _input: GetObjectTaggingInput,
+) -> Result<S3Response<GetObjectTaggingOutput>, Error> {
+    let owner = cx.owner().await?;
+    let found = read::find(&cx.inner, owner, cx.bucket(), cx.key(), false).await?;
+    let tag_set = shape(found.object.tags);
+    Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id: None }))
+}
+
+async fn set_object(cx: &Cx, tags: Tags) -> Result<(), Error> {
+    let owner = cx.owner().await?;
+    let row_key = tables::object_key(owner, cx.bucket(), cx.key());
+    let name = cx.key().to_owned();
+    cx.inner
+        .store
+        .transact(vec![Read::Key(row_key.clone())], move |pages, _| {
+            let row = OBJECTS.first(&pages[0])?.ok_or_else(|| Error::NoSuchKey(name.clone()))?;
+            let mut object = row.value;
+            object.tags.clone_from(&tags);
+            Ok::<_, Error>((vec![OBJECTS.put(row_key.clone(), &object)], ()))
+        })
+        .await
+}
+
+pub(crate) async fn put_object(
+    cx: &Cx,
+    input: PutObjectTaggingInput,
+) -> Result<S3Response<PutObjectTaggingOutput>, Error> {
+    set_object(cx, of_shape(input.tagging.tag_set, MAX_OBJECT_TAGS)?).await?;
+    Ok(S3Response::new(PutObjectTaggingOutput::default()))
+}
+
+pub(crate) async fn delete_object(
+    cx: &Cx,
+    _input: DeleteObjectTaggingInput,
+) -> Result<S3Response<DeleteObjectTaggingOutput>, Error> {
+    set_object(cx, Vec::new()).await?;
+    Ok(S3Response::new(DeleteObjectTaggingOutput::default()))
+}
+
+pub(crate) async fn get_bucket(
+    cx: &Cx,
+    input: GetBucketTaggingInput,
+) -> Result<S3Response<GetBucketTaggingOutput>, Error> {
+    let owner = cx.owner().await?;
+    let row = BUCKETS.get(&cx.inner.store, tables::bucket_key(owner, &input.bucket)).await?;
+    let tags = row.ok_or_else(|| Error::NoSuchBucket(input.bucket.clone()))?.value.tags;
+    if tags.is_empty() {
+        let message = "The TagSet does not exist";
+        return Err(Error::Absent { code: "NoSuchTagSet", message, bucket: input.bucket });
+    }
+    Ok(S3Response::new(GetBucketTaggingOutput { tag_set: shape(tags) }))
+}
+
+async fn set_bucket(cx: &Cx, tags: Tags) -> Result<(), Error> {
+    let owner = cx.owner().await?;
+    let name = cx.bucket().to_owned();
+    let key = tables::bucket_key(owner, &name);
+    cx.inner
+        .store
+        .transact(vec![Read::Key(key.clone())], move |pages, _| {
+            let mut bucket = bucket_of(&pages[0], &name)?;
+            bucket.tags.clone_from(&tags);
+            Ok::<_, Error>((vec![BUCKETS.put(key.clone(), &bucket)], ()))
+        })
+        .await
+}
+
+pub(crate) async fn put_bucket(
+    cx: &Cx,
+    input: PutBucketTaggingInput,
+) -> Result<S3Response<PutBucketTaggingOutput>, Error> {
+    set_bucket(cx, of_shape(input.tagging.tag_set, MAX_BUCKET_TAGS)?).await?;
+    Ok(S3Response::new(PutBucketTaggingOutput {}))
+}
+
+pub(crate) async fn delete_bucket(
+    cx: &Cx,
+    _input: DeleteBucketTaggingInput,
+) -> Result<S3Response<DeleteBucketTaggingOutput>, Error> {
+    set_bucket(cx, Vec::new()).await?;
+    Ok(S3Response::new(DeleteBucketTaggingOutput {}))
+}

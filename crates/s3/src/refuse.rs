@@ -1,0 +1,66 @@
+//! Headers that ask for what is not offered: refused by name, never ignored.
+
+use http::HeaderMap;
+
+use crate::Error;
+
+/// Headers (or beginnings of headers) that are refused whatever they say.
+const REFUSED: &[&str] = &[
+    "x-amz-server-side-encryption",
+    "x-amz-copy-source-server-side-encryption",
+    "x-amz-object-lock-",
+    "x-amz-grant-",
+    "x-amz-website-redirect-location",
+    "x-amz-write-offset-bytes",
+    "x-amz-mfa",
+    "x-amz-if-match-",
+    "x-amz-rename-source",
+];
+
+/// Headers that are fine if they say what is so anyway.
+const ACCEPTED: &[(&str, &[&str])] = &[
+    ("x-amz-acl", &["private", "bucket-owner-full-control"]),
+    ("x-amz-storage-class", &["STANDARD"]),
+    ("x-amz-object-ownership", &["BucketOwnerEnforced"]),
+    ("x-amz-bucket-object-lock-enabled", &["false", "False"]),
+    ("x-amz-bypass-governance-retention", &["false", "False"]),
+];
+
+/// Refuses a request that asks for what is not offered.
+pub(crate) fn check(headers: &HeaderMap) -> Result<(), Error> {
+    for (name, value) in headers {
+        let name = name.as_str();
+        if !name.starts_with("x-amz-") {
+            continue;
+        }
+        if REFUSED.iter().any(|refused| name.starts_with(refused)) {
+            return Err(Error::NotImplemented(format!("The header {name}")));
+        }
+        let value = value.to_str().unwrap_or_default();
+        if let Some((_, fine)) = ACCEPTED.iter().find(|(accepted, _)| *accepted == name)
+            && !fine.contains(&value)
+        {
+            return Err(Error::NotImplemented(format!("The header {name} with the value `{value}`")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_offered_is_named() {
+        let check = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, http::HeaderValue::from_static(value));
+            check(&headers).map_err(|e| e.to_string())
+        };
+        assert_eq!(check("x-amz-acl", "private"), Ok(()));
+        assert_eq!(check("x-amz-meta-grant-x", "1"), Ok(()));
+        assert!(check("x-amz-acl", "public-read").unwrap_err().contains("x-amz-acl"));
+        assert!(check("x-amz-server-side-encryption-aws-kms-key-id", "k").is_err());
+        assert!(check("x-amz-storage-class", "GLACIER").is_err());
+    }
+}

@@ -1,0 +1,551 @@
+//! From a request's method, path, query and headers to the operation it asks for and the rights it needs.
+//!
+//! Invariant: whatever is not listed here is refused by name. The protocol crate reads requests on its own; that
+//! it came to the same operation, bucket and key is checked before anything is carried out.
+
+use std::borrow::Cow;
+
+use aws::Access;
+use http::{HeaderMap, Method};
+use percent_encoding::percent_decode_str;
+use s3s::dto::CopySource;
+
+use crate::Error;
+use crate::ops::MAX_KEY_BYTES;
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// The operation's name in S3's model.
+    pub(crate) name: &'static str,
+    pub(crate) bucket: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) body: BodyKind,
+    pub(crate) answer: Answer,
+}
+
+/// What kind of body an operation takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyKind {
+    None,
+    Object,
+    Xml,
+}
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The protocol crate, through our operations.
+    Operation,
+    /// A bucket's configuration that is always absent here: this code and message.
+    Absent(&'static str, &'static str, &'static str),
+    /// Removing a configuration that is always absent: nothing is left to do. Holds the action.
+    Nothing(&'static str),
+}
+
+/// A query string's parameters.
+pub(crate) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'a> Query<'a> {
+    pub(crate) fn parse(query: &'a str) -> Self {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (form_decode(name), form_decode(value))
+        });
+        Self(pairs.collect())
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(n, _)| n == name)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| &**value)
+    }
+}
+
+impl Query<'_> {
+    /// All of them, in order.
+    pub(crate) fn into_pairs(self) -> Vec<(String, String)> {
+        self.0.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
+    }
+}
+
+fn form_decode(text: &str) -> Cow<'_, str> {
+    if !text.contains(['+', '%']) {
+        return Cow::Borrowed(text);
+    }
+    let spaced = text.replace('+', " ");
+    Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+}
+
+/// Bucket configurations that can be asked for and are never there: flag, operation, action, code, message.
+const ABSENT: &[(&str, &str, &str, &str, &str)] = &[
+    (
+        "cors",
+        "GetBucketCors",
+        "s3:GetBucketCORS",
+        "NoSuchCORSConfiguration",
+        "The CORS configuration does not exist",
+    ),
+    (
+        "encryption",
+        "GetBucketEncryption",
+        "s3:GetEncryptionConfiguration",
+        "ServerSideEncryptionConfigurationNotFoundError",
+        "The server side encryption configuration was not found",
+    ),
+    (
+        "lifecycle",
+        "GetBucketLifecycleConfiguration",
+        "s3:GetLifecycleConfiguration",
+        "NoSuchLifecycleConfiguration",
+        "The lifecycle configuration does not exist",
+    ),
+    (
+        "ownershipControls",
+        "GetBucketOwnershipControls",
+        "s3:GetBucketOwnershipControls",
+        "OwnershipControlsNotFoundError",
+        "The bucket ownership controls were not found",
+    ),
+    (
+        "policy",
+        "GetBucketPolicy",
+        "s3:GetBucketPolicy",
+        "NoSuchBucketPolicy",
+        "The bucket policy does not exist",
+    ),
+    (
+        "policyStatus",
+        "GetBucketPolicyStatus",
+        "s3:GetBucketPolicyStatus",
+        "NoSuchBucketPolicy",
+        "The bucket policy does not exist",
+    ),
+    (
+        "replication",
+        "GetBucketReplication",
+        "s3:GetReplicationConfiguration",
+        "ReplicationConfigurationNotFoundError",
+        "The replication configuration was not found",
+    ),
+    (
+        "website",
+        "GetBucketWebsite",
+        "s3:GetBucketWebsite",
+        "NoSuchWebsiteConfiguration",
+        "The specified bucket does not have a website configuration",
+    ),
+    (
+        "object-lock",
+        "GetObjectLockConfiguration",
+        "s3:GetBucketObjectLockConfiguration",
+        "ObjectLockConfigurationNotFoundError",
+        "Object Lock configuration does not exist for this bucket",
+    ),
+    (
+        "publicAccessBlock",
+        "GetPublicAccessBlock",
+        "s3:GetBucketPublicAccessBlock",
+        "NoSuchPublicAccessBlockConfiguration",
+        "The public access block configuration was not found",
+    ),
+];
+
+/// Configurations whose removal leaves nothing to do: flag, operation, action.
+const NOTHING: &[(&str, &str, &str)] = &[
+    ("cors", "DeleteBucketCors", "s3:PutBucketCORS"),
+    ("encryption", "DeleteBucketEncryption", "s3:PutEncryptionConfiguration"),
+    ("lifecycle", "DeleteBucketLifecycle", "s3:PutLifecycleConfiguration"),
+    ("ownershipControls", "DeleteBucketOwnershipControls", "s3:PutBucketOwnershipControls"),
+    ("policy", "DeleteBucketPolicy", "s3:DeleteBucketPolicy"),
+    ("replication", "DeleteBucketReplication", "s3:PutReplicationConfiguration"),
+    ("website", "DeleteBucketWebsite", "s3:DeleteBucketWebsite"),
+    ("publicAccessBlock", "DeletePublicAccessBlock", "s3:PutBucketPublicAccessBlock"),
+];
+
+/// Sub-resources that S3 has and that are not offered, for buckets and for objects.
+const BUCKET_FLAGS: &[&str] = &[
+    "accelerate",
+    "acl",
+    "analytics",
+    "cors",
+    "encryption",
+    "intelligent-tiering",
+    "inventory",
+    "lifecycle",
+    "logging",
+    "metadataConfiguration",
+    "metadataTable",
+    "metrics",
+    "object-lock",
+    "ownershipControls",
+    "policy",
+    "policyStatus",
+    "publicAccessBlock",
+    "replication",
+    "requestPayment",
+    "session",
+    "versioning",
+    "versions",
+    "website",
+    "abac",
+    "events",
+];
+const OBJECT_FLAGS: &[&str] = &[
+    "acl",
+    "legal-hold",
+    "renameObject",
+    "restore",
+    "retention",
+    "select",
+    "torrent",
+    "encryption",
+    "annotation",
+    "append",
+];
+
+impl Route {
+    /// Reads what a request asks for.
+    pub(crate) fn of(
+        method: &Method,
+        path: &str,
+        query: &Query<'_>,
+        headers: &HeaderMap,
+    ) -> Result<Self, Error> {
+        let path = percent_decode_str(path).decode_utf8().map_err(|_| Error::InvalidUri)?;
+        let path = path.strip_prefix('/').ok_or(Error::InvalidUri)?;
+        let (bucket, key) = match path.split_once('/') {
+            None => (path, ""),
+            Some((bucket, key)) => (bucket, key),
+        };
+        if !bucket.is_empty() && !s3s::path::check_bucket_name(bucket) {
+            return Err(Error::InvalidBucketName(bucket.to_owned()));
+        }
+        if key.len() > MAX_KEY_BYTES {
+            return Err(Error::KeyTooLong { size: key.len() });
+        }
+        let route = match (bucket, key) {
+            ("", "") => root(method, query)?,
+            ("", _) => return Err(Error::InvalidBucketName(String::new())),
+            (_, "") => of_bucket(method, query)?,
+            (_, _) => of_object(method, query, headers)?,
+        };
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Ok(Self { bucket: some(bucket), key: some(key), ..route })
+    }
+
+    fn new(name: &'static str, body: BodyKind) -> Self {
+        Self { name, bucket: None, key: None, body, answer: Answer::Operation }
+    }
+
+    fn bucket_arn(&self) -> String {
+        format!("arn:aws:s3:::{}", self.bucket.as_deref().unwrap_or_default())
+    }
+
+    fn object_arn(&self) -> String {
+        let (bucket, key) = (self.bucket.as_deref(), self.key.as_deref());
+        format!("arn:aws:s3:::{}/{}", bucket.unwrap_or_default(), key.unwrap_or_default())
+    }
+
+    /// The rights it needs; `deleted` are the keys that DeleteObjects names.
+    pub(crate) fn access(
+        &self,
+        query: &Query<'_>,
+        headers: &HeaderMap,
+        deleted: &[String],
+    ) -> Result<Vec<Access>, Error> {
+        let bucket = |action: &'static str| Ok(vec![Access::new(action, self.bucket_arn())]);
+        let object = |action: &'static str| Ok(vec![Access::new(action, self.object_arn())]);
+        match self.answer {
+            Answer::Absent(action, ..) | Answer::Nothing(action) => return bucket(action),
+            Answer::Operation => {}
+        }
+        match self.name {
+            "ListBuckets" => Ok(vec![Access::new("s3:ListAllMyBuckets", "*")]),
+            "CreateBucket" => bucket("s3:CreateBucket"),
+            "HeadBucket" => bucket("s3:ListBucket"),
+            "DeleteBucket" => bucket("s3:DeleteBucket"),
+            "GetBucketLocation" => bucket("s3:GetBucketLocation"),
+            "GetBucketNotificationConfiguration" => bucket("s3:GetBucketNotification"),
+            "PutBucketNotificationConfiguration" => bucket("s3:PutBucketNotification"),
+            "GetBucketVersioning" => bucket("s3:GetBucketVersioning"),
+            "GetBucketAcl" => bucket("s3:GetBucketAcl"),
+            "GetBucketLogging" => bucket("s3:GetBucketLogging"),
+            "GetBucketRequestPayment" => bucket("s3:GetBucketRequestPayment"),
+            "GetBucketAccelerateConfiguration" => bucket("s3:GetAccelerateConfiguration"),
+            "GetBucketTagging" => bucket("s3:GetBucketTagging"),
+            "PutBucketTagging" | "DeleteBucketTagging" => bucket("s3:PutBucketTagging"),
+            "ListObjects" | "ListObjectsV2" => Ok(vec![self.listing("s3:ListBucket", query)]),
+            "ListObjectVersions" => Ok(vec![self.listing("s3:ListBucketVersions", query)]),
+            "ListMultipartUploads" => Ok(vec![self.listing("s3:ListBucketMultipartUploads", query)]),
+            "GetObject" | "HeadObject" => object("s3:GetObject"),
+            "GetObjectAcl" => object("s3:GetObjectAcl"),
+            "GetObjectAttributes" => {
+                let arn = self.object_arn();
+                Ok(vec![Access::new("s3:GetObject", &*arn), Access::new("s3:GetObjectAttributes", &*arn)])
+            }
+            "DeleteObject" => object("s3:DeleteObject"),
+            "DeleteObjects" => {
+                let arn = self.bucket_arn();
+                Ok(deleted.iter().map(|key| Access::new("s3:DeleteObject", format!("{arn}/{key}"))).collect())
+            }
+            "GetObjectTagging" => object("s3:GetObjectTagging"),
+            "PutObjectTagging" => object("s3:PutObjectTagging"),
+            "DeleteObjectTagging" => object("s3:DeleteObjectTagging"),
+            "PutObject" | "CreateMultipartUpload" => Ok(self.writing(headers)),
+            "UploadPart" | "CompleteMultipartUpload" => object("s3:PutObject"),
+            "AbortMultipartUpload" => object("s3:AbortMultipartUpload"),
+            "ListParts" => object("s3:ListMultipartUploadParts"),
+            "CopyObject" => {
+                let mut needs = self.writing(headers);
+                needs.push(Access::new("s3:GetObject", source_arn(headers)?));
+                Ok(needs)
+            }
+            "UploadPartCopy" => Ok(vec![
+                Access::new("s3:PutObject", self.object_arn()),
+                Access::new("s3:GetObject", source_arn(headers)?),
+            ]),
+            other => Err(Error::NotImplemented(format!("The operation {other}"))),
+        }
+    }
+
+    fn listing(&self, action: &'static str, query: &Query<'_>) -> Access {
+        let mut access = Access::new(action, self.bucket_arn());
+        for (parameter, key) in
+            [("prefix", "s3:prefix"), ("delimiter", "s3:delimiter"), ("max-keys", "s3:max-keys")]
+        {
+            if let Some(value) = query.get(parameter) {
+                access = access.with(key, vec![value.to_owned()]);
+            }
+        }
+        access
+    }
+
+    fn writing(&self, headers: &HeaderMap) -> Vec<Access> {
+        let arn = self.object_arn();
+        let mut access = Access::new("s3:PutObject", &*arn);
+        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        for (header, key) in [
+            ("x-amz-acl", "s3:x-amz-acl"),
+            ("x-amz-storage-class", "s3:x-amz-storage-class"),
+            ("x-amz-copy-source", "s3:x-amz-copy-source"),
+            ("x-amz-metadata-directive", "s3:x-amz-metadata-directive"),
+        ] {
+            if let Some(value) = text(header) {
+                access = access.with(key, vec![value]);
+            }
+        }
+        let mut needs = vec![access];
+        if headers.contains_key("x-amz-tagging") {
+            needs.push(Access::new("s3:PutObjectTagging", &*arn));
+        }
+        if headers.contains_key("x-amz-acl") {
+            needs.push(Access::new("s3:PutObjectAcl", &*arn));
+        }
+        needs
+    }
+}
+
+/// The bucket and key that `x-amz-copy-source` names.
+pub(crate) fn copy_source(headers: &HeaderMap) -> Result<(String, String), Error> {
+    let header = headers.get("x-amz-copy-source").map(|v| v.to_str().unwrap_or_default());
+    let header = header.unwrap_or_default();
+    let invalid = || {
+        let message = "Copy Source must mention the source bucket and key: sourcebucket/sourcekey";
+        Error::argument("x-amz-copy-source", header, message)
+    };
+    match CopySource::parse(header).map_err(|_| invalid())? {
+        CopySource::Bucket { bucket, key, version_id } => match version_id.as_deref() {
+            None | Some("null") => Ok((bucket.into(), key.into())),
+            Some(version) => Err(Error::NoSuchVersion { key: key.into(), version: version.to_owned() }),
+        },
+        CopySource::AccessPoint { .. } | CopySource::Outpost { .. } => {
+            Err(Error::NotImplemented("A copy source by access point".into()))
+        }
+    }
+}
+
+fn source_arn(headers: &HeaderMap) -> Result<String, Error> {
+    let (bucket, key) = copy_source(headers)?;
+    Ok(format!("arn:aws:s3:::{bucket}/{key}"))
+}
+
+fn root(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
+    if method != Method::GET {
+        return Err(Error::MethodNotAllowed);
+    }
+    if query.get("x-id") == Some("ListDirectoryBuckets") {
+        return Err(Error::NotImplemented("The operation ListDirectoryBuckets".into()));
+    }
+    Ok(Route::new("ListBuckets", BodyKind::None))
+}
+
+fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
+    let route = |name, body| Ok(Route::new(name, body));
+    let first = |flags: &[(&str, &'static str)]| {
+        flags.iter().find(|(flag, _)| query.has(flag)).map(|(_, name)| *name)
+    };
+    match *method {
+        Method::HEAD => return route("HeadBucket", BodyKind::None),
+        Method::GET => {
+            if let Some(&(_, name, action, code, message)) = ABSENT.iter().find(|(flag, ..)| query.has(flag))
+            {
+                let answer = Answer::Absent(action, code, message);
+                return Ok(Route { answer, ..Route::new(name, BodyKind::None) });
+            }
+            let flags = [
+                ("accelerate", "GetBucketAccelerateConfiguration"),
+                ("acl", "GetBucketAcl"),
+                ("location", "GetBucketLocation"),
+                ("logging", "GetBucketLogging"),
+                ("notification", "GetBucketNotificationConfiguration"),
+                ("requestPayment", "GetBucketRequestPayment"),
+                ("tagging", "GetBucketTagging"),
+                ("versioning", "GetBucketVersioning"),
+                ("uploads", "ListMultipartUploads"),
+                ("versions", "ListObjectVersions"),
+            ];
+            if let Some(name) = first(&flags) {
+                return route(name, BodyKind::None);
+            }
+        }
+        Method::PUT => {
+            let flags =
+                [("notification", "PutBucketNotificationConfiguration"), ("tagging", "PutBucketTagging")];
+            if let Some(name) = first(&flags) {
+                return route(name, BodyKind::Xml);
+            }
+        }
+        Method::POST => {
+            if query.has("delete") {
+                return route("DeleteObjects", BodyKind::Xml);
+            }
+            return Err(Error::NotImplemented("Uploading by HTML form (PostObject)".into()));
+        }
+        Method::DELETE => {
+            if let Some(&(_, name, action)) = NOTHING.iter().find(|(flag, ..)| query.has(flag)) {
+                let answer = Answer::Nothing(action);
+                return Ok(Route { answer, ..Route::new(name, BodyKind::None) });
+            }
+            if query.has("tagging") {
+                return route("DeleteBucketTagging", BodyKind::None);
+            }
+        }
+        _ => return Err(Error::MethodNotAllowed),
+    }
+    if let Some(flag) = BUCKET_FLAGS.iter().find(|flag| query.has(flag)) {
+        return Err(Error::NotImplemented(format!("{method} of the bucket configuration `{flag}`")));
+    }
+    match *method {
+        Method::GET if query.get("list-type") == Some("2") => route("ListObjectsV2", BodyKind::None),
+        Method::GET => route("ListObjects", BodyKind::None),
+        Method::PUT => route("CreateBucket", BodyKind::Xml),
+        _ => route("DeleteBucket", BodyKind::None),
+    }
+}
+
+fn of_object(method: &Method, query: &Query<'_>, headers: &HeaderMap) -> Result<Route, Error> {
+    let route = |name, body| Ok(Route::new(name, body));
+    match query.get("versionId") {
+        None | Some("null") => {}
+        Some(version) => {
+            return Err(Error::argument("versionId", version, "Invalid version id specified"));
+        }
+    }
+    if *method == Method::GET && query.has("acl") && !query.has("attributes") {
+        return route("GetObjectAcl", BodyKind::None);
+    }
+    if let Some(flag) = OBJECT_FLAGS.iter().find(|flag| query.has(flag)) {
+        return Err(Error::NotImplemented(format!("{method} of the object's `{flag}`")));
+    }
+    let tagging = query.has("tagging");
+    let upload = query.has("uploadId");
+    match *method {
+        Method::HEAD => route("HeadObject", BodyKind::None),
+        Method::GET if query.has("attributes") => route("GetObjectAttributes", BodyKind::None),
+        Method::GET if tagging => route("GetObjectTagging", BodyKind::None),
+        Method::GET if upload => route("ListParts", BodyKind::None),
+        Method::GET => route("GetObject", BodyKind::None),
+        Method::PUT if tagging => route("PutObjectTagging", BodyKind::Xml),
+        Method::PUT => {
+            let copy = headers.contains_key("x-amz-copy-source");
+            match (upload && query.has("partNumber"), copy) {
+                (true, true) => route("UploadPartCopy", BodyKind::None),
+                (true, false) => route("UploadPart", BodyKind::Object),
+                (false, true) => route("CopyObject", BodyKind::None),
+                (false, false) => route("PutObject", BodyKind::Object),
+            }
+        }
+        Method::POST if query.has("uploads") => route("CreateMultipartUpload", BodyKind::None),
+        Method::POST if upload => route("CompleteMultipartUpload", BodyKind::Xml),
+        Method::DELETE if tagging => route("DeleteObjectTagging", BodyKind::None),
+        Method::DELETE if upload => route("AbortMultipartUpload", BodyKind::None),
+        Method::DELETE => route("DeleteObject", BodyKind::None),
+        _ => Err(Error::MethodNotAllowed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(method: &Method, target: &str) -> Result<&'static str, &'static str> {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        match Route::of(method, path, &Query::parse(query), &HeaderMap::new()) {
+            Ok(route) => Ok(route.name),
+            Err(Error::NotImplemented(_)) => Err("NotImplemented"),
+            Err(Error::MethodNotAllowed) => Err("MethodNotAllowed"),
+            Err(Error::InvalidBucketName(_)) => Err("InvalidBucketName"),
+            Err(_) => Err("other"),
+        }
+    }
+
+    #[test]
+    fn requests_have_names() {
+        let (get, put) = (Method::GET, Method::PUT);
+        for (method, target, expected) in [
+            (&get, "/", Ok("ListBuckets")),
+            (&get, "/bucket", Ok("ListObjects")),
+            (&get, "/bucket/?list-type=2&prefix=a%2Fb", Ok("ListObjectsV2")),
+            (&get, "/bucket?location", Ok("GetBucketLocation")),
+            (&get, "/bucket?cors", Ok("GetBucketCors")),
+            (&put, "/bucket?cors", Err("NotImplemented")),
+            (&put, "/bucket?versioning", Err("NotImplemented")),
+            (&Method::DELETE, "/bucket?policy", Ok("DeleteBucketPolicy")),
+            (&Method::POST, "/bucket", Err("NotImplemented")),
+            (&Method::POST, "/bucket?delete", Ok("DeleteObjects")),
+            (&get, "/bucket/a/b%20c", Ok("GetObject")),
+            (&get, "/bucket/a?uploadId=1", Ok("ListParts")),
+            (&put, "/bucket/a?partNumber=1&uploadId=1", Ok("UploadPart")),
+            (&get, "/bucket/a?torrent", Err("NotImplemented")),
+            (&get, "/bucket/a?versionId=null", Ok("GetObject")),
+            (&get, "/bucket/a?versionId=3", Err("other")),
+            (&get, "/Bucket/a", Err("InvalidBucketName")),
+            (&Method::PATCH, "/bucket/a", Err("MethodNotAllowed")),
+        ] {
+            assert_eq!(name(method, target), expected, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn rights_are_exact() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-amz-copy-source", http::HeaderValue::from_static("/from/a%20b"));
+        let query = Query::parse("");
+        let route = Route::of(&Method::PUT, "/to/c%2Fd", &query, &headers).unwrap();
+        let needs = route.access(&query, &headers, &[]).unwrap();
+        let needs: Vec<_> = needs.iter().map(|a| (&*a.action, &*a.resource)).collect();
+        assert_eq!(
+            needs,
+            [("s3:PutObject", "arn:aws:s3:::to/c/d"), ("s3:GetObject", "arn:aws:s3:::from/a b")]
+        );
+
+        let query = Query::parse("list-type=2&prefix=a+b&max-keys=5");
+        let headers = HeaderMap::new();
+        let route = Route::of(&Method::GET, "/bucket", &query, &headers).unwrap();
+        let access = &route.access(&query, &headers, &[]).unwrap()[0];
+        assert_eq!(access.context[0], ("s3:prefix".into(), vec!["a b".to_owned()]));
+    }
+}
