@@ -1,1 +1,21 @@
-//! (to come)
+//! Amazon DynamoDB: tables of items, expressions, conditional writes and transactions.
+//!
+//! The map: [`DynamoDb`] is the [`aws::Api`]; `wire` reads and writes JSON; `value` is attribute values and
+//! their stored form; `expr` is the expression languages; `tables` says what is stored and where; `ops` holds
+//! one file per operation or tight family; [`Sweeper`] removes the items of deleted tables.
+//!
+//! Invariants: a write, however conditional, is one transaction of the store, so nothing is ever retried or
+//! seen half done; items are looked into as they are stored and rebuilt only to be updated.
+
+mod error;
+mod expr;
+mod ops;
+mod service;
+mod sweeper;
+mod tables;
+mod value;
+mod wire;
+
+pub use error::{Canceled, Error};
+pub use service::DynamoDb;
+pub use sweeper::Sweeper;

@@ -1,0 +1,163 @@
+//! What can go wrong, and how it looks on the wire.
+
+use types::ErrorKind;
+
+/// Why one action of a transaction kept it from being carried out.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct CancellationReason {
+    pub(crate) code: &'static str,
+    pub(crate) message: Option<String>,
+    /// The item as it is, if the caller asked for it.
+    pub(crate) item: Option<serde_json::Value>,
+}
+
+impl CancellationReason {
+    /// Nothing was wrong with this action.
+    pub(crate) const NONE: Self = Self { code: "None", message: None, item: None };
+}
+
+/// A failure of a DynamoDB operation.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The input breaks a rule; the message says which.
+    #[error("{0}")]
+    Validation(String),
+    /// The body is not the JSON that the operation takes.
+    #[error("{0}")]
+    Serialization(String),
+    /// The operation does not exist, or is not offered here.
+    #[error("{0}")]
+    UnknownOperation(String),
+    /// There is no such table.
+    #[error("{0}")]
+    ResourceNotFound(String),
+    /// There is such a table already.
+    #[error("{0}")]
+    ResourceInUse(String),
+    /// The table is in another account.
+    #[error("{0}")]
+    AccessDenied(String),
+    /// The condition did not hold; nothing was changed.
+    #[error("The conditional request failed")]
+    ConditionalCheckFailed {
+        /// The item as it is, if the caller asked for it.
+        item: Option<serde_json::Value>,
+    },
+    /// The transaction was not carried out.
+    #[error("Transaction cancelled, please refer cancellation reasons for specific reasons [{}]", codes(.0))]
+    TransactionCanceled(#[doc(hidden)] Canceled),
+    /// The token of a transaction was used with other parameters.
+    #[error("IdempotentParameterMismatchException")]
+    IdempotentParameterMismatch,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// Reasons, one for each action of a transaction.
+#[derive(Debug, Clone)]
+pub struct Canceled(pub(crate) Vec<CancellationReason>);
+
+fn codes(canceled: &Canceled) -> String {
+    let codes: Vec<_> = canceled.0.iter().map(|reason| reason.code).collect();
+    codes.join(", ")
+}
+
+impl Error {
+    pub(crate) fn validation(message: impl Into<String>) -> Self {
+        Self::Validation(message.into())
+    }
+
+    /// A rule about one parameter is broken, in the words with which DynamoDB begins most such messages.
+    pub(crate) fn invalid_parameter(message: impl std::fmt::Display) -> Self {
+        Self::Validation(format!("One or more parameter values were invalid: {message}"))
+    }
+
+    /// An operation on items names a table that does not exist.
+    pub(crate) fn table_not_found() -> Self {
+        Self::ResourceNotFound("Requested resource not found".into())
+    }
+
+    /// An operation on tables names one that does not exist.
+    pub(crate) fn table_not_found_named(name: &str) -> Self {
+        Self::ResourceNotFound(format!("Requested resource not found: Table: {name} not found"))
+    }
+
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Validation(_) | Self::Serialization(_) | Self::IdempotentParameterMismatch => {
+                ErrorKind::Invalid
+            }
+            Self::UnknownOperation(_) => ErrorKind::Unsupported,
+            Self::ResourceNotFound(_) => ErrorKind::NotFound,
+            Self::ResourceInUse(_) => ErrorKind::Conflict,
+            Self::AccessDenied(_) => ErrorKind::Denied,
+            Self::ConditionalCheckFailed { .. } | Self::TransactionCanceled(_) => {
+                ErrorKind::PreconditionFailed
+            }
+            Self::Store(error) => error.kind(),
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Validation(_) => "ValidationException",
+            Self::Serialization(_) => "SerializationException",
+            Self::UnknownOperation(_) => "UnknownOperationException",
+            Self::ResourceNotFound(_) => "ResourceNotFoundException",
+            Self::ResourceInUse(_) => "ResourceInUseException",
+            Self::AccessDenied(_) => "AccessDeniedException",
+            Self::ConditionalCheckFailed { .. } => "ConditionalCheckFailedException",
+            Self::TransactionCanceled(_) => "TransactionCanceledException",
+            Self::IdempotentParameterMismatch => "IdempotentParameterMismatchException",
+            Self::Store(error) => match error.kind() {
+                ErrorKind::Unavailable => "ServiceUnavailable",
+                _ => "InternalServerError",
+            },
+        }
+    }
+}
+
+impl From<Error> for aws::Error {
+    fn from(error: Error) -> Self {
+        let (kind, code) = (error.kind(), error.code());
+        let wire = match &error {
+            Error::Store(detail) if kind == ErrorKind::Internal => {
+                tracing::error!(%detail, "the store failed");
+                Self::new(kind, code, "The request could not be processed; see the node's log")
+            }
+            Error::Store(detail) => Self::new(kind, code, detail.to_string()),
+            other => Self::new(kind, code, other.to_string()).with_status(400),
+        };
+        match error {
+            Error::ConditionalCheckFailed { item: Some(item) } => wire.with_field("Item", item),
+            Error::TransactionCanceled(Canceled(reasons)) => {
+                let reasons: Vec<_> = reasons.into_iter().map(reason_json).collect();
+                // This error alone spells its message with a capital letter.
+                let mut wire = wire.with_field("CancellationReasons", reasons);
+                wire.capital_message = true;
+                wire
+            }
+            Error::Serialization(_) => {
+                let mut wire = wire;
+                wire.capital_message = true;
+                wire
+            }
+            _ => wire,
+        }
+    }
+}
+
+fn reason_json(reason: CancellationReason) -> serde_json::Value {
+    let mut json = serde_json::Map::new();
+    json.insert("Code".into(), reason.code.into());
+    if let Some(message) = reason.message {
+        json.insert("Message".into(), message.into());
+    }
+    if let Some(item) = reason.item {
+        json.insert("Item".into(), item);
+    }
+    json.into()
+}

@@ -1,0 +1,198 @@
+//! BatchWriteItem.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws::Access;
+use indexmap::IndexMap;
+use serde::Deserialize;
+use store::Read;
+
+use super::Run;
+use super::capacity::{self, Object, ReturnCapacity, Split};
+use super::item_write::{self, Action, ItemWrite, leading_keys};
+use crate::Error;
+use crate::service::{Node, Scope};
+use crate::tables::Attempt;
+use crate::value::Attributes;
+use crate::wire::{self, AttributeMap, Constraints};
+
+/// The most requests of one batch.
+const MAX_WRITES: usize = 25;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct Input {
+    request_items: Option<IndexMap<String, Vec<WriteInput>>>,
+    return_consumed_capacity: Option<String>,
+    return_item_collection_metrics: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct WriteInput {
+    put_request: Option<PutInput>,
+    delete_request: Option<DeleteInput>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct PutInput {
+    item: AttributeMap,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct DeleteInput {
+    key: AttributeMap,
+}
+
+/// Puts and deletes up to 25 items, in one commit: here none is ever left unprocessed.
+pub(crate) struct BatchWriteItem {
+    writes: Arc<Vec<ItemWrite>>,
+    tables: Vec<String>,
+    capacity: ReturnCapacity,
+}
+
+#[async_trait]
+impl Run for BatchWriteItem {
+    const NAME: &'static str = "BatchWriteItem";
+
+    fn parse(body: &[u8], scope: &Scope) -> Result<Self, Error> {
+        let input: Input = wire::input(body)?;
+        let mut constraints = Constraints::default();
+        constraints
+            .return_consumed_capacity(input.return_consumed_capacity.as_deref())
+            .one_of(
+                input.return_item_collection_metrics.as_deref(),
+                "returnItemCollectionMetrics",
+                &["SIZE", "NONE"],
+            )
+            .required(input.request_items.as_ref(), "requestItems");
+        let items = input.request_items.unwrap_or_default();
+        constraints.finish()?;
+        if items.is_empty() {
+            return Err(Error::validation(
+                "1 validation error detected: Value '{}' at 'requestItems' failed to satisfy constraint: Member must have length greater than or equal to 1",
+            ));
+        }
+        for (table, writes) in &items {
+            if !(1..=MAX_WRITES).contains(&writes.len()) {
+                return Err(Error::Validation(format!(
+                    "1 validation error detected: Value '{{{table}=[{} requests]}}' at 'requestItems' failed to satisfy constraint: Map value must satisfy constraint: [Member must have length less than or equal to 25, Member must have length greater than or equal to 1]",
+                    writes.len()
+                )));
+            }
+        }
+        let mut writes = Vec::with_capacity(MAX_WRITES);
+        let mut tables = Vec::with_capacity(items.len());
+        for (given, requests) in items {
+            let table = scope.table_name(&given)?;
+            for request in requests {
+                let action = match (request.put_request, request.delete_request) {
+                    (Some(put), None) => item_write::put(&put.item)?,
+                    (None, Some(delete)) => Action::Delete { key: delete.key.valid()?.clone() },
+                    _ => {
+                        return Err(Error::validation(
+                            "Supplied AttributeValue has more than one datatypes set, must contain exactly one of the supported datatypes",
+                        ));
+                    }
+                };
+                writes.push(ItemWrite {
+                    table: table.clone(),
+                    action,
+                    condition: None,
+                    return_on_failure: false,
+                });
+            }
+            tables.push(table);
+        }
+        if writes.len() > MAX_WRITES {
+            return Err(Error::validation("Too many items requested for the BatchWriteItem call"));
+        }
+        let capacity = ReturnCapacity::of(input.return_consumed_capacity.as_deref());
+        Ok(Self { writes: Arc::new(writes), tables, capacity })
+    }
+
+    async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {
+        let mut needs = Vec::with_capacity(self.tables.len());
+        for table in &self.tables {
+            let named: Vec<&Attributes> =
+                self.writes.iter().filter(|write| write.table == *table).map(ItemWrite::attributes).collect();
+            let mut names: Vec<_> = named.iter().flat_map(|attributes| attributes.keys().cloned()).collect();
+            names.sort_unstable();
+            names.dedup();
+            let leading = leading_keys(node, scope, table, named).await;
+            needs.push(
+                Access::new("dynamodb:BatchWriteItem", scope.table_arn(table))
+                    .with("dynamodb:Attributes", names)
+                    .with("dynamodb:LeadingKeys", leading),
+            );
+        }
+        needs
+    }
+
+    async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
+        let account = scope.account;
+        let names: Vec<_> = self.tables.iter().map(String::as_str).collect();
+        let outcomes = loop {
+            let attempt: Result<_, Attempt> = async {
+                let mut tables = IndexMap::new();
+                for name in &names {
+                    tables.insert((*name).to_owned(), node.table(account, name).await?);
+                }
+                let mut keys = Vec::with_capacity(self.writes.len());
+                let mut seen = HashSet::new();
+                for write in self.writes.iter() {
+                    // Batches have one message for keys that do not fit, whatever is wrong with them.
+                    let key = write.key(&tables[&write.table]).map_err(|error| match error {
+                        Error::Validation(message)
+                            if message.contains("Missing the key") || message.contains("Type mismatch") =>
+                        {
+                            Error::validation("The provided key element does not match the schema")
+                        }
+                        other => other,
+                    })?;
+                    if !seen.insert(key.clone()) {
+                        let message = "Provided list of item keys contains duplicates";
+                        return Err(Error::validation(message).into());
+                    }
+                    keys.push(key);
+                }
+                let mut reads: Vec<_> = keys.iter().cloned().map(Read::Key).collect();
+                reads.extend(tables.values().map(|table| table.read()));
+                let writes = self.writes.clone();
+                node.store
+                    .transact(reads, move |pages, _| {
+                        for (table, page) in tables.values().zip(&pages[keys.len()..]) {
+                            table.check(page)?;
+                        }
+                        let mut out = Vec::with_capacity(keys.len());
+                        let mut outcomes = Vec::with_capacity(keys.len());
+                        for ((write, key), page) in writes.iter().zip(&keys).zip(pages) {
+                            let (change, outcome) = write.decide(page.first().map(|entry| &entry.value))?;
+                            tables[&write.table].writes(key, change, &mut out);
+                            outcomes.push(outcome);
+                        }
+                        Ok((out, outcomes))
+                    })
+                    .await
+            }
+            .await;
+            if let Some(found) = node.settle(account, &names, attempt)? {
+                break found;
+            }
+        };
+        let mut units: Vec<(String, f64)> = self.tables.iter().map(|table| (table.clone(), 0.0)).collect();
+        for (write, outcome) in self.writes.iter().zip(&outcomes) {
+            if let Some((_, total)) = units.iter_mut().find(|(table, _)| *table == write.table) {
+                *total += outcome.write_units();
+            }
+        }
+        let mut out = Object::new();
+        out.member("UnprocessedItems").extend_from_slice(b"{}");
+        capacity::members(&mut out, self.capacity, &units, Split::None);
+        Ok(out.finish())
+    }
+}

@@ -1,0 +1,243 @@
+//! One change of one item: what PutItem, UpdateItem, DeleteItem, batches and transactions have in common.
+
+use aws::Access;
+use bytes::Bytes;
+use indexmap::IndexMap;
+use store::Key;
+
+use crate::Error;
+use crate::expr::{Condition, Placeholders, Update};
+use crate::service::{Node, Scope};
+use crate::tables::{Attempt, Change, Table};
+use crate::value::{
+    AttributeValue, Attributes, ItemView, MAX_DEPTH, MAX_ITEM_BYTES, decode_item, encode_item, size_bytes,
+};
+use crate::wire::{AttributeMap, write};
+
+/// What is done to the item.
+#[derive(Debug)]
+pub(crate) enum Action {
+    Put { item: Attributes, encoded: Bytes },
+    Update { key: Attributes, update: Update },
+    Delete { key: Attributes },
+    Check { key: Attributes },
+}
+
+/// A change of one item, perhaps on a condition.
+#[derive(Debug)]
+pub(crate) struct ItemWrite {
+    pub(crate) table: String,
+    pub(crate) action: Action,
+    pub(crate) condition: Option<Condition>,
+    /// `ReturnValuesOnConditionCheckFailure` is `ALL_OLD`.
+    pub(crate) return_on_failure: bool,
+}
+
+/// An item before and after.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    pub(crate) old: Option<Bytes>,
+    pub(crate) new: Option<Bytes>,
+}
+
+impl Outcome {
+    /// Write units: the larger of before and after counts.
+    pub(crate) fn write_units(&self) -> f64 {
+        let size = |item: &Option<Bytes>| {
+            item.as_ref().and_then(|item| ItemView::new(item).ok()).map_or(0, ItemView::size_bytes)
+        };
+        super::capacity::write_units(size(&self.old), size(&self.new))
+    }
+}
+
+/// Checks and encodes an item to put.
+pub(crate) fn put(map: &AttributeMap) -> Result<Action, Error> {
+    let item = map.valid()?;
+    let size = size_bytes(item);
+    if size > MAX_ITEM_BYTES {
+        return Err(Error::validation("Item size has exceeded the maximum allowed size"));
+    }
+    Ok(Action::Put { item: item.clone(), encoded: encode_item(item, size) })
+}
+
+/// The expressions of a change.
+#[derive(Debug, Default)]
+pub(crate) struct Expressions<'a> {
+    pub(crate) update: Option<&'a str>,
+    pub(crate) condition: Option<&'a str>,
+    pub(crate) names: Option<&'a IndexMap<String, String>>,
+    pub(crate) values: Option<&'a AttributeMap>,
+    /// Whether the operation has an UpdateExpression, for the words of an error.
+    pub(crate) takes_update: bool,
+}
+
+impl Expressions<'_> {
+    /// Reads them.
+    pub(crate) fn parse(&self) -> Result<(Update, Option<Condition>), Error> {
+        // Names and values without expressions come first, then the maps, then the expressions.
+        let takers =
+            [("UpdateExpression", self.update.is_some()), ("ConditionExpression", self.condition.is_some())];
+        let takers = if self.takes_update { &takers[..] } else { &takers[1..] };
+        let mut placeholders = Placeholders::new(self.names, self.values)?;
+        placeholders.only_with_expressions(takers.iter().any(|(_, given)| *given), takers)?;
+        let update = self.update.map(|text| Update::parse(text, &mut placeholders)).transpose()?;
+        let condition = self
+            .condition
+            .map(|text| Condition::parse("ConditionExpression", text, &mut placeholders))
+            .transpose()?;
+        placeholders.all_used()?;
+        Ok((update.unwrap_or_default(), condition))
+    }
+}
+
+impl ItemWrite {
+    /// The IAM action that it is.
+    fn iam_action(&self) -> &'static str {
+        match self.action {
+            Action::Put { .. } => "dynamodb:PutItem",
+            Action::Update { .. } => "dynamodb:UpdateItem",
+            Action::Delete { .. } => "dynamodb:DeleteItem",
+            Action::Check { .. } => "dynamodb:ConditionCheckItem",
+        }
+    }
+
+    /// The attributes that it names.
+    pub(crate) fn attributes(&self) -> &Attributes {
+        match &self.action {
+            Action::Put { item, .. } => item,
+            Action::Update { key, .. } | Action::Delete { key } | Action::Check { key } => key,
+        }
+    }
+
+    /// The right that it needs.
+    pub(crate) async fn access(&self, node: &Node, scope: &Scope) -> Access {
+        let mut names: Vec<String> = self.attributes().keys().cloned().collect();
+        if let Action::Update { update, .. } = &self.action {
+            names.extend(update.paths().map(|path| path.head.clone()));
+        }
+        if let Some(condition) = &self.condition {
+            condition.each_path(&mut |path| names.push(path.head.clone()));
+        }
+        names.sort_unstable();
+        names.dedup();
+        let leading = leading_keys(node, scope, &self.table, [self.attributes()]).await;
+        Access::new(self.iam_action(), scope.table_arn(&self.table))
+            .with("dynamodb:Attributes", names)
+            .with("dynamodb:LeadingKeys", leading)
+    }
+
+    /// The key of its item; an error if it does not fit the table.
+    pub(crate) fn key(&self, table: &Table) -> Result<Key, Error> {
+        match &self.action {
+            Action::Put { item, .. } => table.key_of_item(item),
+            Action::Delete { key } | Action::Check { key } => table.key_of_key(key),
+            Action::Update { key, update } => {
+                let row = table.key_of_key(key)?;
+                for path in update.paths() {
+                    if table.is_key(&path.head) {
+                        let name = &path.head;
+                        return Err(Error::invalid_parameter(format_args!(
+                            "Cannot update attribute {name}. This attribute is part of the key"
+                        )));
+                    }
+                }
+                Ok(row)
+            }
+        }
+    }
+
+    /// Decides on the change, from the item as it is. Runs inside the transaction.
+    pub(crate) fn decide(&self, old: Option<&Bytes>) -> Result<(Change, Outcome), Error> {
+        let view = match old {
+            Some(bytes) => ItemView::new(bytes).map_err(store::Error::from)?,
+            None => ItemView::ABSENT,
+        };
+        if self.condition.as_ref().is_some_and(|condition| !condition.holds(view)) {
+            let wanted = self.return_on_failure && old.is_some();
+            return Err(Error::ConditionalCheckFailed { item: wanted.then(|| write::item_json(view)) });
+        }
+        let before = old.cloned();
+        match &self.action {
+            Action::Put { encoded, .. } => {
+                Ok((Change::Put(encoded.clone()), Outcome { old: before, new: Some(encoded.clone()) }))
+            }
+            Action::Delete { .. } => {
+                let change = if old.is_some() { Change::Delete } else { Change::Keep };
+                Ok((change, Outcome { old: before, new: None }))
+            }
+            Action::Check { .. } => Ok((Change::Keep, Outcome { new: before.clone(), old: before })),
+            Action::Update { key, update } => {
+                let mut item = match old {
+                    Some(bytes) => decode_item(bytes).map_err(store::Error::from)?,
+                    None => key.clone(),
+                };
+                update.apply(&mut item)?;
+                if item.values().map(AttributeValue::depth).max() > Some(MAX_DEPTH) {
+                    return Err(Error::validation("Nesting Levels have exceeded supported limits"));
+                }
+                let size = size_bytes(&item);
+                if size > MAX_ITEM_BYTES {
+                    return Err(Error::validation(
+                        "Item size to update has exceeded the maximum allowed size",
+                    ));
+                }
+                let encoded = encode_item(&item, size);
+                Ok((Change::Put(encoded.clone()), Outcome { old: before, new: Some(encoded) }))
+            }
+        }
+    }
+
+    /// Carries it out by itself, in one transaction.
+    pub(crate) async fn run(self, node: &Node, scope: &Scope) -> Result<Outcome, Error> {
+        let this = std::sync::Arc::new(self);
+        let (account, name) = (scope.account, this.table.as_str());
+        loop {
+            let attempt: Result<_, Attempt> = async {
+                let table = node.table(account, name).await?;
+                let key = this.key(&table)?;
+                let reads = vec![table.read(), store::Read::Key(key.clone())];
+                let this = this.clone();
+                let decide = move |pages: &[store::Page], _| {
+                    table.check(&pages[0])?;
+                    let (change, outcome) = this.decide(pages[1].first().map(|entry| &entry.value))?;
+                    let mut writes = Vec::with_capacity(1);
+                    table.writes(&key, change, &mut writes);
+                    Ok((writes, outcome))
+                };
+                node.store.transact(reads, decide).await
+            }
+            .await;
+            if let Some(done) = node.settle(account, &[name], attempt)? {
+                return Ok(done);
+            }
+        }
+    }
+}
+
+/// The partition keys of items or keys, as `dynamodb:LeadingKeys` has them; none if the table is not there.
+pub(crate) async fn leading_keys<'k>(
+    node: &Node,
+    scope: &Scope,
+    table: &str,
+    keys: impl IntoIterator<Item = &'k Attributes>,
+) -> Vec<String> {
+    let Ok(table) = node.table(scope.account, table).await else { return Vec::new() };
+    let name = &table.record.partition.name;
+    keys.into_iter().filter_map(|key| key.get(name)).filter_map(key_text).collect()
+}
+
+/// A key attribute as text.
+pub(crate) fn key_text(value: &AttributeValue) -> Option<String> {
+    use base64::Engine;
+    match value {
+        AttributeValue::S(text) => Some(text.clone()),
+        AttributeValue::N(number) => Some(number.to_string()),
+        AttributeValue::B(bytes) => Some(base64::engine::general_purpose::STANDARD.encode(bytes)),
+        _ => None,
+    }
+}
+
+/// `ReturnValuesOnConditionCheckFailure`, checked.
+pub(crate) fn returns_on_failure(word: Option<&str>) -> bool {
+    word == Some("ALL_OLD")
+}

@@ -1,0 +1,68 @@
+//! The operations: each reads its input, says what rights it needs, and runs.
+
+mod batch_get_item;
+mod batch_write_item;
+mod capacity;
+mod create_table;
+mod delete_item;
+mod delete_table;
+mod describe;
+mod describe_table;
+mod get_item;
+mod item_read;
+mod item_write;
+mod list_tables;
+mod put_item;
+mod query;
+mod scan;
+mod search;
+mod tags;
+mod transact_get_items;
+mod transact_write_items;
+mod update_item;
+mod update_table;
+
+use async_trait::async_trait;
+use aws::Access;
+
+use crate::Error;
+use crate::service::{Node, Scope};
+
+pub(crate) use batch_get_item::BatchGetItem;
+pub(crate) use batch_write_item::BatchWriteItem;
+pub(crate) use create_table::CreateTable;
+pub(crate) use delete_item::DeleteItem;
+pub(crate) use delete_table::DeleteTable;
+pub(crate) use describe::{DescribeContinuousBackups, DescribeLimits, DescribeTimeToLive};
+pub(crate) use describe_table::DescribeTable;
+pub(crate) use get_item::GetItem;
+pub(crate) use list_tables::ListTables;
+pub(crate) use put_item::PutItem;
+pub(crate) use query::Query;
+pub(crate) use scan::Scan;
+pub(crate) use tags::{ListTagsOfResource, TagResource, UntagResource};
+pub(crate) use transact_get_items::TransactGetItems;
+pub(crate) use transact_write_items::TransactWriteItems;
+pub(crate) use update_item::UpdateItem;
+pub(crate) use update_table::UpdateTable;
+
+/// An operation.
+#[async_trait]
+pub(crate) trait Run: Sized + Send + Sync + 'static {
+    /// Its name in the service's model.
+    const NAME: &'static str;
+
+    /// Reads and checks the input as far as that needs no stored state.
+    fn parse(body: &[u8], scope: &Scope) -> Result<Self, Error>;
+
+    /// The rights it needs.
+    async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access>;
+
+    /// Carries it out; the answer is a JSON document.
+    async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error>;
+}
+
+/// A document of a type that serde writes.
+fn document(output: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(output).expect("outputs have string keys")
+}

@@ -1,0 +1,196 @@
+//! Query.
+
+use async_trait::async_trait;
+use aws::Access;
+use indexmap::IndexMap;
+use serde::Deserialize;
+use store::Key;
+use store::key::{after, prefix_end};
+
+use super::Run;
+use super::item_write::key_text;
+use super::search::{Parameters, Search};
+use crate::Error;
+use crate::expr::key_condition::{self, KeyTest, KeyTests};
+use crate::expr::{Comparator, Placeholders};
+use crate::service::{Node, Scope};
+use crate::tables::{Attempt, KeyAttribute, Table, check_not_empty, sort_key_bytes};
+use crate::value::AttributeValue;
+use crate::wire::{self, AttributeMap};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct Input {
+    table_name: Option<String>,
+    index_name: Option<String>,
+    select: Option<String>,
+    limit: Option<i64>,
+    consistent_read: Option<bool>,
+    scan_index_forward: Option<bool>,
+    exclusive_start_key: Option<AttributeMap>,
+    key_condition_expression: Option<String>,
+    filter_expression: Option<String>,
+    projection_expression: Option<String>,
+    expression_attribute_names: Option<IndexMap<String, String>>,
+    expression_attribute_values: Option<AttributeMap>,
+    return_consumed_capacity: Option<String>,
+}
+
+/// Reads a run of items of one partition.
+pub(crate) struct Query {
+    table: String,
+    tests: KeyTests,
+    reverse: bool,
+    search: Search,
+}
+
+#[async_trait]
+impl Run for Query {
+    const NAME: &'static str = "Query";
+
+    fn parse(body: &[u8], scope: &Scope) -> Result<Self, Error> {
+        let input: Input = wire::input(body)?;
+        let parameters = Parameters {
+            table: input.table_name.as_deref(),
+            index: input.index_name.as_deref(),
+            select: input.select.as_deref(),
+            limit: input.limit,
+            capacity: input.return_consumed_capacity.as_deref(),
+            start: input.exclusive_start_key.as_ref(),
+            consistent: input.consistent_read,
+            filter: input.filter_expression.as_deref(),
+            projection: input.projection_expression.as_deref(),
+            names: input.expression_attribute_names.as_ref(),
+            values: input.expression_attribute_values.as_ref(),
+        };
+        parameters.constraints().finish()?;
+        let mut placeholders = Placeholders::new(parameters.names, parameters.values)?;
+        let condition = input.key_condition_expression.as_deref().ok_or_else(|| {
+            Error::validation(
+                "Either the KeyConditions or KeyConditionExpression parameter must be specified in the request.",
+            )
+        })?;
+        let tests = key_condition::parse(condition, &mut placeholders)?;
+        let search = parameters.parse(&mut placeholders)?;
+        placeholders.all_used()?;
+        Ok(Self {
+            table: scope.table_name(&input.table_name.unwrap_or_default())?,
+            tests,
+            reverse: input.scan_index_forward == Some(false),
+            search,
+        })
+    }
+
+    async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {
+        let names = self.tests.iter().map(|(name, _)| name.clone()).collect();
+        let table = node.table(scope.account, &self.table).await.ok();
+        let leading = self.tests.iter().find_map(|(name, test)| match test {
+            KeyTest::Compare(Comparator::Eq, value)
+                if table.as_ref().is_some_and(|table| table.record.partition.name == *name) =>
+            {
+                key_text(value)
+            }
+            _ => None,
+        });
+        let access = Access::new("dynamodb:Query", scope.table_arn(&self.table))
+            .with("dynamodb:LeadingKeys", leading.into_iter().collect());
+        vec![self.search.describe(access, names)]
+    }
+
+    async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
+        let account = scope.account;
+        loop {
+            let attempt: Result<_, Attempt> = async {
+                let table = node.table(account, &self.table).await?;
+                let bounds = self.bounds(&table)?;
+                self.search.page(node, &table, bounds, self.reverse).await
+            }
+            .await;
+            if let Some(done) = node.settle(account, &[&self.table], attempt)? {
+                return Ok(done);
+            }
+        }
+    }
+}
+
+impl Query {
+    fn test(&self, key: &KeyAttribute) -> Result<Option<&KeyTest>, Error> {
+        let Some((_, test)) = self.tests.iter().find(|(name, _)| *name == key.name) else { return Ok(None) };
+        let typed = |value: &AttributeValue| value.kind() == key.kind.kind();
+        let fits = match test {
+            KeyTest::Compare(_, value) | KeyTest::BeginsWith(value) => typed(value),
+            KeyTest::Between(low, high) => typed(low) && typed(high),
+        };
+        let scalar = !matches!(test, KeyTest::BeginsWith(AttributeValue::N(_)));
+        if !fits || !scalar {
+            return Err(Error::invalid_parameter("Condition parameter type does not match schema type"));
+        }
+        Ok(Some(test))
+    }
+
+    /// The run of keys that the key condition and the starting key leave.
+    fn bounds(&self, table: &Table) -> Result<(Key, Key), Error> {
+        let record = &table.record;
+        let missed =
+            |name: &str| Error::Validation(format!("Query condition missed key schema element: {name}"));
+        let partition = match self.test(&record.partition)? {
+            None => return Err(missed(&record.partition.name)),
+            Some(KeyTest::Compare(Comparator::Eq, value)) => value,
+            Some(_) => return Err(Error::validation("Query key condition not supported")),
+        };
+        check_not_empty(&record.partition.name, partition)?;
+        let sort = match &record.sort {
+            None if self.tests.len() > 1 => {
+                return Err(Error::validation("Query key condition not supported"));
+            }
+            None => None,
+            Some(key) => {
+                let test = self.test(key)?;
+                if test.is_none() && self.tests.len() > 1 {
+                    return Err(missed(&key.name));
+                }
+                test
+            }
+        };
+        let prefix = table.partition_prefix(partition).finish();
+        let with = |value: &AttributeValue| Key::from([&prefix[..], &sort_key_bytes(value)].concat());
+        let all_end = prefix_end(&prefix);
+        let (mut start, mut end) = match sort {
+            None => (prefix.clone(), all_end),
+            Some(KeyTest::Compare(comparator, value)) => match comparator {
+                Comparator::Eq => (with(value), after(&with(value))),
+                Comparator::Lt => (prefix.clone(), with(value)),
+                Comparator::Le => (prefix.clone(), after(&with(value))),
+                Comparator::Gt => (after(&with(value)), all_end),
+                Comparator::Ge => (with(value), all_end),
+                Comparator::Ne => unreachable!("key conditions refuse it"),
+            },
+            Some(KeyTest::Between(low, high)) => (with(low), after(&with(high))),
+            Some(KeyTest::BeginsWith(value)) => (with(value), prefix_end(&with(value))),
+        };
+        if let Some(given) = &self.search.start {
+            let key = table.key_of_key(given).map_err(|error| match error {
+                Error::Validation(_) => Error::validation(
+                    "The provided starting key is invalid: The provided key element does not match the schema",
+                ),
+                other => other,
+            })?;
+            if !key.starts_with(&prefix) {
+                return Err(Error::validation(
+                    "The provided starting key is outside query boundaries based on provided conditions",
+                ));
+            }
+            if sort.is_some() && !(start <= key && key < end) {
+                return Err(Error::validation(
+                    "The provided starting key does not match the range key predicate",
+                ));
+            }
+            if self.reverse {
+                end = key;
+            } else {
+                start = after(&key);
+            }
+        }
+        Ok((start, end))
+    }
+}

@@ -1,0 +1,305 @@
+//! TransactWriteItems.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws::Access;
+use indexmap::IndexMap;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use store::{Key, Read};
+
+use super::Run;
+use super::capacity::{self, Object, ReturnCapacity, Split};
+use super::item_write::{self, Action, Expressions, ItemWrite, Outcome};
+use crate::Error;
+use crate::error::{Canceled, CancellationReason};
+use crate::service::{Node, Scope};
+use crate::tables::{Attempt, Token};
+use crate::value::size_bytes;
+use crate::wire::{self, AttributeMap, Constraints};
+
+/// The most actions of one transaction, and the most bytes of their items.
+pub(super) const MAX_ACTIONS: usize = 100;
+const MAX_TRANSACTION_BYTES: usize = 4 << 20;
+
+/// How long a client request token is remembered.
+const TOKEN_LIFE: Duration = Duration::from_secs(600);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct Input {
+    transact_items: Option<Vec<ActionInput>>,
+    client_request_token: Option<String>,
+    return_consumed_capacity: Option<String>,
+    return_item_collection_metrics: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct ActionInput {
+    condition_check: Option<ItemInput>,
+    put: Option<ItemInput>,
+    delete: Option<ItemInput>,
+    update: Option<ItemInput>,
+}
+
+/// The members of all four actions; which of them an action takes is checked with it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct ItemInput {
+    table_name: Option<String>,
+    key: Option<AttributeMap>,
+    item: Option<AttributeMap>,
+    update_expression: Option<String>,
+    condition_expression: Option<String>,
+    expression_attribute_names: Option<IndexMap<String, String>>,
+    expression_attribute_values: Option<AttributeMap>,
+    return_values_on_condition_check_failure: Option<String>,
+}
+
+/// Changes up to 100 items, all or none.
+pub(crate) struct TransactWriteItems {
+    writes: Arc<Vec<ItemWrite>>,
+    token: Option<String>,
+    fingerprint: String,
+    capacity: ReturnCapacity,
+}
+
+/// How a transaction went.
+enum Done {
+    Now(Vec<Outcome>),
+    /// Its token had been used for the same before.
+    Before,
+}
+
+/// The number of actions must be within limits.
+pub(super) fn count_actions(count: usize) -> Result<(), Error> {
+    let constraint = match count {
+        0 => "greater than or equal to 1",
+        101.. => "less than or equal to 100",
+        _ => return Ok(()),
+    };
+    Err(Error::Validation(format!(
+        "1 validation error detected: Value '[{count} actions]' at 'transactItems' failed to satisfy constraint: Member must have length {constraint}"
+    )))
+}
+
+/// The values, or the cancellation that their errors amount to.
+pub(super) fn canceled<T>(results: Vec<Result<T, Error>>) -> Result<Vec<T>, Error> {
+    if results.iter().all(Result::is_ok) {
+        return results.into_iter().collect();
+    }
+    let mut reasons = Vec::with_capacity(results.len());
+    for result in results {
+        reasons.push(match result {
+            Ok(_) => CancellationReason::NONE,
+            Err(Error::ConditionalCheckFailed { item }) => CancellationReason {
+                code: "ConditionalCheckFailed",
+                message: Some("The conditional request failed".into()),
+                item,
+            },
+            Err(Error::Validation(message)) => {
+                CancellationReason { code: "ValidationError", message: Some(message), item: None }
+            }
+            Err(other) => return Err(other),
+        });
+    }
+    Err(Error::TransactionCanceled(Canceled(reasons)))
+}
+
+fn item_write(action: ActionInput, at: usize, scope: &Scope) -> Result<ItemWrite, Error> {
+    let ActionInput { condition_check, put, delete, update } = action;
+    let given = [("conditionCheck", condition_check), ("put", put), ("delete", delete), ("update", update)];
+    let mut given = given.into_iter().filter_map(|(name, input)| Some((name, input?)));
+    let (Some((name, input)), None) = (given.next(), given.next()) else {
+        return Err(Error::validation("TransactItems can only contain one of Check, Put, Update or Delete"));
+    };
+    let at = |member: &str| format!("transactItems.{at}.member.{name}.{member}");
+    let on_failure = input.return_values_on_condition_check_failure.as_deref();
+    let mut constraints = Constraints::default();
+    constraints.table(input.table_name.as_deref(), &at("tableName")).one_of(
+        on_failure,
+        &at("returnValuesOnConditionCheckFailure"),
+        &["ALL_OLD", "NONE"],
+    );
+    let not_taken = |member: &str, given: bool| {
+        if given {
+            return Err(Error::Validation(format!("The parameter {member} is not supported in {name}")));
+        }
+        Ok(())
+    };
+    if name == "put" {
+        constraints.required(input.item.as_ref(), &at("item"));
+        not_taken("Key", input.key.is_some())?;
+    } else {
+        constraints.required(input.key.as_ref(), &at("key"));
+        not_taken("Item", input.item.is_some())?;
+    }
+    if name == "update" {
+        constraints.required(input.update_expression.as_ref(), &at("updateExpression"));
+    } else {
+        not_taken("UpdateExpression", input.update_expression.is_some())?;
+    }
+    if name == "conditionCheck" {
+        constraints.required(input.condition_expression.as_ref(), &at("conditionExpression"));
+    }
+    constraints.finish()?;
+    let expressions = Expressions {
+        update: input.update_expression.as_deref(),
+        condition: input.condition_expression.as_deref(),
+        names: input.expression_attribute_names.as_ref(),
+        values: input.expression_attribute_values.as_ref(),
+        takes_update: name == "update",
+    };
+    let action = match (input.item, input.key) {
+        (Some(item), _) => item_write::put(&item)?,
+        (None, key) => {
+            let key = key.unwrap_or_default().valid()?.clone();
+            match name {
+                "update" => Action::Update { key, update: expressions.parse()?.0 },
+                "delete" => Action::Delete { key },
+                _ => Action::Check { key },
+            }
+        }
+    };
+    let (_, condition) = expressions.parse()?;
+    Ok(ItemWrite {
+        table: scope.table_name(&input.table_name.unwrap_or_default())?,
+        action,
+        condition,
+        return_on_failure: item_write::returns_on_failure(on_failure),
+    })
+}
+
+#[async_trait]
+impl Run for TransactWriteItems {
+    const NAME: &'static str = "TransactWriteItems";
+
+    fn parse(body: &[u8], scope: &Scope) -> Result<Self, Error> {
+        let input: Input = wire::input(body)?;
+        let mut constraints = Constraints::default();
+        constraints
+            .return_consumed_capacity(input.return_consumed_capacity.as_deref())
+            .one_of(
+                input.return_item_collection_metrics.as_deref(),
+                "returnItemCollectionMetrics",
+                &["SIZE", "NONE"],
+            )
+            .required(input.transact_items.as_ref(), "transactItems");
+        if let Some(token) = &input.client_request_token {
+            constraints.text_len(token, "clientRequestToken", 1, 36);
+        }
+        let actions = input.transact_items.unwrap_or_default();
+        constraints.finish()?;
+        count_actions(actions.len())?;
+        let writes = (1..)
+            .zip(actions)
+            .map(|(at, action)| item_write(action, at, scope))
+            .collect::<Result<Vec<_>, _>>()?;
+        if writes.iter().map(|write| size_bytes(write.attributes())).sum::<usize>() > MAX_TRANSACTION_BYTES {
+            return Err(Error::validation(
+                "Collection size cannot be greater than 4 MB: the items of a transaction are too large together",
+            ));
+        }
+        Ok(Self {
+            writes: Arc::new(writes),
+            token: input.client_request_token,
+            // Retries of SDKs repeat the body to the byte.
+            fingerprint: Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect(),
+            capacity: ReturnCapacity::of(input.return_consumed_capacity.as_deref()),
+        })
+    }
+
+    async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {
+        let mut needs = Vec::with_capacity(self.writes.len());
+        for write in self.writes.iter() {
+            needs.push(write.access(node, scope).await);
+        }
+        needs
+    }
+
+    async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
+        let names: Vec<_> = self.writes.iter().map(|write| write.table.as_str()).collect();
+        let done = loop {
+            let attempt = self.attempt(node, scope).await;
+            if let Some(done) = node.settle(scope.account, &names, attempt)? {
+                break done;
+            }
+        };
+        let mut units: IndexMap<String, f64> = IndexMap::new();
+        let (outcomes, split) = match &done {
+            Done::Now(outcomes) => (outcomes.as_slice(), Split::Write),
+            // Nothing was written again; AWS has read units for it, one pair an item at least.
+            Done::Before => (&[][..], Split::Read),
+        };
+        for (at, write) in self.writes.iter().enumerate() {
+            let single = outcomes.get(at).map_or(1.0, Outcome::write_units);
+            *units.entry(write.table.clone()).or_default() += 2.0 * single;
+        }
+        let mut out = Object::new();
+        let units: Vec<_> = units.into_iter().collect();
+        capacity::members(&mut out, self.capacity, &units, split);
+        Ok(out.finish())
+    }
+}
+
+impl TransactWriteItems {
+    async fn attempt(&self, node: &Node, scope: &Scope) -> Result<Done, Attempt> {
+        let account = scope.account;
+        let mut tables = IndexMap::new();
+        for write in self.writes.iter() {
+            if !tables.contains_key(&write.table) {
+                tables.insert(write.table.clone(), node.table(account, &write.table).await?);
+            }
+        }
+        let keys = self.writes.iter().map(|write| write.key(&tables[&write.table])).collect();
+        let keys: Vec<Key> = canceled(keys)?;
+        if keys.iter().collect::<HashSet<_>>().len() < keys.len() {
+            let message = "Transaction request cannot include multiple operations on one item";
+            return Err(Error::validation(message).into());
+        }
+        let mut reads: Vec<_> = keys.iter().cloned().map(Read::Key).collect();
+        reads.extend(tables.values().map(|table| table.read()));
+        let now = node.env.now();
+        let token = self.token.as_ref().map(|token| {
+            let expires_at = now + TOKEN_LIFE;
+            Token { token: token.clone(), account, fingerprint: self.fingerprint.clone(), expires_at }
+        });
+        reads.extend(token.iter().map(|token| Read::Key(token.key())));
+        let writes = self.writes.clone();
+        node.store
+            .transact(reads, move |pages, _| {
+                let (items, rest) = pages.split_at(keys.len());
+                let (rows, tokens) = rest.split_at(tables.len());
+                let mut out = Vec::with_capacity(keys.len() + 2);
+                if let (Some(token), Some(page)) = (&token, tokens.first()) {
+                    let used = crate::tables::TOKENS.first(page)?.map(|row| row.value);
+                    match used.filter(|used| used.expires_at > now) {
+                        Some(used) if used.fingerprint == token.fingerprint => {
+                            return Ok((Vec::new(), Done::Before));
+                        }
+                        Some(_) => return Err(Error::IdempotentParameterMismatch.into()),
+                        None => token.writes(&mut out),
+                    }
+                }
+                for (table, row) in tables.values().zip(rows) {
+                    table.check(row)?;
+                }
+                let decided = writes.iter().zip(items);
+                let decided =
+                    decided.map(|(write, page)| write.decide(page.first().map(|entry| &entry.value)));
+                let mut outcomes = Vec::with_capacity(keys.len());
+                for ((write, key), (change, outcome)) in
+                    writes.iter().zip(&keys).zip(canceled(decided.collect())?)
+                {
+                    tables[&write.table].writes(key, change, &mut out);
+                    outcomes.push(outcome);
+                }
+                Ok((out, Done::Now(outcomes)))
+            })
+            .await
+    }
+}

@@ -1,0 +1,210 @@
+//! The API: from a request to an operation, and from an operation to an answer.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws::{Access, Api, Operation, Protocol, Request, Response};
+use store::Store;
+use tokio::sync::Notify;
+use types::{AccountId, Region, SharedEnv};
+
+use crate::ops::{self, Run};
+use crate::tables::{Attempt, Cache, Table};
+use crate::{Error, Sweeper};
+
+/// The largest request: a batch of 16 MB, most of it perhaps base64, and some room for names.
+const MAX_BODY_BYTES: usize = 24 << 20;
+
+/// What operations work with.
+pub(crate) struct Node {
+    pub(crate) store: Store,
+    pub(crate) env: SharedEnv,
+    pub(crate) region: Region,
+    pub(crate) cache: Cache,
+    /// Wakes the sweeper.
+    pub(crate) dropped: Notify,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("region", &self.region).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// The table of that name, perhaps as it was a moment ago: see [`Table::check`].
+    pub(crate) async fn table(&self, account: AccountId, name: &str) -> Result<Arc<Table>, Error> {
+        self.cache.get(&self.store, account, name).await?.ok_or_else(Error::table_not_found)
+    }
+
+    /// The value of a try, or `None` if it must be tried again, since a table it used has changed.
+    pub(crate) fn settle<T>(
+        &self,
+        account: AccountId,
+        names: &[&str],
+        attempt: Result<T, Attempt>,
+    ) -> Result<Option<T>, Error> {
+        let forget = || names.iter().for_each(|name| self.cache.forget(account, name));
+        match attempt {
+            Ok(value) => Ok(Some(value)),
+            Err(Attempt::Stale) => {
+                forget();
+                Ok(None)
+            }
+            Err(Attempt::Failed(error)) => {
+                if matches!(error, Error::ResourceNotFound(_)) {
+                    forget();
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Who asks, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct Scope {
+    pub(crate) account: AccountId,
+    pub(crate) region: Region,
+}
+
+impl Scope {
+    /// The ARN of a table.
+    pub(crate) fn table_arn(&self, name: &str) -> String {
+        format!("arn:aws:dynamodb:{}:{}:table/{name}", self.region, self.account)
+    }
+
+    /// The name of a table given by name or ARN.
+    pub(crate) fn table_name(&self, given: &str) -> Result<String, Error> {
+        let name = match given.strip_prefix("arn:") {
+            None => given,
+            Some(_) => {
+                let invalid = || Error::Validation(format!("Invalid table ARN: {given}"));
+                let arn: types::Arn = given.parse().map_err(|_| invalid())?;
+                let name = arn.resource.strip_prefix("table/").ok_or_else(invalid)?;
+                if arn.service != "dynamodb" || arn.partition != "aws" {
+                    return Err(invalid());
+                }
+                if arn.account != self.account.to_string() || arn.region != self.region.as_str() {
+                    return Err(Error::AccessDenied(format!(
+                        "Tables of another account or region can not be reached: {given}"
+                    )));
+                }
+                return self.table_name(name);
+            }
+        };
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+        if !(3..=255).contains(&name.len()) || !name.bytes().all(plain) {
+            return Err(Error::validation(
+                "Invalid table/index name.  Table/index names must be between 3 and 255 characters long, and may contain only the characters a-z, A-Z, 0-9, '_', '-', and '.'",
+            ));
+        }
+        Ok(name.to_owned())
+    }
+}
+
+/// Amazon DynamoDB.
+#[derive(Debug)]
+pub struct DynamoDb {
+    node: Arc<Node>,
+}
+
+impl DynamoDb {
+    /// The service on that store.
+    pub fn new(store: Store, env: SharedEnv, region: Region) -> Arc<Self> {
+        let node = Node { store, env, region, cache: Cache::default(), dropped: Notify::new() };
+        Arc::new(Self { node: Arc::new(node) })
+    }
+
+    /// The background work of the service; a node runs one.
+    pub fn sweeper(&self) -> Sweeper {
+        Sweeper::new(self.node.clone())
+    }
+}
+
+/// An operation that has been read.
+struct Call<R> {
+    node: Arc<Node>,
+    scope: Scope,
+    access: Vec<Access>,
+    run: R,
+}
+
+#[async_trait]
+impl<R: Run> Operation for Call<R> {
+    fn name(&self) -> &'static str {
+        R::NAME
+    }
+
+    fn access(&self) -> Vec<Access> {
+        self.access.clone()
+    }
+
+    async fn handle(self: Box<Self>) -> Result<Response, aws::Error> {
+        let body = self.run.run(&self.node, &self.scope).await?;
+        let checksum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, &body);
+        let mut response = Response::new(aws::body::full(body));
+        // SDKs for Java and JavaScript check it.
+        response.headers_mut().insert("x-amz-crc32", http::HeaderValue::from(checksum));
+        Ok(response)
+    }
+}
+
+async fn call<R: Run>(node: &Arc<Node>, scope: Scope, body: &[u8]) -> Result<Box<dyn Operation>, aws::Error> {
+    let run = R::parse(body, &scope)?;
+    let access = run.access(node, &scope).await;
+    Ok(Box::new(Call { node: node.clone(), scope, access, run }))
+}
+
+#[async_trait]
+impl Api for DynamoDb {
+    fn signing_name(&self) -> &'static str {
+        "dynamodb"
+    }
+
+    fn protocol(&self) -> Protocol {
+        Protocol::Json10
+    }
+
+    fn target_prefix(&self) -> &'static str {
+        "DynamoDB_20120810"
+    }
+
+    async fn parse(&self, request: Request) -> Result<Box<dyn Operation>, aws::Error> {
+        let target = request.head.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
+        let operation = target.and_then(|target| target.strip_prefix("DynamoDB_20120810."));
+        let operation = operation.unwrap_or_default().to_owned();
+        let scope = Scope { account: request.context.caller.account, region: self.node.region.clone() };
+        let body = aws::body::collect(request.body, MAX_BODY_BYTES).await?;
+        let node = &self.node;
+        match operation.as_str() {
+            "PutItem" => call::<ops::PutItem>(node, scope, &body).await,
+            "GetItem" => call::<ops::GetItem>(node, scope, &body).await,
+            "UpdateItem" => call::<ops::UpdateItem>(node, scope, &body).await,
+            "DeleteItem" => call::<ops::DeleteItem>(node, scope, &body).await,
+            "Query" => call::<ops::Query>(node, scope, &body).await,
+            "Scan" => call::<ops::Scan>(node, scope, &body).await,
+            "BatchGetItem" => call::<ops::BatchGetItem>(node, scope, &body).await,
+            "BatchWriteItem" => call::<ops::BatchWriteItem>(node, scope, &body).await,
+            "TransactGetItems" => call::<ops::TransactGetItems>(node, scope, &body).await,
+            "TransactWriteItems" => call::<ops::TransactWriteItems>(node, scope, &body).await,
+            "CreateTable" => call::<ops::CreateTable>(node, scope, &body).await,
+            "DescribeTable" => call::<ops::DescribeTable>(node, scope, &body).await,
+            "ListTables" => call::<ops::ListTables>(node, scope, &body).await,
+            "DeleteTable" => call::<ops::DeleteTable>(node, scope, &body).await,
+            "UpdateTable" => call::<ops::UpdateTable>(node, scope, &body).await,
+            "TagResource" => call::<ops::TagResource>(node, scope, &body).await,
+            "UntagResource" => call::<ops::UntagResource>(node, scope, &body).await,
+            "ListTagsOfResource" => call::<ops::ListTagsOfResource>(node, scope, &body).await,
+            "DescribeTimeToLive" => call::<ops::DescribeTimeToLive>(node, scope, &body).await,
+            "DescribeContinuousBackups" => call::<ops::DescribeContinuousBackups>(node, scope, &body).await,
+            "DescribeLimits" => call::<ops::DescribeLimits>(node, scope, &body).await,
+            "" => Err(Error::UnknownOperation(
+                "The header X-Amz-Target must be DynamoDB_20120810.<operation>".into(),
+            )
+            .into()),
+            other => Err(Error::UnknownOperation(format!("The operation {other} is not supported")).into()),
+        }
+    }
+}

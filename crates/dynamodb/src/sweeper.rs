@@ -1,0 +1,91 @@
+//! Removes the items of deleted tables, a bounded batch at a time.
+//!
+//! A deleted table leaves a row that names its items; the row goes when they have gone. So a crash in between
+//! loses nothing: the next run finds the row again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::key::prefix_end;
+use store::{Error, Range, Write};
+use tokio_util::sync::CancellationToken;
+use types::AccountId;
+
+use crate::service::Node;
+use crate::tables::{DROPPED, Dropped, items_prefix};
+
+/// Items removed by one commit.
+const BATCH: usize = 256;
+
+/// How long to wait after a failure of the store, and at most between looks for work.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// The background work of DynamoDB.
+#[derive(Debug)]
+pub struct Sweeper {
+    node: Arc<Node>,
+}
+
+impl Sweeper {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+
+    /// Runs until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let work = async {
+            loop {
+                if let Err(error) = self.sweep().await {
+                    tracing::warn!(%error, "the items of deleted tables could not be removed; trying again");
+                }
+                tokio::select! {
+                    () = self.node.dropped.notified() => {}
+                    () = self.node.env.sleep(PAUSE) => {}
+                }
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    /// Removes the items of every table that has been deleted so far.
+    pub async fn sweep(&self) -> Result<(), Error> {
+        loop {
+            let range = DROPPED.range(AccountId::NODE, 16, |_| {});
+            let (dropped, _) = DROPPED.scan(&self.node.store, range).await?;
+            if dropped.is_empty() {
+                return Ok(());
+            }
+            for row in dropped {
+                self.remove_items(&row.value).await?;
+                self.node.store.write(vec![Write::Delete(row.key)]).await?;
+            }
+        }
+    }
+
+    async fn remove_items(&self, dropped: &Dropped) -> Result<(), Error> {
+        let mut start = items_prefix(dropped.account, dropped.id).finish();
+        let end = prefix_end(&start);
+        loop {
+            let range = Range {
+                // From where the last batch ended: what is before is gone, and slow to step over.
+                start: start.clone(),
+                end: end.clone(),
+                limit: BATCH,
+                limit_bytes: 4 << 20,
+                reverse: false,
+            };
+            let page = self.node.store.scan(range).await?;
+            if let Some(last) = page.entries.last() {
+                start = store::key::after(&last.key);
+                let deletes = page.entries.into_iter().map(|entry| Write::Delete(entry.key)).collect();
+                self.node.store.write(deletes).await?;
+            }
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+}

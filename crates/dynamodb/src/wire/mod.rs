@@ -1,0 +1,10 @@
+//! JSON in and out: inputs are read straight into values, items are written straight from their stored form.
+//!
+//! Nothing here knows the store or a table.
+
+pub(crate) mod read;
+pub(crate) mod validate;
+pub(crate) mod write;
+
+pub(crate) use read::{AttributeMap, input};
+pub(crate) use validate::Constraints;

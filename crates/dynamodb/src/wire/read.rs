@@ -1,0 +1,322 @@
+//! Inputs: serde types, with attribute values read in one pass and without an intermediate tree.
+//!
+//! A value that breaks a rule does not end the reading: the first such fault is kept beside the map, since
+//! DynamoDB reports it in its turn among other rules and in words that depend on the parameter.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::Error;
+use crate::value::{AttributeValue, Attributes, Kind, MAX_DEPTH, Number};
+
+/// Attributes by name as they came in.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct AttributeMap {
+    pub(crate) attributes: Attributes,
+    /// The first value that breaks a rule: its name, and the rule.
+    fault: Option<(String, String)>,
+}
+
+impl AttributeMap {
+    /// The attributes, if every value keeps the rules.
+    pub(crate) fn valid(&self) -> Result<&Attributes, Error> {
+        match &self.fault {
+            None => Ok(&self.attributes),
+            Some((_, rule)) => Err(Error::validation(rule)),
+        }
+    }
+
+    /// The first broken rule and the name of its value.
+    pub(crate) fn fault(&self) -> Option<(&str, &str)> {
+        self.fault.as_ref().map(|(name, rule)| (name.as_str(), rule.as_str()))
+    }
+}
+
+impl From<Attributes> for AttributeMap {
+    fn from(attributes: Attributes) -> Self {
+        Self { attributes, fault: None }
+    }
+}
+
+impl<'de> Deserialize<'de> for AttributeMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = AttributeMap;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of attribute values")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AttributeMap, A::Error> {
+                let rule = RefCell::new(None);
+                let mut out = AttributeMap::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    let value = map.next_value_seed(ValueSeed { rule: &rule, depth: 0 })?;
+                    if let (None, Some(rule)) = (&out.fault, rule.take()) {
+                        out.fault = Some((name.clone(), rule));
+                    }
+                    out.attributes.insert(name, value);
+                }
+                Ok(out)
+            }
+        }
+        deserializer.deserialize_map(Names)
+    }
+}
+
+/// Reads one value; notes the first rule it breaks.
+#[derive(Clone, Copy)]
+struct ValueSeed<'r> {
+    rule: &'r RefCell<Option<String>>,
+    depth: usize,
+}
+
+impl ValueSeed<'_> {
+    fn broken(&self, rule: impl fmt::Display) {
+        self.rule.borrow_mut().get_or_insert_with(|| rule.to_string());
+    }
+
+    fn invalid_parameter(&self, rule: impl fmt::Display) {
+        self.broken(format_args!("One or more parameter values were invalid: {rule}"));
+    }
+
+    fn number(&self, text: &str) -> Number {
+        Number::parse(text).unwrap_or_else(|error| {
+            self.broken(error);
+            Number::ZERO
+        })
+    }
+
+    /// A set, sorted; it may be neither empty nor have duplicates.
+    fn set<T: Ord>(&self, mut members: Vec<T>, empty: &str, duplicates: impl FnOnce() -> String) -> Vec<T> {
+        if members.is_empty() {
+            self.invalid_parameter(empty);
+        }
+        members.sort_unstable();
+        if members.windows(2).any(|pair| pair[0] == pair[1]) {
+            self.broken(duplicates());
+            members.dedup();
+        }
+        members
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
+    type Value = AttributeValue;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<AttributeValue, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ValueSeed<'_> {
+    type Value = AttributeValue;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an attribute value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<AttributeValue, A::Error> {
+        let mut value = None;
+        while let Some(KindName(kind)) = map.next_key()? {
+            let Some(kind) = kind else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            let next = self.value_of(kind, &mut map)?;
+            if value.replace(next).is_some() {
+                self.broken(
+                    "Supplied AttributeValue has more than one datatypes set, must contain exactly one of the supported datatypes",
+                );
+            }
+        }
+        Ok(value.unwrap_or_else(|| {
+            self.broken(
+                "Supplied AttributeValue is empty, must contain exactly one of the supported datatypes",
+            );
+            AttributeValue::Null
+        }))
+    }
+}
+
+impl ValueSeed<'_> {
+    fn value_of<'de, A: MapAccess<'de>>(self, kind: Kind, map: &mut A) -> Result<AttributeValue, A::Error> {
+        Ok(match kind {
+            Kind::S => AttributeValue::S(map.next_value()?),
+            Kind::N => AttributeValue::N(self.number(&map.next_value::<Text<'_>>()?.0)),
+            Kind::B => AttributeValue::B(map.next_value::<Blob>()?.0),
+            Kind::Bool => AttributeValue::Bool(map.next_value()?),
+            Kind::Null => {
+                if !map.next_value::<bool>()? {
+                    self.invalid_parameter("Null attribute value types must have the value of true");
+                }
+                AttributeValue::Null
+            }
+            Kind::Ss => {
+                let members: Vec<String> = map.next_value()?;
+                let listed = format!("[{}]", members.join(", "));
+                AttributeValue::Ss(self.set(members, "An string set  may not be empty", || {
+                    format!("One or more parameter values were invalid: Input collection {listed} contains duplicates.")
+                }))
+            }
+            Kind::Ns => {
+                let members: Vec<Text<'_>> = map.next_value()?;
+                let members = members.iter().map(|text| self.number(&text.0)).collect();
+                AttributeValue::Ns(self.set(members, "An number set  may not be empty", || {
+                    "Input collection contains duplicates".into()
+                }))
+            }
+            Kind::Bs => {
+                let members: Vec<Blob> = map.next_value()?;
+                let listed: Vec<_> = members.iter().map(|blob| STANDARD.encode(&blob.0)).collect();
+                let members = members.into_iter().map(|blob| blob.0).collect();
+                AttributeValue::Bs(self.set(members, "Binary sets should not be empty", || {
+                    let listed = listed.join(", ");
+                    format!("One or more parameter values were invalid: Input collection [{listed}]of type BS contains duplicates.")
+                }))
+            }
+            Kind::L | Kind::M if self.depth >= MAX_DEPTH => {
+                self.broken("Nesting Levels have exceeded supported limits");
+                map.next_value::<IgnoredAny>()?;
+                AttributeValue::Null
+            }
+            Kind::L => AttributeValue::L(map.next_value_seed(ListSeed(self.deeper()))?),
+            Kind::M => AttributeValue::M(map.next_value_seed(MapSeed(self.deeper()))?),
+        })
+    }
+
+    fn deeper(self) -> Self {
+        Self { depth: self.depth + 1, ..self }
+    }
+}
+
+struct ListSeed<'r>(ValueSeed<'r>);
+
+impl<'de> DeserializeSeed<'de> for ListSeed<'_> {
+    type Value = Vec<AttributeValue>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ListSeed<'_> {
+    type Value = Vec<AttributeValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of attribute values")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut out = Vec::new();
+        while let Some(value) = seq.next_element_seed(self.0)? {
+            out.push(value);
+        }
+        Ok(out)
+    }
+}
+
+struct MapSeed<'r>(ValueSeed<'r>);
+
+impl<'de> DeserializeSeed<'de> for MapSeed<'_> {
+    type Value = Attributes;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for MapSeed<'_> {
+    type Value = Attributes;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of attribute values")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Attributes, A::Error> {
+        let mut out = Attributes::new();
+        while let Some(name) = map.next_key::<String>()? {
+            out.insert(name, map.next_value_seed(self.0)?);
+        }
+        Ok(out)
+    }
+}
+
+/// The name of a type; `None` if there is no such type.
+struct KindName(Option<Kind>);
+
+impl<'de> Deserialize<'de> for KindName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Text::deserialize(deserializer).map(|text| Self(Kind::from_name(&text.0)))
+    }
+}
+
+/// Text, borrowed from the body where it has no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Bytes, as base64.
+struct Blob(Bytes);
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Text::deserialize(deserializer)?;
+        match STANDARD.decode(text.0.as_bytes()) {
+            Ok(bytes) => Ok(Self(bytes.into())),
+            Err(_) if text.0.len() % 4 != 0 => Err(D::Error::custom(format_args!(
+                "Base64 encoded length is expected a multiple of 4 bytes but found: {}",
+                text.0.len()
+            ))),
+            Err(_) => Err(D::Error::custom("Invalid last non-pad Base64 character dectected")),
+        }
+    }
+}
+
+/// Parameters of before expressions, and what to use in their place.
+const LEGACY: [(&str, &str); 7] = [
+    ("AttributesToGet", "ProjectionExpression"),
+    ("AttributeUpdates", "UpdateExpression"),
+    ("ConditionalOperator", "ConditionExpression or FilterExpression"),
+    ("Expected", "ConditionExpression"),
+    ("KeyConditions", "KeyConditionExpression"),
+    ("QueryFilter", "FilterExpression"),
+    ("ScanFilter", "FilterExpression"),
+];
+
+/// Reads an input.
+pub(crate) fn input<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    let bytes = if bytes.is_empty() { b"{}" } else { bytes };
+    serde_json::from_slice(bytes).map_err(|error| {
+        let text = error.to_string();
+        // What serde_json adds helps nobody who did not write the JSON by hand.
+        let text = text.split(" at line ").next().unwrap_or_default();
+        if let Some(name) = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
+            return Error::Validation(match LEGACY.iter().find(|(legacy, _)| *legacy == name) {
+                Some((_, instead)) => format!("The legacy parameter {name} is not supported: use {instead}"),
+                None => format!("The parameter {name} is not supported"),
+            });
+        }
+        let found = text.strip_prefix("invalid type: ").unwrap_or_default();
+        let token = [
+            ("boolean `true`", "TRUE_VALUE"),
+            ("boolean `false`", "FALSE_VALUE"),
+            ("integer", "NUMBER_VALUE"),
+            ("floating point", "DECIMAL_VALUE"),
+        ];
+        let token = token.iter().find(|(prefix, _)| found.starts_with(prefix));
+        Error::Serialization(match token {
+            Some((_, token)) if found.ends_with("a string") => {
+                format!("{token} cannot be converted to String")
+            }
+            _ => text.to_owned(),
+        })
+    })
+}

@@ -1,0 +1,108 @@
+//! Constraints on single parameters, reported together as Coral (the service framework of AWS) does.
+
+use std::fmt::{Display, Write};
+
+use crate::Error;
+
+/// Collects broken constraints.
+#[derive(Debug, Default)]
+pub(crate) struct Constraints {
+    broken: Vec<String>,
+}
+
+impl Constraints {
+    fn check(&mut self, holds: bool, value: impl Display, at: &str, constraint: impl Display) {
+        // More than ten are not reported.
+        if !holds && self.broken.len() < 10 {
+            let message = format!("Value {value} at '{at}' failed to satisfy constraint: {constraint}");
+            self.broken.push(message);
+        }
+    }
+
+    /// The parameter must be there.
+    pub(crate) fn required<T>(&mut self, value: Option<&T>, at: &str) -> &mut Self {
+        self.check(value.is_some(), "null", at, "Member must not be null");
+        self
+    }
+
+    /// The name of a table, or its ARN.
+    pub(crate) fn table(&mut self, name: Option<&str>, at: &str) -> &mut Self {
+        let Some(name) = name else { return self.required(None::<&()>, at) };
+        self.text_len(name, at, 1, 1024);
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b':' | b'/');
+        self.check(
+            !name.is_empty() && name.bytes().all(plain),
+            format_args!("'{name}'"),
+            at,
+            "Member must satisfy regular expression pattern: [a-zA-Z0-9_.\\-:/]+",
+        );
+        self
+    }
+
+    /// Text within limits of length.
+    pub(crate) fn text_len(&mut self, text: &str, at: &str, min: usize, max: usize) -> &mut Self {
+        self.len(text.chars().count(), format_args!("'{text}'"), at, min, max)
+    }
+
+    /// A collection within limits of length; `shown` is how its value appears in the message.
+    pub(crate) fn len(
+        &mut self,
+        len: usize,
+        shown: impl Display,
+        at: &str,
+        min: usize,
+        max: usize,
+    ) -> &mut Self {
+        let shown = shown.to_string();
+        let least = format_args!("Member must have length greater than or equal to {min}").to_string();
+        self.check(len >= min, &shown, at, least);
+        let most = format_args!("Member must have length less than or equal to {max}").to_string();
+        self.check(len <= max, &shown, at, most);
+        self
+    }
+
+    /// A number within limits.
+    pub(crate) fn range(&mut self, value: Option<i64>, at: &str, min: i64, max: i64) -> &mut Self {
+        if let Some(value) = value {
+            let shown = format!("'{value}'");
+            self.check(
+                value >= min,
+                &shown,
+                at,
+                format_args!("Member must have value greater than or equal to {min}"),
+            );
+            self.check(
+                value <= max,
+                &shown,
+                at,
+                format_args!("Member must have value less than or equal to {max}"),
+            );
+        }
+        self
+    }
+
+    /// One of a set of words.
+    pub(crate) fn one_of(&mut self, value: Option<&str>, at: &str, words: &[&str]) -> &mut Self {
+        if let Some(value) = value {
+            let constraint = format!("Member must satisfy enum value set: [{}]", words.join(", "));
+            self.check(words.contains(&value), format_args!("'{value}'"), at, constraint);
+        }
+        self
+    }
+
+    /// `ReturnConsumedCapacity`, which many operations have.
+    pub(crate) fn return_consumed_capacity(&mut self, value: Option<&str>) -> &mut Self {
+        self.one_of(value, "returnConsumedCapacity", &["INDEXES", "TOTAL", "NONE"])
+    }
+
+    /// An error that names everything broken, if anything is.
+    pub(crate) fn finish(&self) -> Result<(), Error> {
+        if self.broken.is_empty() {
+            return Ok(());
+        }
+        let count = self.broken.len();
+        let mut message = format!("{count} validation error{} detected: ", if count > 1 { "s" } else { "" });
+        let _ = write!(message, "{}", self.broken.join("; "));
+        Err(Error::Validation(message))
+    }
+}
