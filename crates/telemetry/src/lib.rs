@@ -1,10 +1,29 @@
 //! What people look at afterwards: logs, invocations and what they cost, spans of traces.
 //!
 //! Everything is handed to [`Telemetry`], a cheap handle with a bounded buffer, and written in batches by
-//! [`service::Service`]; the CloudWatch Logs API and the node's own pages read it from the store.
+//! [`Service`]; the CloudWatch Logs API ([`LogsApi`]) and the node's own pages (`native`) read it from the
+//! store. `chunk` and `reader` know how log events are laid out, `writer` is the one place that commits,
+//! `sweep` removes what has expired.
 //!
 //! Invariant: recording never fails a request; when the buffer is full the recorder waits.
 
+mod chunk;
+mod config;
+mod error;
+mod handle;
+mod logs;
+mod native;
+mod reader;
 mod record;
+mod service;
+mod sweep;
+mod tables;
+mod writer;
 
+pub use config::{Config, Price};
+pub use error::Error;
+pub use handle::Telemetry;
+pub use logs::LogsApi;
 pub use record::{Invocation, LogEvent, LogLines, Outcome, Span};
+pub use service::Service;
+pub use tables::Usage;
