@@ -8,7 +8,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -30,17 +30,24 @@ const BUSY: u8 = 2;
 #[derive(Debug)]
 pub(crate) struct Activity {
     stage: AtomicU8,
+    /// How many requests there were: tells one idle time from the next.
+    requests: AtomicU32,
     unread: AtomicBool,
 }
 
 impl Activity {
     /// A new connection is expected to speak.
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { stage: AtomicU8::new(HEAD), unread: AtomicBool::new(false) })
+        Arc::new(Self {
+            stage: AtomicU8::new(HEAD),
+            requests: AtomicU32::new(0),
+            unread: AtomicBool::new(false),
+        })
     }
 
     /// A request has begun; it ends when what is returned is dropped.
     pub(crate) fn begin(self: &Arc<Self>) -> Busy {
+        self.requests.fetch_add(1, Ordering::AcqRel);
         self.stage.store(BUSY, Ordering::Release);
         Busy(self.clone())
     }
@@ -100,8 +107,8 @@ pub(crate) struct Guarded<S> {
     activity: Arc<Activity>,
     reading: Timer,
     writing: Timer,
-    /// Since when the stage has been what it is, as far as reading has noticed.
-    noticed: (u8, Duration),
+    /// The stage and the count of requests when reading last had to wait, and since when they are so.
+    noticed: (u8, u32, Duration),
     /// Since when a write has been waiting.
     blocked: Option<Duration>,
     lingering: Option<(Duration, usize)>,
@@ -113,7 +120,7 @@ pub(crate) struct Guarded<S> {
 impl<S> Guarded<S> {
     pub(crate) fn new(inner: S, activity: Arc<Activity>, env: &SharedEnv, config: &Config) -> Self {
         let reading = Timer::new(env.clone());
-        let noticed = (HEAD, reading.now());
+        let noticed = (HEAD, 0, reading.now());
         Self {
             inner,
             activity,
@@ -131,12 +138,13 @@ impl<S> Guarded<S> {
     /// How long the peer may say nothing more, if that is limited now.
     fn read_deadline(&mut self) -> Option<Duration> {
         let stage = self.activity.stage.load(Ordering::Acquire);
-        if self.noticed.0 != stage {
-            self.noticed = (stage, self.reading.now());
+        let requests = self.activity.requests.load(Ordering::Acquire);
+        if (self.noticed.0, self.noticed.1) != (stage, requests) {
+            self.noticed = (stage, requests, self.reading.now());
         }
         match stage {
-            IDLE => Some(self.noticed.1 + self.keep_alive),
-            HEAD => Some(self.noticed.1 + self.header_timeout),
+            IDLE => Some(self.noticed.2 + self.keep_alive),
+            HEAD => Some(self.noticed.2 + self.header_timeout),
             _ => None,
         }
     }

@@ -50,7 +50,7 @@ impl Gateway {
         let from_function = matches!(connection.origin, Origin::Function(_));
         let mut exchange = Exchange::new(&*self.env, text(&head.headers, "x-amzn-trace-id"), from_function);
         let mut shape = Shape { protocol: guess_protocol(&head), namespace: "" };
-        let resource = head.uri.path().to_owned();
+        let uri = head.uri.clone();
         let is_head = head.method == http::Method::HEAD;
 
         let work = self.process(connection, &mut exchange, &mut shape, &mut head, incoming);
@@ -65,7 +65,7 @@ impl Gateway {
                     protocol: shape.protocol,
                     namespace: shape.namespace,
                     request_id: exchange.request_id,
-                    resource: &resource,
+                    resource: uri.path(),
                     head: is_head,
                 };
                 let response = render(&error, &context);
@@ -189,7 +189,7 @@ impl Gateway {
                 checked::Checked::new(inbound, expected).boxed_unsync()
             }
             (None, Some(inbound), Verified::Chunked(framing)) => {
-                chunked::decode(head, inbound, framing)?.boxed_unsync()
+                chunked::decode(head, inbound, *framing)?.boxed_unsync()
             }
             (None, None, _) => body::full(""),
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws::Caller;
-use telemetry::Span;
+use telemetry::{Span, Telemetry};
 use types::{Env, RequestId, Timestamp, TraceHeader};
 
 /// Where the hops of traces go.
@@ -13,6 +13,13 @@ use types::{Env, RequestId, Timestamp, TraceHeader};
 pub trait SpanSink: Send + Sync + fmt::Debug {
     /// Keeps a span.
     async fn record(&self, span: Span);
+}
+
+#[async_trait]
+impl SpanSink for Telemetry {
+    async fn record(&self, span: Span) {
+        self.span(span).await;
+    }
 }
 
 /// A request as it goes through the pipeline: what is known of it so far.

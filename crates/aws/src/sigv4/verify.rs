@@ -26,7 +26,7 @@ pub enum Verified {
     /// The body must have this SHA-256.
     Sha256([u8; 32]),
     /// The body is in chunks.
-    Chunked(Framing),
+    Chunked(Box<Framing>),
 }
 
 /// Verifies signatures for one node.
@@ -47,7 +47,8 @@ impl Verifier {
     pub fn precheck(&self, presented: &Presented<'_>, now: Timestamp) -> Result<(), Failure> {
         let source = presented.source;
         let at_home = presented.region == self.region.as_str();
-        if !at_home && !(presented.region == "us-east-1" && GLOBAL.contains(&presented.service())) {
+        let global = presented.region == "us-east-1" && GLOBAL.contains(&presented.service());
+        if !at_home && !global {
             let (given, expected) = (presented.region.to_string(), self.region.to_string());
             return Err(Failure::WrongRegion { source, given, expected });
         }
@@ -133,7 +134,7 @@ impl Verifier {
                     scope,
                     previous: signature,
                 });
-                Verified::Chunked(Framing { key, trailer })
+                Verified::Chunked(Box::new(Framing { key, trailer }))
             }
         })
     }
@@ -165,7 +166,7 @@ pub fn strip(head: &mut Parts, source: Source) {
             set_path(&mut head.uri, &text);
         }
     }
-    // Says nothing to a service, and would be kept as a part of an object's metadata nowhere.
+    // The token is a secret, and says nothing to a service.
     head.headers.remove("x-amz-security-token");
 }
 
