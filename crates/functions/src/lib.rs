@@ -1,12 +1,30 @@
 //! Functions: what is deployed, and the one path by which everything runs.
 //!
-//! The map: [`Runtime`] is the seam behind which code runs (implemented by the `runtime` crate).
+//! The map: [`Functions`] is the service; `wire` reads Lambda's requests and `ops` carries them out over the
+//! rows of `tables`; `code` keeps deployment packages; `invoke` admits, places, runs and records every
+//! invocation; [`Runtime`] is the seam behind which code runs (implemented by the `runtime` crate).
 //!
-//! Invariant: every invocation, from any trigger, is admitted, placed, run and recorded here.
+//! Invariants: every invocation, from any trigger, is admitted, placed, run and recorded in one place; a
+//! function without traffic costs rows and nothing else.
 
+mod code;
+mod config;
+mod error;
+mod invoke;
+mod name;
+mod ops;
+mod permission;
 mod runtime;
+mod service;
+mod tables;
+mod wire;
 
+pub use config::Config;
+pub use error::{Error, Throttle};
+pub use invoke::{Invocation, Outcome};
+pub use name::{FunctionName, LATEST, function_arn};
 pub use runtime::{
     Code, CodeFetch, Instance, InvokeRequest, InvokeResult, RunError, Runtime, StartError, StartRequest,
     Started,
 };
+pub use service::{AsyncSettings, Functions};

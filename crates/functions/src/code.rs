@@ -1,0 +1,260 @@
+//! Deployment packages: checked, stored as blobs by their digest, fetched by the runtime.
+//!
+//! Invariant: a blob is named by a row from before its first byte is written until after its last reader had
+//! time to finish, so a crash leaves neither garbage nor a function without its code.
+
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use blobs::{BlobId, Blobs};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use sha2::{Digest, Sha256};
+use store::{Page, Read, Write};
+use tokio::io::AsyncWriteExt;
+use types::{AccountId, Timestamp};
+
+use crate::service::Inner;
+use crate::tables::{CODE, CODE_UNUSED, CodeRef, CodeRow, UnusedRow, code_key, unused_key};
+use crate::{CodeFetch, Error};
+
+/// Largest package that comes within a request, in bytes.
+pub(crate) const ZIPPED_LIMIT: usize = 52_428_800;
+/// Largest package unpacked, in bytes.
+pub(crate) const UNZIPPED_LIMIT: u64 = 262_144_000;
+/// How long an unused blob stays: longer than an upload, and than the start of an instance of old code.
+const GRACE: Duration = Duration::from_secs(600);
+
+/// A package that was checked.
+#[derive(Debug)]
+pub(crate) struct Package {
+    zip: Bytes,
+    sha256: String,
+}
+
+impl Package {
+    /// Decodes and checks a package from within a request.
+    pub(crate) async fn from_base64(text: String) -> Result<Self, Error> {
+        let decoded = STANDARD.decode(text.as_bytes()).map_err(|_| unreadable())?;
+        Self::new(decoded.into()).await
+    }
+
+    /// Checks a package.
+    pub(crate) async fn new(zip: Bytes) -> Result<Self, Error> {
+        if zip.len() > ZIPPED_LIMIT {
+            return Err(Error::InvalidParameter(format!(
+                "Zipped size must be smaller than {ZIPPED_LIMIT} bytes"
+            )));
+        }
+        // Hashing takes tenths of a second for the largest packages: not on a thread that others wait for.
+        let checked = tokio::task::spawn_blocking(move || {
+            check(&zip)?;
+            let sha256 = hex::encode(Sha256::digest(&zip));
+            Ok(Self { zip, sha256 })
+        });
+        checked.await.map_err(|_| unreadable())?
+    }
+
+    /// Its digest as Lambda shows it.
+    pub(crate) fn reference(&self) -> CodeRef {
+        CodeRef { sha256: self.sha256.clone(), blob: String::new(), size_bytes: self.zip.len() as u64 }
+    }
+}
+
+fn unreadable() -> Error {
+    Error::InvalidParameter(
+        "Could not unzip uploaded file. Please check your file, then try to upload again.".into(),
+    )
+}
+
+fn check(zip: &Bytes) -> Result<(), Error> {
+    let mut archive = zip::ZipArchive::new(Cursor::new(zip)).map_err(|_| unreadable())?;
+    if archive.is_empty() {
+        return Err(Error::InvalidParameter("Uploaded file must be a non-empty zip".into()));
+    }
+    let mut unzipped = 0u64;
+    for index in 0..archive.len() {
+        unzipped = unzipped.saturating_add(archive.by_index_raw(index).map_err(|_| unreadable())?.size());
+    }
+    if unzipped > UNZIPPED_LIMIT {
+        return Err(Error::InvalidParameter(format!(
+            "Unzipped size must be smaller than {UNZIPPED_LIMIT} bytes"
+        )));
+    }
+    Ok(())
+}
+
+/// The digest as `CodeSha256` shows it.
+pub(crate) fn sha256_base64(hexadecimal: &str) -> String {
+    hex::decode(hexadecimal).map(|bytes| STANDARD.encode(bytes)).unwrap_or_default()
+}
+
+/// A package that is on disk and waits for the commit that uses it.
+#[derive(Debug, Clone)]
+pub(crate) struct Uploaded {
+    account: AccountId,
+    code: CodeRef,
+    /// The blob that was written for it and since when; `None` if the package was there already.
+    written: Option<(BlobId, Timestamp)>,
+}
+
+impl Uploaded {
+    /// What the commit has to read: the package's row, and the row that keeps its blob.
+    pub(crate) fn reads(&self) -> Vec<Read> {
+        let (blob, since) = self.written.unwrap_or((BlobId([0; 16]), Timestamp::UNIX_EPOCH));
+        vec![
+            Read::Key(code_key(self.account, &self.code.sha256)),
+            Read::Key(unused_key(self.account, since, blob)),
+        ]
+    }
+
+    /// Adds a function to the package's users: the writes for the two pages of [`Self::reads`]. `None` if the
+    /// package is gone by now and has to be uploaded again.
+    pub(crate) fn retain(&self, pages: &[Page]) -> Result<Option<(Vec<Write>, CodeRef)>, Error> {
+        let usable = CODE_UNUSED.first(&pages[1])?.is_some_and(|row| !row.value.condemned);
+        let row = match (CODE.first(&pages[0])?, self.written) {
+            (Some(stored), _) => CodeRow { functions: stored.value.functions + 1, ..stored.value },
+            (None, Some((blob, since))) if usable => {
+                let row = CodeRow { blob: blob.to_string(), size_bytes: self.code.size_bytes, functions: 1 };
+                let used = CodeRef { blob: row.blob.clone(), ..self.code.clone() };
+                let writes = vec![
+                    CODE.put(code_key(self.account, &self.code.sha256), &row),
+                    Write::Delete(unused_key(self.account, since, blob)),
+                ];
+                return Ok(Some((writes, used)));
+            }
+            (None, _) => return Ok(None),
+        };
+        let used = CodeRef { blob: row.blob.clone(), ..self.code.clone() };
+        Ok(Some((vec![CODE.put(code_key(self.account, &self.code.sha256), &row)], used)))
+    }
+}
+
+/// Takes a function from the users of `code`, whose row is `page`. If it was the last, the blob is removed
+/// after a while.
+pub(crate) fn release(
+    account: AccountId,
+    code: &CodeRef,
+    page: &Page,
+    now: Timestamp,
+) -> Result<Vec<Write>, Error> {
+    let key = code_key(account, &code.sha256);
+    let Some(stored) = CODE.first(page)? else { return Ok(Vec::new()) };
+    if stored.value.functions > 1 {
+        let row = CodeRow { functions: stored.value.functions - 1, ..stored.value };
+        return Ok(vec![CODE.put(key, &row)]);
+    }
+    let mut writes = vec![Write::Delete(key)];
+    if let Some(blob) = blob_id(&stored.value.blob) {
+        writes.push(CODE_UNUSED.put(unused_key(account, now, blob), &UnusedRow::default()));
+    }
+    Ok(writes)
+}
+
+fn blob_id(text: &str) -> Option<BlobId> {
+    let mut id = [0; 16];
+    hex::decode_to_slice(text, &mut id).ok().map(|()| BlobId(id))
+}
+
+impl Inner {
+    /// Puts a package on disk, unless it is there.
+    pub(crate) async fn upload(&self, account: AccountId, package: &Package) -> Result<Uploaded, Error> {
+        let code = package.reference();
+        let key = code_key(account, &code.sha256);
+        if CODE.get(&self.store, key).await?.is_some() {
+            return Ok(Uploaded { account, code, written: None });
+        }
+        let mut id = [0; 16];
+        self.env.fill(&mut id);
+        let (blob, since) = (BlobId(id), self.env.now());
+        let pending = CODE_UNUSED.put(unused_key(account, since, blob), &UnusedRow::default());
+        self.store.write(vec![pending]).await?;
+        self.sweep.lock().expect("no holder of this lock panics").insert(account);
+        let zip = package.zip.clone();
+        let body = futures_util::stream::once(async move { Ok(zip) }).boxed();
+        self.blobs.put(blob, body).await.map_err(|e| Error::blobs(&e))?;
+        Ok(Uploaded { account, code, written: Some((blob, since)) })
+    }
+
+    /// Removes blobs of `account` that were not used for long enough; true if some are left for later.
+    pub(crate) async fn sweep_code(&self, account: AccountId) -> Result<bool, Error> {
+        loop {
+            let (rows, more) = CODE_UNUSED.scan(&self.store, CODE_UNUSED.range(account, 100, |_| {})).await?;
+            let due = self.env.now().as_millisecond() - i64::try_from(GRACE.as_millis()).unwrap_or(i64::MAX);
+            let mut doomed = Vec::new();
+            for row in &rows {
+                let mut key = store::key::KeyReader::new(&row.key).map_err(|e| corrupt(&e))?;
+                if key.i64().map_err(|e| corrupt(&e))? > due {
+                    break;
+                }
+                doomed.push((row.key.clone(), BlobId(key.raw().map_err(|e| corrupt(&e))?)));
+            }
+            let swept = doomed.len();
+            let doomed = self.condemn(doomed).await?;
+            for (_, blob) in &doomed {
+                self.blobs.delete(*blob).await.map_err(|e| Error::blobs(&e))?;
+            }
+            if !doomed.is_empty() {
+                self.store.write(doomed.into_iter().map(|(key, _)| Write::Delete(key)).collect()).await?;
+            }
+            if swept < rows.len() {
+                return Ok(true);
+            }
+            if !more {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Marks rows whose blobs are about to go, so that an upload that took long does not come to use one.
+    /// Answers with those that were still there.
+    async fn condemn(&self, doomed: Vec<(store::Key, BlobId)>) -> Result<Vec<(store::Key, BlobId)>, Error> {
+        let reads = doomed.iter().map(|(key, _)| Read::Key(key.clone())).collect();
+        self.store
+            .transact(reads, move |pages, _| {
+                let there = doomed.iter().zip(pages).filter(|(_, page)| page.first().is_some());
+                let there: Vec<_> = there.map(|(row, _)| row.clone()).collect();
+                let mark = |(key, _): &(store::Key, BlobId)| {
+                    CODE_UNUSED.put(key.clone(), &UnusedRow { condemned: true })
+                };
+                Ok((there.iter().map(mark).collect(), there))
+            })
+            .await
+    }
+
+    /// The whole package of a function.
+    pub(crate) async fn download(&self, code: &CodeRef) -> Result<blobs::ByteStream, Error> {
+        let blob = blob_id(&code.blob).ok_or_else(|| Error::Blobs("its blob has no id".into()))?;
+        self.blobs.get(blob, 0..code.size_bytes).await.map_err(|e| Error::blobs(&e))
+    }
+}
+
+fn corrupt(error: &store::key::KeyError) -> store::Error {
+    store::Error::Corrupt { table: "function_code_unused", reason: error.to_string() }
+}
+
+/// How the runtime gets a package.
+#[derive(Debug)]
+pub(crate) struct FetchBlob {
+    pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) code: CodeRef,
+}
+
+#[async_trait]
+impl CodeFetch for FetchBlob {
+    async fn fetch(&self, path: &Path) -> std::io::Result<()> {
+        let other = |e: blobs::Error| std::io::Error::other(e.to_string());
+        let blob = blob_id(&self.code.blob).ok_or_else(|| std::io::Error::other("its blob has no id"))?;
+        let mut body = self.blobs.get(blob, 0..self.code.size_bytes).await.map_err(other)?;
+        let mut file = tokio::fs::File::create_new(path).await?;
+        while let Some(piece) = body.next().await {
+            file.write_all(&piece.map_err(other)?).await?;
+        }
+        file.flush().await
+    }
+}

@@ -1,0 +1,153 @@
+//! What can go wrong with a function, and how Lambda says it (AWS Lambda API reference, "Common Errors" and
+//! the errors of each action).
+
+use types::ErrorKind;
+
+/// Why a request over a limit was turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Throttle {
+    /// The function's own reservation is used up.
+    Reserved,
+    /// The account's or the node's room is used up.
+    Account,
+}
+
+impl Throttle {
+    /// The value of the error's `Reason`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Reserved => "ReservedFunctionConcurrentInvocationLimitExceeded",
+            Self::Account => "ConcurrentInvocationLimitExceeded",
+        }
+    }
+}
+
+/// A failure of this service.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// A parameter breaks a rule; the message names it.
+    #[error("{0}")]
+    InvalidParameter(String),
+    /// A member or value that Lambda has and this node does not offer.
+    #[error("{0}")]
+    Unsupported(String),
+    /// No such function, version, statement or configuration.
+    #[error("{0}")]
+    NotFound(String),
+    /// It exists already, or is being changed.
+    #[error("{0}")]
+    Conflict(String),
+    /// The caller's `RevisionId` is not the current one.
+    #[error(
+        "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id"
+    )]
+    Revision,
+    /// A body over a limit, in bytes.
+    #[error("Request must be smaller than {limit} bytes for the {operation} operation")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+        /// The operation.
+        operation: &'static str,
+    },
+    /// The event is not JSON.
+    #[error("Could not parse request body into json: {0}")]
+    Content(String),
+    /// Over a limit of concurrency.
+    #[error("Rate Exceeded.")]
+    Throttled(Throttle),
+    /// The resource policy would exceed its size.
+    #[error("The final policy size ({size}) is bigger than the limit ({limit}).")]
+    PolicyLength {
+        /// What it would be, in bytes.
+        size: usize,
+        /// What it may be, in bytes.
+        limit: usize,
+    },
+    /// The role can not be assumed when the function runs.
+    #[error("The role defined for the function cannot be assumed by Lambda.")]
+    RoleNotAssumable,
+    /// This host can not run the runtime.
+    #[error("{0}")]
+    Runtime(String),
+    /// The package can not be used.
+    #[error("{0}")]
+    Code(String),
+    /// The platform failed to run it; the request may be tried again.
+    #[error("{0}")]
+    Platform(String),
+    /// The node is shutting down.
+    #[error("The node is shutting down; try again.")]
+    ShuttingDown,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Blobs failed.
+    #[error("a deployment package could not be read or written: {0}")]
+    Blobs(String),
+}
+
+impl Error {
+    /// A failure of the blobs.
+    pub(crate) fn blobs(error: &blobs::Error) -> Self {
+        Self::Blobs(error.to_string())
+    }
+
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InvalidParameter(_) | Self::Content(_) | Self::PolicyLength { .. } | Self::Code(_) => {
+                ErrorKind::Invalid
+            }
+            Self::Unsupported(_) | Self::Runtime(_) => ErrorKind::Unsupported,
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Conflict(_) => ErrorKind::Conflict,
+            Self::Revision => ErrorKind::PreconditionFailed,
+            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::Throttled(_) => ErrorKind::Throttled,
+            Self::RoleNotAssumable => ErrorKind::Denied,
+            Self::Platform(_) | Self::ShuttingDown => ErrorKind::Unavailable,
+            Self::Store(error) => error.kind(),
+            Self::Blobs(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+impl From<Error> for aws::Error {
+    fn from(error: Error) -> Self {
+        let (code, status, kind_of_fault) = match &error {
+            Error::InvalidParameter(_) | Error::Unsupported(_) => {
+                ("InvalidParameterValueException", 400, "User")
+            }
+            Error::NotFound(_) => ("ResourceNotFoundException", 404, "User"),
+            Error::Conflict(_) => ("ResourceConflictException", 409, "User"),
+            Error::Revision => ("PreconditionFailedException", 412, "User"),
+            Error::TooLarge { .. } => ("RequestTooLargeException", 413, "User"),
+            Error::Content(_) => ("InvalidRequestContentException", 400, "User"),
+            Error::Throttled(_) => ("TooManyRequestsException", 429, "User"),
+            Error::PolicyLength { .. } => ("PolicyLengthExceededException", 400, "User"),
+            Error::RoleNotAssumable => ("AccessDeniedException", 403, "User"),
+            Error::Runtime(_) => ("InvalidRuntimeException", 502, "User"),
+            Error::Code(_) => ("InvalidZipFileException", 502, "User"),
+            Error::Platform(_) => ("ServiceException", 500, "Server"),
+            Error::ShuttingDown => ("ServiceException", 503, "Server"),
+            Error::Store(inner) => match inner.kind() {
+                ErrorKind::Unavailable => ("ServiceException", 503, "Server"),
+                _ => return aws::Error::internal(&error),
+            },
+            Error::Blobs(_) => return aws::Error::internal(&error),
+        };
+        let answer = aws::Error::new(error.kind(), code, error.to_string()).with_status(status);
+        let answer = match error {
+            Error::Throttled(throttle) => answer.with_field("Reason", throttle.reason()),
+            _ => answer,
+        };
+        let mut answer = answer.with_field("Type", kind_of_fault);
+        // Lambda's shapes differ in the case of this one member.
+        answer.capital_message = matches!(
+            code,
+            "ResourceNotFoundException" | "ServiceException" | "InvalidRuntimeException" | "InvalidZipFileException"
+        );
+        answer
+    }
+}

@@ -1,0 +1,278 @@
+//! One run on one instance, and the record of it.
+//!
+//! Billing: whole milliseconds of the run, rounded up; the first run on an instance pays for its init as well
+//! (AWS Lambda billing since August 2025 includes the INIT phase for every runtime).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+use telemetry::{Invocation as Record, LogEvent, LogLines, Outcome as Ending, Span};
+use types::{RequestId, Timestamp, TraceHeader};
+
+use super::deployed::Deployed;
+use super::lines::{Report, iso};
+use super::pool::Lease;
+use super::start::error_type;
+use super::{Outcome, lines};
+use crate::name::LATEST;
+use crate::service::Inner;
+use crate::{InvokeRequest, InvokeResult, RunError};
+
+/// Largest answer of a function, in bytes.
+const ANSWER_LIMIT: usize = 6_291_556;
+
+/// What is run.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) request_id: RequestId,
+    pub(super) payload: Bytes,
+    pub(super) client_context: Option<String>,
+    pub(super) invoked_arn: String,
+    pub(super) trace: TraceHeader,
+    pub(super) attempt: u32,
+    pub(super) log_tail: bool,
+}
+
+/// How a run went, before it is told to anybody.
+struct Ended {
+    ending: Ending,
+    payload: Bytes,
+    function_error: Option<String>,
+    /// Set where the platform says that it failed.
+    error_type: Option<String>,
+    /// What the platform adds to the log.
+    line: Option<String>,
+    logs: Vec<LogEvent>,
+    duration: Duration,
+    init: Option<Duration>,
+    max_memory_bytes: u64,
+}
+
+impl Inner {
+    /// Runs it to its end, gives the instance back, records, answers.
+    pub(super) async fn run(self: Arc<Self>, mut lease: Lease, run: Run) -> Outcome {
+        let live = lease.live();
+        let deployed = live.deployed.clone();
+        let log_stream = live.log_stream.clone();
+        let init = live.init.take();
+        let span = self.span_id();
+        let started_at = self.env.now();
+        let timeout = Duration::from_secs(u64::from(deployed.row.timeout_s));
+        let request = InvokeRequest {
+            request_id: run.request_id,
+            payload: run.payload.clone(),
+            deadline: started_at + timeout,
+            timeout,
+            invoked_function_arn: run.invoked_arn.clone(),
+            trace: run.trace.child(span.clone()),
+            client_context: run.client_context.clone(),
+        };
+        let result = live.instance.invoke(request).await;
+        let ended = match result {
+            Ok(result) => {
+                drop(lease);
+                answered(result, init)
+            }
+            Err(error) => {
+                lease.lost();
+                failed(error, init, run.request_id, timeout, self.env.now())
+            }
+        };
+        self.record(&deployed, log_stream, started_at, span, run, ended).await
+    }
+
+    /// The outcome of a request whose instance failed to start through the function's own fault.
+    pub(super) async fn init_failed(
+        self: Arc<Self>,
+        deployed: Arc<Deployed>,
+        log_stream: String,
+        run: Run,
+        payload: Bytes,
+        init: Duration,
+        out_of_memory: bool,
+    ) -> Outcome {
+        let started_at = self.env.now();
+        let error_type = Some(error_type(&payload, out_of_memory));
+        let ended = Ended {
+            ending: if out_of_memory { Ending::OutOfMemory } else { Ending::Error },
+            payload,
+            function_error: Some("Unhandled".to_owned()),
+            error_type,
+            line: None,
+            logs: Vec::new(),
+            duration: Duration::ZERO,
+            init: Some(init),
+            max_memory_bytes: 0,
+        };
+        let span = self.span_id();
+        self.record(&deployed, log_stream, started_at, span, run, ended).await
+    }
+
+    fn span_id(&self) -> String {
+        let mut id = [0; 8];
+        self.env.fill(&mut id);
+        hex::encode(id)
+    }
+
+    async fn record(
+        &self,
+        deployed: &Deployed,
+        stream: String,
+        started_at: Timestamp,
+        span: String,
+        run: Run,
+        ended: Ended,
+    ) -> Outcome {
+        let (account, row, request_id) = (deployed.account, &deployed.row, run.request_id);
+        let billed_ms = whole_ms(ended.duration + ended.init.unwrap_or_default());
+        let max_memory_mb = u32::try_from(ended.max_memory_bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX);
+        let report = Report {
+            request_id,
+            duration: ended.duration,
+            billed_ms,
+            memory_mb: row.memory_mb,
+            max_memory_mb,
+            init: ended.init,
+            outcome: ended.ending,
+            error_type: ended.error_type.as_deref(),
+            trace: (row.tracing == "Active").then_some((&run.trace, span.as_str())),
+        };
+        let now = self.env.now();
+        let at = |timestamp, message| LogEvent { timestamp, message };
+        let mut events = Vec::with_capacity(ended.logs.len() + 4);
+        events.push(at(started_at, format!("START RequestId: {request_id} Version: {LATEST}")));
+        events.extend(ended.logs);
+        events.extend(ended.line.map(|line| at(now, line)));
+        events.push(at(now, format!("END RequestId: {request_id}")));
+        events.push(at(now, report.line()));
+        let log_tail = run.log_tail.then(|| lines::tail(&events));
+
+        let group = row.log_group.clone();
+        self.telemetry.log(LogLines { account, group, stream, events }).await;
+        let error = match ended.ending {
+            Ending::Success => None,
+            Ending::Error | Ending::Timeout | Ending::OutOfMemory => Some(
+                ended.error_type.clone().unwrap_or_else(|| error_type(&ended.payload, false)),
+            ),
+        };
+        self.telemetry
+            .span(Span {
+                account,
+                trace: run.trace.clone(),
+                id: span,
+                name: format!("invoke {}", row.name),
+                started_at,
+                duration_us: micros(ended.duration),
+                error,
+            })
+            .await;
+        self.telemetry
+            .invocation(Record {
+                account,
+                function: row.name.clone(),
+                version: LATEST.to_owned(),
+                request_id,
+                attempt: run.attempt,
+                started_at,
+                duration_us: micros(ended.duration),
+                init_us: ended.init.map(micros),
+                billed_ms,
+                memory_mb: row.memory_mb,
+                max_memory_mb,
+                outcome: ended.ending,
+                trace: run.trace,
+            })
+            .await;
+        Outcome {
+            payload: ended.payload,
+            function_error: ended.function_error,
+            executed_version: LATEST,
+            log_tail,
+        }
+    }
+}
+
+fn answered(result: InvokeResult, init: Option<Duration>) -> Ended {
+    let ended = Ended {
+        ending: if result.function_error.is_some() { Ending::Error } else { Ending::Success },
+        payload: result.payload,
+        function_error: result.function_error,
+        error_type: None,
+        line: None,
+        logs: result.logs,
+        duration: result.duration,
+        init,
+        max_memory_bytes: result.max_memory_bytes,
+    };
+    let size = ended.payload.len();
+    if size <= ANSWER_LIMIT {
+        return ended;
+    }
+    let message = format!(
+        "Response payload size ({size} bytes) exceeded maximum allowed payload size ({ANSWER_LIMIT} bytes)."
+    );
+    Ended {
+        ending: Ending::Error,
+        payload: error_object("Function.ResponseSizeTooLarge", &message),
+        function_error: Some("Unhandled".to_owned()),
+        error_type: Some("Function.ResponseSizeTooLarge".to_owned()),
+        ..ended
+    }
+}
+
+fn failed(
+    error: RunError,
+    init: Option<Duration>,
+    request_id: RequestId,
+    timeout: Duration,
+    now: Timestamp,
+) -> Ended {
+    match error {
+        RunError::Timeout { logs, max_memory_bytes } => {
+            let told = format!("Task timed out after {:.2} seconds", timeout.as_secs_f64());
+            Ended {
+                ending: Ending::Timeout,
+                payload: error_object(
+                    "Sandbox.Timedout",
+                    &format!("RequestId: {request_id} Error: {told}"),
+                ),
+                function_error: Some("Unhandled".to_owned()),
+                error_type: Some("Sandbox.Timedout".to_owned()),
+                line: Some(format!("{} {request_id} {told}", iso(now))),
+                logs,
+                duration: timeout,
+                init,
+                max_memory_bytes,
+            }
+        }
+        RunError::Exited { message, error_type, out_of_memory, duration, logs, max_memory_bytes } => {
+            let told = format!("RequestId: {request_id} Error: {message}");
+            let reported = if out_of_memory { "Runtime.OutOfMemory".to_owned() } else { error_type.clone() };
+            Ended {
+                ending: if out_of_memory { Ending::OutOfMemory } else { Ending::Error },
+                payload: error_object(&error_type, &told),
+                function_error: Some("Unhandled".to_owned()),
+                line: Some(format!("{told}\n{error_type}")),
+                error_type: Some(reported),
+                logs,
+                duration,
+                init,
+                max_memory_bytes,
+            }
+        }
+    }
+}
+
+fn error_object(error_type: &str, message: &str) -> Bytes {
+    json!({ "errorType": error_type, "errorMessage": message }).to_string().into()
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

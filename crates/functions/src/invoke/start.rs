@@ -1,0 +1,154 @@
+//! The cold start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use telemetry::{LogEvent, LogLines};
+use types::ErrorKind;
+
+use super::deployed::Deployed;
+use super::lines;
+use super::machine::Grant;
+use super::pool::{Live, Pool, StartFailure};
+use crate::code::FetchBlob;
+use crate::name::LATEST;
+use crate::service::Inner;
+use crate::{Code, Error, StartError, StartRequest};
+
+/// How long an instance's credentials hold (AWS: a role session of one hour, where the role allows it).
+const SESSION: Duration = Duration::from_secs(3600);
+
+/// Tells the pool of a failure if the start ends without having told it anything.
+struct Untold<'a> {
+    inner: &'a Arc<Inner>,
+    pool: &'a Arc<Pool>,
+    armed: bool,
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            let failure = StartFailure::Other(Error::Platform("The start was interrupted.".into()));
+            self.pool.start_failed(self.inner, failure);
+        }
+    }
+}
+
+impl Inner {
+    /// Makes an instance of `deployed` and gives it to its pool.
+    pub(crate) async fn start(self: Arc<Self>, pool: Arc<Pool>, deployed: Arc<Deployed>, grant: Grant) {
+        let mut untold = Untold { inner: &self, pool: &pool, armed: true };
+        let outcome = self.make(&deployed, grant).await;
+        untold.armed = false;
+        match outcome {
+            Ok(live) => pool.started(&self, live),
+            Err(failure) => pool.start_failed(&self, failure),
+        }
+    }
+
+    async fn make(&self, deployed: &Arc<Deployed>, grant: Grant) -> Result<Live, StartFailure> {
+        let other = StartFailure::Other;
+        let (account, row) = (deployed.account, &deployed.row);
+        let assumed =
+            self.roles.assume(account, &row.role, &row.name, "lambda.amazonaws.com", SESSION).await;
+        let credentials = assumed.map_err(|error| {
+            tracing::warn!(function = %deployed.arn, role = %row.role, %error, "a role could not be assumed");
+            other(match error.kind {
+                ErrorKind::Unavailable | ErrorKind::Internal | ErrorKind::Throttled | ErrorKind::Timeout => {
+                    Error::Platform(error.message)
+                }
+                ErrorKind::Invalid
+                | ErrorKind::NotFound
+                | ErrorKind::Conflict
+                | ErrorKind::PreconditionFailed
+                | ErrorKind::Unauthenticated
+                | ErrorKind::Denied
+                | ErrorKind::TooLarge
+                | ErrorKind::Unsupported => Error::RoleNotAssumable,
+            })
+        })?;
+        let began = self.env.now();
+        // An invocation that begins at the last moment must still end with valid credentials.
+        let valid = Duration::try_from(credentials.expires_at.duration_since(began)).unwrap_or_default();
+        let reserve = Duration::from_secs(u64::from(row.timeout_s)).min(valid / 2);
+        let retire_at = self.env.monotonic() + valid - reserve;
+        let mut instance = [0; 16];
+        self.env.fill(&mut instance);
+        let log_stream = lines::stream(began, LATEST, instance);
+        let request = StartRequest {
+            account,
+            region: self.region.clone(),
+            function_arn: deployed.arn.clone(),
+            function_name: row.name.clone(),
+            version: LATEST.to_owned(),
+            runtime: row.runtime.clone(),
+            handler: row.handler.clone(),
+            code: Code {
+                sha256: row.code.sha256.clone(),
+                fetch: Arc::new(FetchBlob { blobs: self.blobs.clone(), code: row.code.clone() }),
+            },
+            environment: row.environment.clone(),
+            memory_mb: row.memory_mb,
+            ephemeral_storage_mb: row.ephemeral_storage_mb,
+            timeout: Duration::from_secs(u64::from(row.timeout_s)),
+            credentials,
+            log_group: row.log_group.clone(),
+            log_stream: log_stream.clone(),
+        };
+        let started = self.runtime.start(request).await;
+        let mut events = vec![LogEvent {
+            timestamp: began,
+            message: lines::init_start(&row.runtime, self.region.as_str()),
+        }];
+        let result = match started {
+            Ok(started) => {
+                events.extend(started.logs);
+                Ok(Live {
+                    instance: started.instance,
+                    deployed: deployed.clone(),
+                    log_stream: log_stream.clone(),
+                    init: Some(started.init_duration),
+                    retire_at,
+                    idle_since: Duration::ZERO,
+                    grant,
+                })
+            }
+            Err(StartError::Init { payload, duration, out_of_memory, logs }) => {
+                events.extend(logs);
+                let error_type = error_type(&payload, out_of_memory);
+                let message = lines::init_report(duration, &error_type);
+                events.push(LogEvent { timestamp: self.env.now(), message });
+                Err(StartFailure::Init {
+                    deployed: deployed.clone(),
+                    log_stream: log_stream.clone(),
+                    payload,
+                    duration,
+                    out_of_memory,
+                })
+            }
+            Err(StartError::Unsupported(message)) => Err(other(Error::Runtime(message))),
+            Err(StartError::Code(message)) => Err(other(Error::Code(message))),
+            Err(StartError::Platform(message)) => {
+                tracing::error!(function = %deployed.arn, %message, "an instance could not be made");
+                Err(other(Error::Platform(message)))
+            }
+        };
+        let group = row.log_group.clone();
+        self.telemetry.log(LogLines { account, group, stream: log_stream, events }).await;
+        result
+    }
+}
+
+/// The `errorType` of an error object.
+pub(crate) fn error_type(payload: &[u8], out_of_memory: bool) -> String {
+    #[derive(serde::Deserialize)]
+    struct ErrorObject {
+        #[serde(rename = "errorType")]
+        error_type: Option<String>,
+    }
+    if out_of_memory {
+        return "Runtime.OutOfMemory".to_owned();
+    }
+    let object: Option<ErrorObject> = serde_json::from_slice(payload).ok();
+    object.and_then(|object| object.error_type).unwrap_or_else(|| "Runtime.Unknown".to_owned())
+}

@@ -1,0 +1,123 @@
+//! Names of functions: `thumb`, `000000000000:function:thumb`, or an ARN, each perhaps with a qualifier.
+
+use types::{AccountId, Region};
+
+use crate::Error;
+
+/// The one version there is, until versions are published.
+pub const LATEST: &str = "$LATEST";
+
+/// A function as a request names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionName {
+    /// The function's name.
+    pub name: String,
+    /// A version or an alias.
+    pub qualifier: Option<String>,
+}
+
+impl FunctionName {
+    /// Reads a name in any of its forms, of a function of `account` in `region`.
+    pub fn parse(text: &str, account: AccountId, region: &Region) -> Result<Self, Error> {
+        let invalid = || {
+            Error::InvalidParameter(format!(
+                "1 validation error detected: Value '{text}' at 'functionName' failed to satisfy constraint: \
+                 Member must satisfy regular expression pattern: (arn:(aws[a-zA-Z-]*)?:lambda:)?\
+                 ([a-z]{{2}}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{{1}}:)?(\\d{{12}}:)?(function:)?\
+                 ([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?"
+            ))
+        };
+        let elsewhere = || Error::NotFound(format!("Function not found: {text}"));
+        let mut rest = text;
+        if let Some(arn) = rest.strip_prefix("arn:aws:lambda:") {
+            let (named, tail) = arn.split_once(':').ok_or_else(invalid)?;
+            if named != region.as_str() {
+                return Err(elsewhere());
+            }
+            rest = tail;
+        }
+        if let Some((owner, tail)) = rest.split_once(':')
+            && owner.len() == 12
+            && owner.bytes().all(|b| b.is_ascii_digit())
+        {
+            if owner.parse() != Ok(account) {
+                return Err(elsewhere());
+            }
+            rest = tail;
+        }
+        rest = rest.strip_prefix("function:").unwrap_or(rest);
+        let (name, qualifier) = match rest.split_once(':') {
+            Some((name, qualifier)) => (name, Some(qualifier)),
+            None => (rest, None),
+        };
+        let word = |s: &str| {
+            !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        if !word(name) || name.len() > 64 || !qualifier.is_none_or(|q| q == LATEST || word(q)) {
+            return Err(invalid());
+        }
+        Ok(Self { name: name.to_owned(), qualifier: qualifier.map(str::to_owned) })
+    }
+
+    /// With the qualifier of a query parameter, which must not contradict the name's own.
+    pub fn qualified(mut self, qualifier: Option<String>) -> Result<Self, Error> {
+        match (&self.qualifier, qualifier) {
+            (Some(own), Some(other)) if *own != other => Err(Error::InvalidParameter(
+                "The derived qualifier from the function name does not match the specified qualifier.".into(),
+            )),
+            (None, Some(other)) => {
+                self.qualifier = Some(other);
+                Ok(self)
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// The ARN, with the qualifier if there is one.
+    pub fn arn(&self, account: AccountId, region: &Region) -> String {
+        let arn = function_arn(account, region, &self.name);
+        match &self.qualifier {
+            Some(qualifier) => format!("{arn}:{qualifier}"),
+            None => arn,
+        }
+    }
+
+    /// Refuses every version but the latest: none other can exist.
+    pub(crate) fn require_latest(&self, account: AccountId, region: &Region) -> Result<(), Error> {
+        match self.qualifier.as_deref() {
+            None | Some(LATEST) => Ok(()),
+            Some(_) => Err(Error::NotFound(format!("Function not found: {}", self.arn(account, region)))),
+        }
+    }
+}
+
+/// The unqualified ARN of a function.
+pub fn function_arn(account: AccountId, region: &Region, name: &str) -> String {
+    format!("arn:aws:lambda:{region}:{account}:function:{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_names_the_same_function() {
+        let parse = |text| FunctionName::parse(text, AccountId::DEFAULT, &Region::default());
+        for text in [
+            "thumb",
+            "function:thumb",
+            "000000000000:function:thumb",
+            "arn:aws:lambda:us-east-1:000000000000:function:thumb",
+        ] {
+            assert_eq!(parse(text).unwrap(), FunctionName { name: "thumb".into(), qualifier: None }, "{text}");
+            let qualified = parse(&format!("{text}:$LATEST")).unwrap();
+            assert_eq!(qualified.qualifier.as_deref(), Some("$LATEST"), "{text}");
+        }
+        for text in ["", "a b", "thumb:", "thumb:a:b", "arn:aws:lambda:", "../x"] {
+            assert!(matches!(parse(text), Err(Error::InvalidParameter(_))), "{text}");
+        }
+        for text in ["arn:aws:lambda:eu-west-1:000000000000:function:thumb", "000000000001:function:thumb"] {
+            assert!(matches!(parse(text), Err(Error::NotFound(_))), "{text}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `CreateFunction`.
+
+use std::time::Duration;
+
+use aws::Response;
+use store::Read;
+use types::ErrorKind;
+
+use super::{Cx, settings};
+use crate::Error;
+use crate::name::FunctionName;
+use crate::tables::{CodeRef, FUNCTIONS, FunctionRow, TOTALS, by_name, totals_key};
+use crate::wire::input::CreateFunction;
+use crate::wire::output::FunctionConfiguration;
+
+impl Cx {
+    pub(super) async fn create_function(
+        &self,
+        function: FunctionName,
+        mut input: CreateFunction,
+    ) -> Result<Response, aws::Error> {
+        self.require_latest(&function)?;
+        let code = std::mem::take(&mut input.code);
+        let row = self.new_row(&function.name, input)?;
+        self.check_runtime(&row.runtime)?;
+        self.check_role(&row.role, &row.name).await?;
+        let package = self.package(code).await?;
+        let row = loop {
+            let uploaded = self.inner.upload(self.account, &package).await?;
+            let (account, row) = (self.account, row.clone());
+            let key = by_name(&FUNCTIONS, account, &row.name);
+            let mut reads = vec![Read::Key(key.clone()), Read::Key(totals_key(account))];
+            reads.extend(uploaded.reads());
+            let created = self.inner.store.transact(reads, move |pages, _| -> Result<_, Error> {
+                if pages[0].first().is_some() {
+                    return Err(Error::Conflict(format!("Function already exist: {}", row.name)));
+                }
+                let Some((mut writes, code)) = uploaded.retain(&pages[2..])? else {
+                    return Ok((Vec::new(), None));
+                };
+                let mut totals = TOTALS.first(&pages[1])?.map(|stored| stored.value).unwrap_or_default();
+                totals.functions += 1;
+                totals.code_bytes += code.size_bytes;
+                let row = FunctionRow { code, ..row.clone() };
+                writes.push(FUNCTIONS.put(key.clone(), &row));
+                writes.push(TOTALS.put(totals_key(account), &totals));
+                Ok((writes, Some(row)))
+            });
+            if let Some(row) = created.await? {
+                break row;
+            }
+            // The package went away between the look and the commit: once more, from the start.
+        };
+        self.inner.changed(self.account, &row.name, true);
+        let output = FunctionConfiguration::new(&row, self.account, &self.inner.region, false);
+        Ok(aws::json::output_with_status(201, &output))
+    }
+
+    fn new_row(&self, name: &str, input: CreateFunction) -> Result<FunctionRow, Error> {
+        let missing = |member: &str| {
+            Error::InvalidParameter(format!("{member} is mandatory for functions created with deployment packages."))
+        };
+        settings::architectures(input.architectures.as_deref())?;
+        settings::tags(&input.tags)?;
+        let ephemeral = input.ephemeral_storage.as_ref().map(settings::ephemeral_storage).transpose()?;
+        Ok(FunctionRow {
+            name: name.to_owned(),
+            runtime: input.runtime.ok_or_else(|| missing("Runtime"))?,
+            role: settings::role(input.role)?,
+            handler: settings::handler(input.handler.ok_or_else(|| missing("Handler"))?)?,
+            description: settings::description(input.description.unwrap_or_default())?,
+            timeout_s: input.timeout.map_or(Ok(3), settings::timeout)?,
+            memory_mb: input.memory_size.map_or(Ok(128), settings::memory)?,
+            ephemeral_storage_mb: ephemeral.unwrap_or(512),
+            environment: settings::environment(input.environment.unwrap_or_default().variables)?,
+            tags: input.tags,
+            tracing: settings::tracing(input.tracing_config.unwrap_or_default())?,
+            log_group: settings::log_group(input.logging_config.unwrap_or_default(), name)?,
+            code: CodeRef { sha256: String::new(), blob: String::new(), size_bytes: 0 },
+            last_modified: self.inner.env.now(),
+            revision: self.fresh_id(),
+            deployment: self.fresh_id(),
+            reserved_concurrency: None,
+        })
+    }
+
+    pub(super) fn check_runtime(&self, runtime: &str) -> Result<(), Error> {
+        self.inner.runtime.check(runtime).map_err(Error::InvalidParameter)
+    }
+
+    /// Refuses a role that is not there or that Lambda may not assume.
+    pub(super) async fn check_role(&self, role: &str, session: &str) -> Result<(), aws::Error> {
+        let shortest = Duration::from_secs(900);
+        let assumed =
+            self.inner.roles.assume(self.account, role, session, "lambda.amazonaws.com", shortest).await;
+        match assumed {
+            Ok(_) => Ok(()),
+            Err(error) => match error.kind {
+                ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Unauthenticated => {
+                    Err(Error::InvalidParameter(Error::RoleNotAssumable.to_string()).into())
+                }
+                ErrorKind::Conflict
+                | ErrorKind::PreconditionFailed
+                | ErrorKind::Throttled
+                | ErrorKind::TooLarge
+                | ErrorKind::Timeout
+                | ErrorKind::Unsupported
+                | ErrorKind::Unavailable
+                | ErrorKind::Internal => Err(error),
+            },
+        }
+    }
+}

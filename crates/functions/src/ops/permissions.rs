@@ -1,0 +1,179 @@
+//! Resource policies.
+
+use aws::Response;
+use serde_json::{Value, json};
+use store::{Read, Write};
+
+use super::{Cx, check_revision};
+use crate::Error;
+use crate::name::FunctionName;
+use crate::tables::{FUNCTIONS, POLICIES, PolicyRow, Statement, by_name};
+use crate::wire::input::AddPermission;
+
+/// Largest resource policy, in bytes (AWS Lambda developer guide, "Lambda quotas").
+const POLICY_LIMIT: usize = 20 * 1024;
+
+/// The statement as a policy document shows it.
+fn document(statement: &Statement, resource: &str) -> Value {
+    let principal = &statement.principal;
+    let shown = if principal == "*" {
+        json!("*")
+    } else if principal.ends_with(".amazonaws.com") {
+        json!({ "Service": principal })
+    } else if principal.len() == 12 && principal.bytes().all(|b| b.is_ascii_digit()) {
+        json!({ "AWS": format!("arn:aws:iam::{principal}:root") })
+    } else {
+        json!({ "AWS": principal })
+    };
+    let mut document = json!({
+        "Sid": statement.sid,
+        "Effect": "Allow",
+        "Principal": shown,
+        "Action": statement.action,
+        "Resource": resource,
+    });
+    let mut condition = serde_json::Map::new();
+    if let Some(owner) = &statement.source_account {
+        condition.insert("StringEquals".to_owned(), json!({ "AWS:SourceAccount": owner }));
+    }
+    if let Some(arn) = &statement.source_arn {
+        condition.insert("ArnLike".to_owned(), json!({ "AWS:SourceArn": arn }));
+    }
+    if !condition.is_empty() {
+        document["Condition"] = Value::Object(condition);
+    }
+    document
+}
+
+fn policy_document(policy: &PolicyRow, resource: &str) -> String {
+    let statements: Vec<_> = policy.statements.iter().map(|one| document(one, resource)).collect();
+    json!({ "Version": "2012-10-17", "Id": "default", "Statement": statements }).to_string()
+}
+
+fn check(input: &AddPermission) -> Result<(), Error> {
+    let word = |s: &str| s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let constraint = |value: &str, at: &str, pattern: &str| {
+        Err(Error::InvalidParameter(format!(
+            "1 validation error detected: Value '{value}' at '{at}' failed to satisfy constraint: Member must \
+             satisfy regular expression pattern: {pattern}"
+        )))
+    };
+    if input.statement_id.is_empty() || input.statement_id.len() > 100 || !word(&input.statement_id) {
+        return constraint(&input.statement_id, "statementId", "([a-zA-Z0-9-_]+)");
+    }
+    let action = input.action.strip_prefix("lambda:").map(|name| {
+        name == "*" || (!name.is_empty() && name.bytes().all(|b| b.is_ascii_alphabetic()))
+    });
+    if input.action != "*" && action != Some(true) {
+        return constraint(&input.action, "action", "(lambda:[*]|lambda:[a-zA-Z]+|[*])");
+    }
+    if input.principal.is_empty() || input.principal.contains(char::is_whitespace) {
+        return constraint(&input.principal, "principal", "[^\\s]+");
+    }
+    if let Some(owner) = &input.source_account
+        && (owner.len() != 12 || !owner.bytes().all(|b| b.is_ascii_digit()))
+    {
+        return constraint(owner, "sourceAccount", "\\d{12}");
+    }
+    Ok(())
+}
+
+impl Cx {
+    pub(super) async fn add_permission(
+        &self,
+        function: FunctionName,
+        input: AddPermission,
+    ) -> Result<Response, Error> {
+        self.require_latest(&function)?;
+        check(&input)?;
+        let name = function.name;
+        let resource = self.arn(&name);
+        let statement = Statement {
+            sid: input.statement_id,
+            action: input.action,
+            principal: input.principal,
+            source_arn: input.source_arn,
+            source_account: input.source_account,
+        };
+        let shown = document(&statement, &resource).to_string();
+        let key = by_name(&POLICIES, self.account, &name);
+        let reads = vec![Read::Key(by_name(&FUNCTIONS, self.account, &name)), Read::Key(key.clone())];
+        let (not_found, fresh, revision) = (self.not_found(&name), self.fresh_id(), input.revision_id);
+        let added = self.inner.store.transact(reads, move |pages, _| -> Result<_, Error> {
+            if pages[0].first().is_none() {
+                return Err(not_found.clone());
+            }
+            let mut statements = match POLICIES.first(&pages[1])? {
+                Some(stored) => {
+                    check_revision(revision.as_deref(), stored.value.revision)?;
+                    stored.value.statements
+                }
+                None => Vec::new(),
+            };
+            if statements.iter().any(|one| one.sid == statement.sid) {
+                return Err(Error::Conflict(format!(
+                    "The statement id ({}) provided already exists. Please provide a new statement id, or \
+                     remove the existing statement.",
+                    statement.sid
+                )));
+            }
+            statements.push(statement.clone());
+            let policy = PolicyRow { revision: fresh, statements };
+            let size = policy_document(&policy, &resource).len();
+            if size > POLICY_LIMIT {
+                return Err(Error::PolicyLength { size, limit: POLICY_LIMIT });
+            }
+            Ok((vec![POLICIES.put(key.clone(), &policy)], ()))
+        });
+        added.await?;
+        self.inner.changed(self.account, &name, false);
+        Ok(aws::json::output_with_status(201, &json!({ "Statement": shown })))
+    }
+
+    pub(super) async fn remove_permission(
+        &self,
+        function: FunctionName,
+        sid: String,
+        revision: Option<String>,
+    ) -> Result<Response, Error> {
+        self.require_latest(&function)?;
+        let name = function.name;
+        let key = by_name(&POLICIES, self.account, &name);
+        let reads = vec![Read::Key(by_name(&FUNCTIONS, self.account, &name)), Read::Key(key.clone())];
+        let (not_found, fresh) = (self.not_found(&name), self.fresh_id());
+        let removed = self.inner.store.transact(reads, move |pages, _| -> Result<_, Error> {
+            if pages[0].first().is_none() {
+                return Err(not_found.clone());
+            }
+            let absent = || Error::NotFound(format!("Statement {sid} is not found in resource policy."));
+            let mut policy = POLICIES.first(&pages[1])?.ok_or_else(absent)?.value;
+            check_revision(revision.as_deref(), policy.revision)?;
+            let before = policy.statements.len();
+            policy.statements.retain(|one| one.sid != sid);
+            if policy.statements.len() == before {
+                return Err(absent());
+            }
+            policy.revision = fresh;
+            let write = if policy.statements.is_empty() {
+                Write::Delete(key.clone())
+            } else {
+                POLICIES.put(key.clone(), &policy)
+            };
+            Ok((vec![write], ()))
+        });
+        removed.await?;
+        self.inner.changed(self.account, &name, false);
+        Ok(aws::json::empty(204))
+    }
+
+    pub(super) async fn get_policy(&self, function: FunctionName) -> Result<Response, Error> {
+        self.require_latest(&function)?;
+        self.row(&function.name).await?;
+        let key = by_name(&POLICIES, self.account, &function.name);
+        let Some(stored) = POLICIES.get(&self.inner.store, key).await? else {
+            return Err(Error::NotFound("The resource you requested does not exist.".into()));
+        };
+        let policy = policy_document(&stored.value, &self.arn(&function.name));
+        Ok(aws::json::output(&json!({ "Policy": policy, "RevisionId": stored.value.revision })))
+    }
+}

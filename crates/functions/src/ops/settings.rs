@@ -1,0 +1,209 @@
+//! The rules of a function's settings (AWS Lambda developer guide, "Lambda quotas").
+
+use std::collections::BTreeMap;
+
+use types::Arn;
+
+use crate::Error;
+use crate::wire::input::{EphemeralStorage, LoggingConfig, TracingConfig};
+use crate::wire::output::architecture;
+
+const ENVIRONMENT_LIMIT: usize = 4096;
+
+/// Names that the platform sets itself.
+const RESERVED: &[&str] = &[
+    "_HANDLER",
+    "_X_AMZN_TRACE_ID",
+    "AWS_ACCESS_KEY",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_DEFAULT_REGION",
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+    "AWS_LAMBDA_INITIALIZATION_TYPE",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_LAMBDA_RUNTIME_API",
+    "AWS_REGION",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "LAMBDA_RUNTIME_DIR",
+    "LAMBDA_TASK_ROOT",
+];
+
+fn constraint(value: impl std::fmt::Display, at: &str, rule: &str) -> Error {
+    Error::InvalidParameter(format!(
+        "1 validation error detected: Value '{value}' at '{at}' failed to satisfy constraint: {rule}"
+    ))
+}
+
+fn within(value: i64, at: &str, least: u32, most: u32) -> Result<u32, Error> {
+    match u32::try_from(value) {
+        Ok(value) if value > most => {
+            Err(constraint(value, at, &format!("Member must have value less than or equal to {most}")))
+        }
+        Ok(value) if value >= least => Ok(value),
+        _ => Err(constraint(value, at, &format!("Member must have value greater than or equal to {least}"))),
+    }
+}
+
+pub(super) fn timeout(value: i64) -> Result<u32, Error> {
+    within(value, "timeout", 1, 900)
+}
+
+pub(super) fn memory(value: i64) -> Result<u32, Error> {
+    within(value, "memorySize", 128, 10_240)
+}
+
+pub(super) fn ephemeral_storage(value: &EphemeralStorage) -> Result<u32, Error> {
+    within(value.size, "ephemeralStorage.size", 512, 10_240)
+}
+
+pub(super) fn handler(value: String) -> Result<String, Error> {
+    if value.is_empty() || value.len() > 128 || value.contains(char::is_whitespace) {
+        return Err(constraint(value, "handler", "Member must satisfy regular expression pattern: [^\\s]+"));
+    }
+    Ok(value)
+}
+
+pub(super) fn description(value: String) -> Result<String, Error> {
+    if value.chars().count() > 256 {
+        return Err(constraint(value, "description", "Member must have length less than or equal to 256"));
+    }
+    Ok(value)
+}
+
+pub(super) fn role(value: String) -> Result<String, Error> {
+    let arn = value.parse::<Arn>().ok();
+    let names_role = |arn: &Arn| {
+        arn.partition == "aws" && arn.service == "iam" && arn.resource.starts_with("role/")
+    };
+    if arn.as_ref().is_some_and(names_role) {
+        return Ok(value);
+    }
+    let rule = "Member must satisfy regular expression pattern: \
+                arn:(aws[a-zA-Z-]*)?:iam::\\d{12}:role/?[a-zA-Z_0-9+=,.@\\-_/]+";
+    Err(constraint(value, "role", rule))
+}
+
+pub(super) fn environment(variables: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
+    let prefix = "Lambda was unable to configure your environment variables because the environment variables \
+                  you have provided";
+    let well_formed = |name: &str| {
+        name.len() > 1
+            && name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    let reserved: Vec<&str> =
+        variables.keys().map(String::as_str).filter(|name| RESERVED.contains(name)).collect();
+    if !reserved.is_empty() {
+        return Err(Error::InvalidParameter(format!(
+            "{prefix} contains reserved keys that are currently not supported for modification. Reserved keys \
+             used in this request: {}",
+            reserved.join(", ")
+        )));
+    }
+    if let Some(name) = variables.keys().find(|name| !well_formed(name)) {
+        let rule = "Map keys must satisfy constraint: [Member must satisfy regular expression pattern: \
+                    [a-zA-Z]([a-zA-Z0-9_])+]";
+        return Err(constraint(name, "environment.variables", rule));
+    }
+    if variables.values().any(|value| value.contains('\0')) {
+        return Err(Error::InvalidParameter(format!("{prefix} contain a null character.")));
+    }
+    let measured = serde_json::to_string(&variables).map_or(0, |text| text.len());
+    if measured > ENVIRONMENT_LIMIT {
+        return Err(Error::InvalidParameter(format!(
+            "{prefix} exceeded the 4KB limit. String measured: {measured} bytes"
+        )));
+    }
+    Ok(variables)
+}
+
+pub(super) fn tracing(value: TracingConfig) -> Result<String, Error> {
+    match value.mode.as_deref() {
+        None => Ok("PassThrough".to_owned()),
+        Some("Active" | "PassThrough") => Ok(value.mode.unwrap_or_default()),
+        Some(other) => Err(constraint(
+            other,
+            "tracingConfig.mode",
+            "Member must satisfy enum value set: [Active, PassThrough]",
+        )),
+    }
+}
+
+pub(super) fn log_group(value: LoggingConfig, name: &str) -> Result<String, Error> {
+    value.check()?;
+    let Some(group) = value.log_group else { return Ok(default_log_group(name)) };
+    let valid = |c: char| c.is_ascii_alphanumeric() || "._-/#".contains(c);
+    if group.is_empty() || group.len() > 512 || !group.chars().all(valid) {
+        let rule = "Member must satisfy regular expression pattern: [\\.\\-_/#A-Za-z0-9]+";
+        return Err(constraint(group, "loggingConfig.logGroup", rule));
+    }
+    Ok(group)
+}
+
+pub(super) fn default_log_group(name: &str) -> String {
+    format!("/aws/lambda/{name}")
+}
+
+pub(super) fn architectures(value: Option<&[String]>) -> Result<(), Error> {
+    let own = architecture();
+    match value {
+        None | Some([]) => Ok(()),
+        Some([one]) if one == own => Ok(()),
+        Some([one]) if one == "x86_64" || one == "arm64" => {
+            Err(Error::Unsupported(format!("Architectures {one} is not supported by this node; it runs {own}.")))
+        }
+        Some(other) => {
+            let rule = "Member must satisfy enum value set: [x86_64, arm64]";
+            Err(constraint(other.join(", "), "architectures", rule))
+        }
+    }
+}
+
+/// Tags as they would be after a change.
+pub(super) fn tags(tags: &BTreeMap<String, String>) -> Result<(), Error> {
+    if tags.len() > 50 {
+        return Err(Error::InvalidParameter("Too many tags: a function has at most 50.".into()));
+    }
+    for (key, value) in tags {
+        let length = key.chars().count();
+        if length == 0 || length > 128 || key.starts_with("aws:") {
+            return Err(Error::InvalidParameter(format!(
+                "The tag key '{key}' must have 1 to 128 characters and must not begin with aws:"
+            )));
+        }
+        if value.chars().count() > 256 {
+            return Err(Error::InvalidParameter(format!(
+                "The value of the tag '{key}' must have at most 256 characters."
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_lambdas() {
+        assert_eq!((timeout(1).unwrap(), timeout(900).unwrap()), (1, 900));
+        assert!(timeout(0).is_err() && timeout(901).is_err() && timeout(-1).is_err());
+        assert!(memory(127).is_err() && memory(10_241).is_err() && memory(128).is_ok());
+        let message = timeout(901).unwrap_err().to_string();
+        assert!(message.contains("less than or equal to 900"), "{message}");
+    }
+
+    #[test]
+    fn environments_are_checked() {
+        let of = |name: &str, value: &str| environment([(name.to_owned(), value.to_owned())].into());
+        assert!(of("TABLE", "photos").is_ok());
+        assert!(of("AWS_REGION", "x").unwrap_err().to_string().ends_with("AWS_REGION"));
+        assert!(of("1A", "x").is_err());
+        assert!(of("A", "x").is_err());
+        assert!(of("BIG", &"x".repeat(4096)).unwrap_err().to_string().contains("4KB"));
+    }
+}

@@ -1,0 +1,165 @@
+//! `UpdateFunctionCode` and `UpdateFunctionConfiguration`.
+
+use aws::Response;
+use store::Read;
+
+use super::{Cx, check_revision, settings};
+use crate::Error;
+use crate::code::release;
+use crate::name::FunctionName;
+use crate::tables::{FUNCTIONS, FunctionRow, TOTALS, by_name, code_key, totals_key};
+use crate::wire::input::{UpdateFunctionCode, UpdateFunctionConfiguration};
+use crate::wire::output::FunctionConfiguration;
+
+impl Cx {
+    fn configuration(&self, row: &FunctionRow) -> Response {
+        aws::json::output(&FunctionConfiguration::new(row, self.account, &self.inner.region, false))
+    }
+
+    pub(super) async fn row(&self, name: &str) -> Result<FunctionRow, Error> {
+        let key = by_name(&FUNCTIONS, self.account, name);
+        let stored = FUNCTIONS.get(&self.inner.store, key).await?;
+        stored.map(|stored| stored.value).ok_or_else(|| self.not_found(name))
+    }
+
+    pub(super) async fn update_function_code(
+        &self,
+        function: FunctionName,
+        mut input: UpdateFunctionCode,
+    ) -> Result<Response, aws::Error> {
+        self.require_latest(&function)?;
+        settings::architectures(input.architectures.as_deref())?;
+        let before = self.row(&function.name).await?;
+        check_revision(input.revision_id.as_deref(), before.revision)?;
+        let package = self.package(input.take_code()).await?;
+        if input.dry_run {
+            let row = FunctionRow { code: package.reference(), ..before };
+            return Ok(self.configuration(&row));
+        }
+        let mut before = before;
+        let row = loop {
+            if before.code.sha256 == package.reference().sha256 {
+                // The same bytes: nothing of the instances changes, but the revision does.
+                break self.touch(&function.name, input.revision_id.clone(), |_| Ok(())).await?;
+            }
+            let uploaded = self.inner.upload(self.account, &package).await?;
+            let updated = self.swap_code(&before, uploaded, input.revision_id.clone()).await?;
+            match updated {
+                Some(row) => break row,
+                None => before = self.row(&function.name).await?,
+            }
+        };
+        self.inner.sweep.lock().expect("no holder of this lock panics").insert(self.account);
+        self.inner.changed(self.account, &row.name, row.deployment != before.deployment);
+        Ok(self.configuration(&row))
+    }
+
+    /// Puts the function on another package; `None` if something changed and has to be looked at again.
+    async fn swap_code(
+        &self,
+        before: &FunctionRow,
+        uploaded: crate::code::Uploaded,
+        revision: Option<String>,
+    ) -> Result<Option<FunctionRow>, Error> {
+        let account = self.account;
+        let key = by_name(&FUNCTIONS, account, &before.name);
+        let old = before.code.clone();
+        let (now, fresh, deployment) = (self.inner.env.now(), self.fresh_id(), self.fresh_id());
+        let not_found = self.not_found(&before.name);
+        let mut reads = vec![
+            Read::Key(key.clone()),
+            Read::Key(totals_key(account)),
+            Read::Key(code_key(account, &old.sha256)),
+        ];
+        reads.extend(uploaded.reads());
+        let swapped = self.inner.store.transact(reads, move |pages, _| -> Result<_, Error> {
+            let Some(stored) = FUNCTIONS.first(&pages[0])? else { return Err(not_found.clone()) };
+            check_revision(revision.as_deref(), stored.value.revision)?;
+            if stored.value.code != old {
+                return Ok((Vec::new(), None));
+            }
+            let Some((mut writes, code)) = uploaded.retain(&pages[3..])? else {
+                return Ok((Vec::new(), None));
+            };
+            let mut totals = TOTALS.first(&pages[1])?.map(|stored| stored.value).unwrap_or_default();
+            totals.code_bytes = (totals.code_bytes + code.size_bytes).saturating_sub(old.size_bytes);
+            writes.extend(release(account, &old, &pages[2], now)?);
+            let row = FunctionRow { code, last_modified: now, revision: fresh, deployment, ..stored.value };
+            writes.push(FUNCTIONS.put(key.clone(), &row));
+            writes.push(TOTALS.put(totals_key(account), &totals));
+            Ok((writes, Some(row)))
+        });
+        swapped.await
+    }
+
+    /// Changes a function's row by `change`.
+    pub(super) async fn touch(
+        &self,
+        name: &str,
+        revision: Option<String>,
+        mut change: impl FnMut(&mut FunctionRow) -> Result<(), Error> + Send + 'static,
+    ) -> Result<FunctionRow, Error> {
+        let key = by_name(&FUNCTIONS, self.account, name);
+        let (now, fresh) = (self.inner.env.now(), self.fresh_id());
+        let not_found = self.not_found(name);
+        let changed = self.inner.store.transact(vec![Read::Key(key.clone())], move |pages, _| {
+            let Some(stored) = FUNCTIONS.first(&pages[0])? else { return Err(not_found.clone()) };
+            let mut row = stored.value;
+            check_revision(revision.as_deref(), row.revision)?;
+            row.last_modified = now;
+            row.revision = fresh;
+            change(&mut row)?;
+            Ok((vec![FUNCTIONS.put(key.clone(), &row)], row))
+        });
+        changed.await
+    }
+
+    pub(super) async fn update_function_configuration(
+        &self,
+        function: FunctionName,
+        input: UpdateFunctionConfiguration,
+    ) -> Result<Response, aws::Error> {
+        self.require_latest(&function)?;
+        let name = function.name;
+        let runtime = input.runtime;
+        if let Some(runtime) = &runtime {
+            self.check_runtime(runtime)?;
+        }
+        let role = input.role.map(settings::role).transpose()?;
+        if let Some(role) = &role {
+            self.row(&name).await?;
+            self.check_role(role, &name).await?;
+        }
+        let handler = input.handler.map(settings::handler).transpose()?;
+        let description = input.description.map(settings::description).transpose()?;
+        let timeout = input.timeout.map(settings::timeout).transpose()?;
+        let memory = input.memory_size.map(settings::memory).transpose()?;
+        let ephemeral = input.ephemeral_storage.as_ref().map(settings::ephemeral_storage).transpose()?;
+        let environment = input.environment.map(|e| settings::environment(e.variables)).transpose()?;
+        let tracing = input.tracing_config.map(settings::tracing).transpose()?;
+        let log_group = input.logging_config.map(|l| settings::log_group(l, &name)).transpose()?;
+        let deployment = self.fresh_id();
+        let row = self.touch(&name, input.revision_id, move |row| {
+            fn set<T: Clone>(to: &mut T, value: &Option<T>) {
+                if let Some(value) = value {
+                    *to = value.clone();
+                }
+            }
+            set(&mut row.runtime, &runtime);
+            set(&mut row.role, &role);
+            set(&mut row.handler, &handler);
+            set(&mut row.description, &description);
+            set(&mut row.timeout_s, &timeout);
+            set(&mut row.memory_mb, &memory);
+            set(&mut row.ephemeral_storage_mb, &ephemeral);
+            set(&mut row.environment, &environment);
+            set(&mut row.tracing, &tracing);
+            set(&mut row.log_group, &log_group);
+            row.deployment = deployment;
+            Ok(())
+        });
+        let row = row.await?;
+        self.inner.changed(self.account, &name, true);
+        Ok(self.configuration(&row))
+    }
+}

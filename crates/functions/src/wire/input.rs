@@ -1,0 +1,368 @@
+//! The members of requests. What Lambda has and this node does not offer is named here and refused by name.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::Error;
+use crate::name::FunctionName;
+
+/// A member that is refused unless it is empty: tools send `{"SubnetIds": []}` for "no VPC".
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Refused(Value);
+
+impl Refused {
+    fn is_empty(&self) -> bool {
+        fn empty(value: &Value) -> bool {
+            match value {
+                Value::Null => true,
+                Value::Bool(flag) => !flag,
+                Value::Number(_) => false,
+                Value::String(text) => text.is_empty() || text == "None",
+                Value::Array(items) => items.iter().all(empty),
+                Value::Object(members) => members.values().all(empty),
+            }
+        }
+        empty(&self.0)
+    }
+}
+
+/// Refuses members that are there.
+pub(crate) fn refuse(members: &[(&str, &Refused)]) -> Result<(), Error> {
+    match members.iter().find(|(_, member)| !member.is_empty()) {
+        Some((name, _)) => Err(Error::Unsupported(format!("{name} is not supported by this node."))),
+        None => Ok(()),
+    }
+}
+
+/// `CreateFunction`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct CreateFunction {
+    pub(crate) function_name: String,
+    pub(crate) role: String,
+    pub(crate) code: FunctionCode,
+    pub(crate) runtime: Option<String>,
+    pub(crate) handler: Option<String>,
+    pub(crate) package_type: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) timeout: Option<i64>,
+    pub(crate) memory_size: Option<i64>,
+    pub(crate) environment: Option<Environment>,
+    pub(crate) ephemeral_storage: Option<EphemeralStorage>,
+    pub(crate) tracing_config: Option<TracingConfig>,
+    pub(crate) logging_config: Option<LoggingConfig>,
+    pub(crate) architectures: Option<Vec<String>>,
+    #[serde(default)]
+    pub(crate) tags: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) publish: Refused,
+    #[serde(default)]
+    vpc_config: Refused,
+    #[serde(default)]
+    dead_letter_config: Refused,
+    #[serde(default, rename = "KMSKeyArn")]
+    kms_key_arn: Refused,
+    #[serde(default)]
+    layers: Refused,
+    #[serde(default)]
+    file_system_configs: Refused,
+    #[serde(default)]
+    image_config: Refused,
+    #[serde(default)]
+    code_signing_config_arn: Refused,
+    #[serde(default)]
+    snap_start: Refused,
+    #[serde(default)]
+    capacity_provider_config: Refused,
+    #[serde(default)]
+    publish_to: Refused,
+    #[serde(default)]
+    durable_config: Refused,
+    #[serde(default)]
+    tenancy_config: Refused,
+}
+
+impl CreateFunction {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        refuse(&[
+            ("Publish", &self.publish),
+            ("VpcConfig", &self.vpc_config),
+            ("DeadLetterConfig", &self.dead_letter_config),
+            ("KMSKeyArn", &self.kms_key_arn),
+            ("Layers", &self.layers),
+            ("FileSystemConfigs", &self.file_system_configs),
+            ("ImageConfig", &self.image_config),
+            ("CodeSigningConfigArn", &self.code_signing_config_arn),
+            ("SnapStart", &self.snap_start),
+            ("CapacityProviderConfig", &self.capacity_provider_config),
+            ("PublishTo", &self.publish_to),
+            ("DurableConfig", &self.durable_config),
+            ("TenancyConfig", &self.tenancy_config),
+        ])?;
+        self.code.check()?;
+        match self.package_type.as_deref() {
+            None | Some("Zip") => Ok(()),
+            Some(other) => Err(Error::Unsupported(format!(
+                "PackageType {other} is not supported by this node; use Zip."
+            ))),
+        }
+    }
+}
+
+/// Where a package comes from.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct FunctionCode {
+    pub(crate) zip_file: Option<String>,
+    #[serde(rename = "S3Bucket")]
+    pub(crate) s3_bucket: Option<String>,
+    #[serde(rename = "S3Key")]
+    pub(crate) s3_key: Option<String>,
+    #[serde(rename = "S3ObjectVersion")]
+    pub(crate) s3_object_version: Option<String>,
+    #[serde(default)]
+    image_uri: Refused,
+    #[serde(default, rename = "SourceKMSKeyArn")]
+    source_kms_key_arn: Refused,
+}
+
+impl FunctionCode {
+    fn check(&self) -> Result<(), Error> {
+        refuse(&[("ImageUri", &self.image_uri), ("SourceKMSKeyArn", &self.source_kms_key_arn)])
+    }
+}
+
+/// `UpdateFunctionCode`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct UpdateFunctionCode {
+    zip_file: Option<String>,
+    #[serde(rename = "S3Bucket")]
+    s3_bucket: Option<String>,
+    #[serde(rename = "S3Key")]
+    s3_key: Option<String>,
+    #[serde(rename = "S3ObjectVersion")]
+    s3_object_version: Option<String>,
+    #[serde(default)]
+    image_uri: Refused,
+    #[serde(default, rename = "SourceKMSKeyArn")]
+    source_kms_key_arn: Refused,
+    #[serde(default)]
+    publish: Refused,
+    #[serde(default)]
+    publish_to: Refused,
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+    pub(crate) revision_id: Option<String>,
+    pub(crate) architectures: Option<Vec<String>>,
+}
+
+impl UpdateFunctionCode {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        refuse(&[("Publish", &self.publish), ("PublishTo", &self.publish_to)])?;
+        refuse(&[("ImageUri", &self.image_uri), ("SourceKMSKeyArn", &self.source_kms_key_arn)])
+    }
+
+    pub(crate) fn take_code(&mut self) -> FunctionCode {
+        FunctionCode {
+            zip_file: self.zip_file.take(),
+            s3_bucket: self.s3_bucket.take(),
+            s3_key: self.s3_key.take(),
+            s3_object_version: self.s3_object_version.take(),
+            ..FunctionCode::default()
+        }
+    }
+}
+
+/// `UpdateFunctionConfiguration`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct UpdateFunctionConfiguration {
+    pub(crate) role: Option<String>,
+    pub(crate) runtime: Option<String>,
+    pub(crate) handler: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) timeout: Option<i64>,
+    pub(crate) memory_size: Option<i64>,
+    pub(crate) environment: Option<Environment>,
+    pub(crate) ephemeral_storage: Option<EphemeralStorage>,
+    pub(crate) tracing_config: Option<TracingConfig>,
+    pub(crate) logging_config: Option<LoggingConfig>,
+    pub(crate) revision_id: Option<String>,
+    #[serde(default)]
+    vpc_config: Refused,
+    #[serde(default)]
+    dead_letter_config: Refused,
+    #[serde(default, rename = "KMSKeyArn")]
+    kms_key_arn: Refused,
+    #[serde(default)]
+    layers: Refused,
+    #[serde(default)]
+    file_system_configs: Refused,
+    #[serde(default)]
+    image_config: Refused,
+    #[serde(default)]
+    snap_start: Refused,
+    #[serde(default)]
+    capacity_provider_config: Refused,
+    #[serde(default)]
+    durable_config: Refused,
+}
+
+impl UpdateFunctionConfiguration {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        refuse(&[
+            ("VpcConfig", &self.vpc_config),
+            ("DeadLetterConfig", &self.dead_letter_config),
+            ("KMSKeyArn", &self.kms_key_arn),
+            ("Layers", &self.layers),
+            ("FileSystemConfigs", &self.file_system_configs),
+            ("ImageConfig", &self.image_config),
+            ("SnapStart", &self.snap_start),
+            ("CapacityProviderConfig", &self.capacity_provider_config),
+            ("DurableConfig", &self.durable_config),
+        ])
+    }
+}
+
+/// Environment variables.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct Environment {
+    #[serde(default)]
+    pub(crate) variables: BTreeMap<String, String>,
+}
+
+/// The size of `/tmp`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct EphemeralStorage {
+    pub(crate) size: i64,
+}
+
+/// How the function is traced.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct TracingConfig {
+    pub(crate) mode: Option<String>,
+}
+
+/// Where and how the function logs.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct LoggingConfig {
+    pub(crate) log_format: Option<String>,
+    pub(crate) log_group: Option<String>,
+    #[serde(default)]
+    application_log_level: Refused,
+    #[serde(default)]
+    system_log_level: Refused,
+}
+
+impl LoggingConfig {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        refuse(&[
+            ("LoggingConfig.ApplicationLogLevel", &self.application_log_level),
+            ("LoggingConfig.SystemLogLevel", &self.system_log_level),
+        ])?;
+        match self.log_format.as_deref() {
+            None | Some("Text") => Ok(()),
+            Some(other) => Err(Error::Unsupported(format!(
+                "LoggingConfig.LogFormat {other} is not supported by this node; use Text."
+            ))),
+        }
+    }
+}
+
+/// `Invoke`: headers, query and body.
+#[derive(Debug)]
+pub(crate) struct Invoke {
+    pub(crate) function: FunctionName,
+    pub(crate) kind: InvocationType,
+    pub(crate) log_tail: bool,
+    pub(crate) client_context: Option<String>,
+    pub(crate) payload: bytes::Bytes,
+}
+
+/// How an invocation is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InvocationType {
+    /// With the function's answer.
+    RequestResponse,
+    /// At once; the function runs later.
+    Event,
+    /// At once; nothing runs.
+    DryRun,
+}
+
+/// `PutFunctionConcurrency`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct PutFunctionConcurrency {
+    pub(crate) reserved_concurrent_executions: i64,
+}
+
+/// `AddPermission`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct AddPermission {
+    pub(crate) statement_id: String,
+    pub(crate) action: String,
+    pub(crate) principal: String,
+    pub(crate) source_arn: Option<String>,
+    pub(crate) source_account: Option<String>,
+    pub(crate) revision_id: Option<String>,
+    #[serde(default)]
+    event_source_token: Refused,
+    #[serde(default, rename = "PrincipalOrgID")]
+    principal_org_id: Refused,
+    #[serde(default)]
+    function_url_auth_type: Refused,
+    #[serde(default)]
+    invoked_via_function_url: Refused,
+}
+
+impl AddPermission {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        refuse(&[
+            ("EventSourceToken", &self.event_source_token),
+            ("PrincipalOrgID", &self.principal_org_id),
+            ("FunctionUrlAuthType", &self.function_url_auth_type),
+            ("InvokedViaFunctionUrl", &self.invoked_via_function_url),
+        ])
+    }
+}
+
+/// `PutFunctionEventInvokeConfig` and `UpdateFunctionEventInvokeConfig`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct EventInvokeConfig {
+    pub(crate) maximum_retry_attempts: Option<i64>,
+    pub(crate) maximum_event_age_in_seconds: Option<i64>,
+    pub(crate) destination_config: Option<DestinationConfig>,
+}
+
+/// Who hears of an event's end.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct DestinationConfig {
+    pub(crate) on_success: Option<Destination>,
+    pub(crate) on_failure: Option<Destination>,
+}
+
+/// One of them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct Destination {
+    pub(crate) destination: Option<String>,
+}
+
+/// `TagResource`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct TagResource {
+    pub(crate) tags: BTreeMap<String, String>,
+}

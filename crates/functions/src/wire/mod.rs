@@ -1,0 +1,271 @@
+//! Requests as they come over the wire: paths and members to operations.
+
+pub(crate) mod input;
+pub(crate) mod output;
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use aws::{Operation, Request};
+use bytes::Bytes;
+use http::Method;
+use types::ErrorKind;
+
+use crate::Error;
+use crate::name::FunctionName;
+use crate::ops::{Call, Op};
+use crate::service::Inner;
+use input::{InvocationType, Invoke};
+
+/// Largest request that carries a package, in bytes.
+pub(crate) const DEPLOY_LIMIT: usize = 70_167_211;
+/// Largest request otherwise.
+const REQUEST_LIMIT: usize = 1 << 20;
+/// Largest event of a synchronous invocation.
+const SYNC_LIMIT: usize = 6_291_456;
+/// Largest event of an asynchronous invocation.
+pub(crate) const ASYNC_LIMIT: usize = 1_048_576;
+
+/// The parameters of a query string.
+#[derive(Debug, Default)]
+struct Query(BTreeMap<String, Vec<String>>);
+
+impl Query {
+    fn parse(uri: &http::Uri) -> Self {
+        let mut parameters: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+            parameters.entry(name.into_owned()).or_default().push(value.into_owned());
+        }
+        Self(parameters)
+    }
+
+    fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)?.into_iter().next()
+    }
+
+    fn take_all(&mut self, name: &str) -> Vec<String> {
+        self.0.remove(name).unwrap_or_default()
+    }
+
+    fn take_max_items(&mut self, limit: usize) -> Result<usize, Error> {
+        let Some(text) = self.take("MaxItems") else { return Ok(limit) };
+        match text.parse() {
+            Ok(items) if (1..=10_000).contains(&items) => Ok(limit.min(items)),
+            _ => Err(Error::InvalidParameter(format!(
+                "1 validation error detected: Value '{text}' at 'maxItems' failed to satisfy constraint: \
+                 Member must have value between 1 and 10000"
+            ))),
+        }
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        match self.0.into_keys().next() {
+            Some(name) => Err(Error::Unsupported(format!("The parameter {name} is not supported by this node."))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads an operation.
+pub(crate) async fn parse(
+    inner: &Arc<Inner>,
+    request: Request,
+) -> Result<Box<dyn Operation>, aws::Error> {
+    let Request { head, body, context } = request;
+    let mut segments = Vec::new();
+    for segment in head.uri.path().trim_matches('/').split('/') {
+        let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
+        segments.push(decoded.map_err(|_| unknown(&head))?.into_owned());
+    }
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let account = context.caller.account;
+    let name = |text: &str| FunctionName::parse(text, account, &inner.region);
+    let mut query = Query::parse(&head.uri);
+    let method = head.method.as_str();
+
+    let op = match (method, segments.as_slice()) {
+        ("POST", ["2015-03-31", "functions"]) => {
+            let body = collect(body, DEPLOY_LIMIT, "CreateFunction").await?;
+            let input: input::CreateFunction = json(body)?;
+            input.check()?;
+            Op::CreateFunction(name(&input.function_name)?, Box::new(input))
+        }
+        ("GET", ["2015-03-31", "functions"]) => {
+            // Every version is the latest one: `ALL` lists the same.
+            match query.take("FunctionVersion").as_deref() {
+                None | Some("ALL") => {}
+                Some(other) => {
+                    let message = format!("FunctionVersion {other} is not supported; use ALL.");
+                    return Err(Error::InvalidParameter(message).into());
+                }
+            }
+            Op::ListFunctions { marker: query.take("Marker"), limit: query.take_max_items(50)? }
+        }
+        (_, ["2015-03-31", "functions", function, rest @ ..]) => {
+            let function = name(function)?.qualified(query.take("Qualifier"))?;
+            match (method, rest) {
+                ("GET", []) => Op::GetFunction(function),
+                ("DELETE", []) => Op::DeleteFunction(function),
+                ("GET", ["configuration"]) => Op::GetFunctionConfiguration(function),
+                ("PUT", ["configuration"]) => {
+                    let body = collect(body, REQUEST_LIMIT, "UpdateFunctionConfiguration").await?;
+                    let input: input::UpdateFunctionConfiguration = json(body)?;
+                    input.check()?;
+                    Op::UpdateFunctionConfiguration(function, Box::new(input))
+                }
+                ("PUT", ["code"]) => {
+                    let body = collect(body, DEPLOY_LIMIT, "UpdateFunctionCode").await?;
+                    let input: input::UpdateFunctionCode = json(body)?;
+                    input.check()?;
+                    Op::UpdateFunctionCode(function, Box::new(input))
+                }
+                ("GET", ["code"]) => Op::DownloadCode(function),
+                ("POST", ["invocations"]) => Op::Invoke(Box::new(invoke(&head, function, body).await?)),
+                ("GET", ["policy"]) => Op::GetPolicy(function),
+                ("POST", ["policy"]) => {
+                    let input: input::AddPermission =
+                        json(collect(body, REQUEST_LIMIT, "AddPermission").await?)?;
+                    input.check()?;
+                    Op::AddPermission(function, Box::new(input))
+                }
+                ("DELETE", ["policy", statement]) => Op::RemovePermission {
+                    function,
+                    statement: (*statement).to_owned(),
+                    revision: query.take("RevisionId"),
+                },
+                ("GET", ["versions"]) => {
+                    Op::ListVersionsByFunction { function, marker: query.take("Marker"), limit: query.take_max_items(50)? }
+                }
+                ("GET", ["aliases"]) => {
+                    query.take("Marker");
+                    query.take("FunctionVersion");
+                    query.take_max_items(50)?;
+                    Op::ListAliases(function)
+                }
+                _ => return Err(unknown(&head)),
+            }
+        }
+        ("PUT", ["2017-10-31", "functions", function, "concurrency"]) => {
+            let function = name(function)?;
+            let input: input::PutFunctionConcurrency =
+                json(collect(body, REQUEST_LIMIT, "PutFunctionConcurrency").await?)?;
+            Op::PutFunctionConcurrency(function, input.reserved_concurrent_executions)
+        }
+        ("DELETE", ["2017-10-31", "functions", function, "concurrency"]) => {
+            Op::DeleteFunctionConcurrency(name(function)?)
+        }
+        ("GET", ["2019-09-30", "functions", function, "concurrency"]) => {
+            Op::GetFunctionConcurrency(name(function)?)
+        }
+        (_, ["2019-09-25", "functions", function, "event-invoke-config"]) => {
+            let function = name(function)?.qualified(query.take("Qualifier"))?;
+            match method {
+                "GET" => Op::GetFunctionEventInvokeConfig(function),
+                "DELETE" => Op::DeleteFunctionEventInvokeConfig(function),
+                "PUT" | "POST" => {
+                    let input = json(collect(body, REQUEST_LIMIT, "PutFunctionEventInvokeConfig").await?)?;
+                    Op::PutFunctionEventInvokeConfig { function, input, merge: head.method == Method::POST }
+                }
+                _ => return Err(unknown(&head)),
+            }
+        }
+        ("GET", ["2019-09-25", "functions", function, "event-invoke-config", "list"]) => {
+            query.take("Marker");
+            query.take_max_items(50)?;
+            Op::ListFunctionEventInvokeConfigs(name(function)?)
+        }
+        (_, ["2017-03-31", "tags", resource]) => {
+            let function = name(resource)?;
+            match method {
+                "GET" => Op::ListTags(function),
+                "POST" => {
+                    let input: input::TagResource =
+                        json(collect(body, REQUEST_LIMIT, "TagResource").await?)?;
+                    Op::TagResource(function, input.tags)
+                }
+                "DELETE" => Op::UntagResource(function, query.take_all("tagKeys")),
+                _ => return Err(unknown(&head)),
+            }
+        }
+        ("GET", ["2016-08-19", "account-settings"]) => Op::GetAccountSettings,
+        ("GET", ["2020-06-30", "functions", function, "code-signing-config"]) => {
+            Op::GetFunctionCodeSigningConfig(name(function)?)
+        }
+        _ => return Err(unknown(&head)),
+    };
+    query.finish()?;
+    Ok(Box::new(Call { inner: inner.clone(), context, op }))
+}
+
+fn unknown(head: &http::request::Parts) -> aws::Error {
+    let message = format!("{} {} is not an operation that this node supports.", head.method, head.uri.path());
+    aws::Error::new(ErrorKind::Unsupported, "UnknownOperationException", message).with_status(404)
+}
+
+async fn collect(body: aws::Body, limit: usize, operation: &'static str) -> Result<Bytes, aws::Error> {
+    // Boxed as `Send` here: the compiler can not show it through the lifetimes of an async trait's method.
+    let whole: Pin<Box<dyn Future<Output = Result<Bytes, aws::Error>> + Send>> =
+        Box::pin(aws::body::collect(body, limit));
+    whole.await.map_err(|error| match error.kind {
+        ErrorKind::TooLarge => Error::TooLarge { limit, operation }.into(),
+        _ => error,
+    })
+}
+
+fn json<T: serde::de::DeserializeOwned>(body: Bytes) -> Result<T, aws::Error> {
+    aws::json::input(&body).map_err(|error| match error.code.as_ref() {
+        "ValidationException" => Error::InvalidParameter(error.message).into(),
+        _ => Error::Content(error.message).into(),
+    })
+}
+
+async fn invoke(
+    head: &http::request::Parts,
+    function: FunctionName,
+    body: aws::Body,
+) -> Result<Invoke, aws::Error> {
+    let header = |name: &str| -> Result<Option<&str>, aws::Error> {
+        let Some(value) = head.headers.get(name) else { return Ok(None) };
+        let invalid = || Error::InvalidParameter(format!("The header {name} is not ASCII."));
+        value.to_str().map(Some).map_err(|_| invalid().into())
+    };
+    let constraint = |value: &str, at: &str, values: &str| {
+        Error::InvalidParameter(format!(
+            "1 validation error detected: Value '{value}' at '{at}' failed to satisfy constraint: Member must \
+             satisfy enum value set: [{values}]"
+        ))
+    };
+    let kind = match header("x-amz-invocation-type")? {
+        None | Some("RequestResponse") => InvocationType::RequestResponse,
+        Some("Event") => InvocationType::Event,
+        Some("DryRun") => InvocationType::DryRun,
+        Some(other) => {
+            return Err(constraint(other, "invocationType", "Event, RequestResponse, DryRun").into());
+        }
+    };
+    let log_tail = match header("x-amz-log-type")? {
+        None | Some("None") => false,
+        Some("Tail") => true,
+        Some(other) => return Err(constraint(other, "logType", "None, Tail").into()),
+    };
+    for refused in ["x-amz-durable-execution-name", "x-amz-tenant-id"] {
+        if header(refused)?.is_some() {
+            return Err(Error::Unsupported(format!("{refused} is not supported by this node.")).into());
+        }
+    }
+    let client_context = header("x-amz-client-context")?.map(str::to_owned);
+    if let Some(text) = &client_context {
+        crate::invoke::client_context(text)?;
+    }
+    let limit = if kind == InvocationType::Event { ASYNC_LIMIT } else { SYNC_LIMIT };
+    let mut payload = collect(body, limit, "InvokeFunction").await?;
+    if payload.is_empty() {
+        payload = Bytes::from_static(b"{}");
+    }
+    let checked: Result<serde::de::IgnoredAny, _> = serde_json::from_slice(&payload);
+    checked.map_err(|error| Error::Content(error.to_string()))?;
+    // JSON may come with a byte order mark or invalid UTF-8 inside strings that a lax reader lets through.
+    std::str::from_utf8(&payload).map_err(|error| Error::Content(error.to_string()))?;
+    Ok(Invoke { function, kind, log_tail, client_context, payload })
+}

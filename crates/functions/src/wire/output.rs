@@ -1,0 +1,113 @@
+//! The members of answers.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use types::{AccountId, Region, RequestId, Timestamp};
+
+use crate::code::sha256_base64;
+use crate::name::{LATEST, function_arn};
+use crate::tables::FunctionRow;
+
+/// `FunctionConfiguration`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct FunctionConfiguration<'a> {
+    function_name: &'a str,
+    function_arn: String,
+    runtime: &'a str,
+    role: &'a str,
+    handler: &'a str,
+    code_size: u64,
+    description: &'a str,
+    timeout: u32,
+    memory_size: u32,
+    last_modified: String,
+    code_sha256: String,
+    version: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<Environment<'a>>,
+    tracing_config: TracingConfig<'a>,
+    revision_id: RequestId,
+    state: &'static str,
+    last_update_status: &'static str,
+    package_type: &'static str,
+    architectures: [&'static str; 1],
+    ephemeral_storage: EphemeralStorage,
+    snap_start: SnapStart,
+    logging_config: LoggingConfig<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Environment<'a> {
+    variables: &'a BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct TracingConfig<'a> {
+    mode: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct EphemeralStorage {
+    size: u32,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct SnapStart {
+    apply_on: &'static str,
+    optimization_status: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct LoggingConfig<'a> {
+    log_format: &'static str,
+    log_group: &'a str,
+}
+
+/// The host's architecture by Lambda's name.
+pub(crate) fn architecture() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }
+}
+
+/// `2026-11-23T22:40:10.000+0000`.
+fn last_modified(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S.%3f+0000").to_string()
+}
+
+impl<'a> FunctionConfiguration<'a> {
+    /// The configuration of `row`; `qualified` if its ARN names the version.
+    pub(crate) fn new(row: &'a FunctionRow, account: AccountId, region: &Region, qualified: bool) -> Self {
+        let arn = function_arn(account, region, &row.name);
+        Self {
+            function_name: &row.name,
+            function_arn: if qualified { format!("{arn}:{LATEST}") } else { arn },
+            runtime: &row.runtime,
+            role: &row.role,
+            handler: &row.handler,
+            code_size: row.code.size_bytes,
+            description: &row.description,
+            timeout: row.timeout_s,
+            memory_size: row.memory_mb,
+            last_modified: last_modified(row.last_modified),
+            code_sha256: sha256_base64(&row.code.sha256),
+            version: LATEST,
+            environment: (!row.environment.is_empty())
+                .then_some(Environment { variables: &row.environment }),
+            tracing_config: TracingConfig { mode: &row.tracing },
+            revision_id: row.revision,
+            state: "Active",
+            last_update_status: "Successful",
+            package_type: "Zip",
+            architectures: [architecture()],
+            ephemeral_storage: EphemeralStorage { size: row.ephemeral_storage_mb },
+            snap_start: SnapStart { apply_on: "None", optimization_status: "Off" },
+            logging_config: LoggingConfig { log_format: "Text", log_group: &row.log_group },
+        }
+    }
+}
