@@ -16,6 +16,9 @@ use types::AccountId;
 
 const WRITERS: u64 = 64;
 
+/// Tells a child of this program what to do.
+const LOAD: &str = "--load";
+
 fn key(writer: u64, n: u64) -> Key {
     let mut key = KeyWriter::new(AccountId::DEFAULT, TableId(0x7001));
     // Spread, as ids are.
@@ -37,7 +40,12 @@ fn noise(len: usize) -> Bytes {
 
 #[tokio::main]
 async fn main() {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|first| first == LOAD).is_some() {
+        let (dir, rows) = (arguments.next().expect("DIR"), arguments.next().expect("ROWS"));
+        load(Path::new(&dir), rows.parse().expect("ROWS is a number")).await;
+        std::process::abort();
+    }
     let parent = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let seconds = arguments.next().map_or(5, |text| text.parse().expect("SECONDS is a number"));
     let run = Duration::from_secs(seconds);
@@ -70,28 +78,26 @@ async fn main() {
     std::fs::remove_dir_all(&dir).expect("the directory is ours");
 }
 
+/// How long it takes to open a directory of many rows.
 async fn start_up(dir: &Path, rows: u64) {
+    // Written by a process that ends without any order.
+    let exe = std::env::current_exe().expect("this program has a path");
+    let status = std::process::Command::new(exe).arg(LOAD).arg(dir).arg(rows.to_string()).status();
+    assert!(!status.expect("it runs").success());
+    let open = || FjallEngine::open(FjallConfig::new(dir)).expect("the directory opens again");
+    let engine = timed("open after a crash", open);
+    timed("close", || drop(engine));
+    let engine = timed("open after an orderly end", open);
+    drop(engine);
+}
+
+async fn load(dir: &Path, rows: u64) {
     let engine = FjallEngine::open(FjallConfig::new(dir)).expect("the directory opens");
     let value = noise(100);
     for n in (0..rows).step_by(1000) {
         let writes = (n..rows.min(n + 1000)).map(|n| Write::Put(key(1, n), value.clone())).collect();
         engine.commit(Commit::of(writes)).await.expect("it commits");
     }
-    // A copy of the directory as a crash would leave it.
-    let crashed = dir.with_extension("crashed");
-    let copied = std::process::Command::new("cp").arg("-r").arg(dir).arg(&crashed).status();
-    assert!(copied.expect("cp runs").success());
-    timed("close", || drop(engine));
-    let engine = timed("open after an orderly end", || {
-        FjallEngine::open(FjallConfig::new(dir)).expect("the directory opens again")
-    });
-    println!("resident {} MiB", resident_mib());
-    drop(engine);
-    let engine = timed("open after a crash", || {
-        FjallEngine::open(FjallConfig::new(&crashed)).expect("the directory opens again")
-    });
-    drop(engine);
-    std::fs::remove_dir_all(&crashed).expect("the directory is ours");
 }
 
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {

@@ -25,7 +25,7 @@ pub(super) struct Job {
 }
 
 /// A group is closed when it has this many bytes, so that the first in it does not wait for megabytes of others.
-const GROUP_BYTES: usize = 8 << 20;
+const GROUP_BYTES: usize = 4 << 20;
 
 /// Version numbers are reserved on disk this many at a time: a restart skips the rest of the block, which
 /// costs nothing, and saves a row in every batch.
@@ -34,11 +34,11 @@ const VERSION_BLOCK: u64 = 1 << 20;
 /// Without a commit for this long, rows in memory are written to a table file.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// Less than this in memory is not worth a table file.
+/// Less than this in memory, or in the journal, is not worth a table file.
 const SETTLE_BYTES: u64 = 1 << 20;
 
-/// How long closing waits for that.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an orderly end waits for that.
+const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The tree stops its caller, in sleeps of 100 ms and with no way out, at 4 memtables waiting to be written
 /// or 30 runs in level 0. We stop earlier, look more often, and notice if the writer of tables has died.
@@ -78,8 +78,7 @@ impl Committer {
                 Taken::Closed => break,
             }
         }
-        self.settle();
-        self.wait_until_settled();
+        self.end();
     }
 
     /// Commits a group off the front of `jobs`.
@@ -186,13 +185,28 @@ impl Committer {
         }
     }
 
-    fn wait_until_settled(&self) {
+    /// Leaves nothing in the journal that the next start would have to read, unless it is little anyway.
+    fn end(&self) {
+        let shared = &self.shared;
+        let tree = &shared.rows.tree;
+        if self.stopped.is_some() || shared.directory.journal_bytes() < SETTLE_BYTES {
+            return;
+        }
+        if let Err(error) = shared.rows.rotate_memtable() {
+            tracing::warn!(%error, "the next start reads the journal");
+            return;
+        }
         let start = Instant::now();
-        while self.shared.rows.tree.sealed_memtable_count() > 0
-            && !self.is_poisoned()
-            && start.elapsed() < SETTLE_PATIENCE
-        {
+        while tree.sealed_memtable_count() > 0 {
+            if self.is_poisoned() || start.elapsed() > END_PATIENCE {
+                return;
+            }
             std::thread::sleep(STALL_STEP);
+        }
+        // All rows are in table files. Older journals go when the flush that frees them ends, a moment after
+        // its memtable is gone; if that is not yet so, the next start sees to it.
+        if tree.active_memtable().size() == 0 && shared.db.journal_count() == 1 && !self.is_poisoned() {
+            shared.directory.set_journal_spent();
         }
     }
 

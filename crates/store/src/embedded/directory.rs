@@ -5,7 +5,9 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::failure;
 use crate::Error;
@@ -17,6 +19,7 @@ pub(super) const FORMAT: u32 = 1;
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
+    journal_is_spent: AtomicBool,
     // Held for its lock.
     _lock: File,
 }
@@ -36,7 +39,7 @@ impl Directory {
             fs::TryLockError::WouldBlock => Error::Locked(path.display().to_string()),
             fs::TryLockError::Error(e) => failure::io("can not lock", &lock_path, &e),
         })?;
-        let directory = Self { path: path.to_owned(), _lock: lock };
+        let directory = Self { path: path.to_owned(), journal_is_spent: AtomicBool::new(false), _lock: lock };
         directory.check_format()?;
         directory.remove_unfinished_tree()?;
         Ok(directory)
@@ -54,6 +57,27 @@ impl Directory {
     /// Bytes that its files take on disk. Journals are preallocated, so their length says nothing.
     pub(super) fn size_bytes(&self) -> u64 {
         allocated(&self.path)
+    }
+
+    /// Bytes that the journals take on disk.
+    pub(super) fn journal_bytes(&self) -> u64 {
+        self.journals()
+            .iter()
+            .filter_map(|path| fs::metadata(path).ok())
+            .map(|meta| meta.blocks() * 512)
+            .sum()
+    }
+
+    /// Notes that every row of the journal is in table files. The journal is then emptied once the tree is
+    /// closed: a start would read all of it, up to 64 MiB, to find that it has each row already.
+    pub(super) fn set_journal_spent(&self) {
+        self.journal_is_spent.store(true, Ordering::Release);
+    }
+
+    fn journals(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.tree()) else { return Vec::new() };
+        let paths = entries.flatten().map(|entry| entry.path());
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "jnl")).collect()
     }
 
     fn check_format(&self) -> Result<(), Error> {
@@ -96,8 +120,25 @@ impl Directory {
     }
 }
 
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // The tree is closed: what holds this directory drops it last.
+        if !self.journal_is_spent.load(Ordering::Acquire) {
+            return;
+        }
+        if let [journal] = &self.journals()[..] {
+            let emptied = File::options().write(true).open(journal).and_then(|file| {
+                file.set_len(0)?;
+                file.sync_all()
+            });
+            if let Err(error) = emptied {
+                tracing::warn!(%error, "the next start reads the journal");
+            }
+        }
+    }
+}
+
 fn allocated(dir: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
     entries
         .flatten()

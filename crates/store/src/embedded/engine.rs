@@ -42,14 +42,14 @@ pub struct FjallEngine {
 
 /// What callers and the committer share.
 pub(super) struct Shared {
-    // Dropped in this order: the lock is released last.
+    // Dropped in this order: the directory outlives what works in it.
     pub(super) rows: Keyspace,
     pub(super) db: Database,
     pub(super) queue: Queue<Job>,
     visible: AtomicU64,
     watchers: Watchers,
     reserve_bytes: u64,
-    directory: Directory,
+    pub(super) directory: Directory,
 }
 
 impl FjallEngine {
