@@ -65,7 +65,7 @@ fn shape(target: LambdaTarget) -> LambdaFunctionConfiguration {
     let rules: Vec<_> =
         [rule("prefix", target.prefix), rule("suffix", target.suffix)].into_iter().flatten().collect();
     let filter = (!rules.is_empty())
-        .then(|| NotificationConfigurationFilter { key: Some(S3KeyFilter { filter_rules: Some(rules) }) });
+        .then_some(NotificationConfigurationFilter { key: Some(S3KeyFilter { filter_rules: Some(rules) }) });
     LambdaFunctionConfiguration {
         events: target.events.into_iter().map(Event::from).collect(),
         filter,

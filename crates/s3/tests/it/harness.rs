@@ -1,0 +1,237 @@
+//! A service on a store in memory and blobs in a temporary directory, and requests as a client would send them.
+
+use std::sync::Arc;
+
+use aws::chunked::Trailers;
+use aws::{Access, Api, Caller, RequestContext};
+use blobs::{Blobs, FsBlobs};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body_util::BodyExt;
+use store::{MemoryEngine, Store};
+use types::{AccountId, Region, RequestId, SharedEnv, SystemEnv, TraceHeader};
+
+pub(crate) struct Node {
+    pub(crate) s3: Arc<s3::S3>,
+    pub(crate) store: Store,
+    pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) env: SharedEnv,
+    pub(crate) account: AccountId,
+    dir: Option<tempfile::TempDir>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// The text of every element of that name.
+    pub(crate) fn all(&self, name: &str) -> Vec<String> {
+        let mut rest = self.text();
+        let mut found = Vec::new();
+        while let Some((_, after)) = rest.split_once(&format!("<{name}>")) {
+            let (value, after) = after.split_once(&format!("</{name}>")).unwrap();
+            found.push(value.replace("&quot;", "\"").replace("&lt;", "<").replace("&amp;", "&"));
+            rest = after;
+        }
+        found
+    }
+
+    pub(crate) fn one(&self, name: &str) -> String {
+        let mut all = self.all(name);
+        assert_eq!(all.len(), 1, "{name} in {}", self.text());
+        all.swap_remove(0)
+    }
+}
+
+/// A request being put together.
+pub(crate) struct Call<'a> {
+    node: &'a Node,
+    method: Method,
+    target: String,
+    headers: HeaderMap,
+    body: aws::Body,
+    trailers: Option<Trailers>,
+    account: AccountId,
+}
+
+impl Node {
+    pub(crate) fn new() -> Self {
+        Self::with(s3::Config { blob_grace_ms: 0, ..s3::Config::default() })
+    }
+
+    pub(crate) fn with(config: s3::Config) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs: Arc<dyn Blobs> = FsBlobs::open(dir.path()).unwrap();
+        let store = Store::new(MemoryEngine::new());
+        let env = SystemEnv::new();
+        let s3 = s3::S3::new(config, store.clone(), blobs.clone(), env.clone(), Region::default());
+        Self { s3, store, blobs, env, account: AccountId::DEFAULT, dir: Some(dir) }
+    }
+
+    /// The same store and blobs under a service that has just started.
+    pub(crate) fn restarted(mut self) -> Self {
+        let config = s3::Config { blob_grace_ms: 0, ..s3::Config::default() };
+        let (store, blobs, env) = (self.store.clone(), self.blobs.clone(), self.env.clone());
+        let s3 = s3::S3::new(config, store.clone(), blobs.clone(), env.clone(), Region::default());
+        Self { s3, store, blobs, env, account: self.account, dir: self.dir.take() }
+    }
+
+    pub(crate) async fn with_bucket(name: &str) -> Self {
+        let node = Self::new();
+        node.call(Method::PUT, &format!("/{name}")).ok().await;
+        node
+    }
+
+    pub(crate) fn call(&self, method: Method, target: &str) -> Call<'_> {
+        Call {
+            node: self,
+            method,
+            target: target.to_owned(),
+            headers: HeaderMap::new(),
+            body: aws::body::full(""),
+            trailers: None,
+            account: self.account,
+        }
+    }
+
+    pub(crate) fn get(&self, target: &str) -> Call<'_> {
+        self.call(Method::GET, target)
+    }
+
+    pub(crate) fn put(&self, target: &str, body: impl Into<Bytes>) -> Call<'_> {
+        self.call(Method::PUT, target).body(body)
+    }
+
+    pub(crate) fn post(&self, target: &str, body: impl Into<Bytes>) -> Call<'_> {
+        self.call(Method::POST, target).body(body)
+    }
+
+    pub(crate) fn delete(&self, target: &str) -> Call<'_> {
+        self.call(Method::DELETE, target)
+    }
+
+    pub(crate) async fn blob_count(&self) -> usize {
+        self.blobs.list(None, 10_000).await.unwrap().len()
+    }
+
+    /// Everything the sweeper finds to do now.
+    pub(crate) async fn sweep(&self) {
+        self.s3.sweeper().pass().await.unwrap();
+    }
+
+    pub(crate) async fn rows(&self, table: store::TableId, account: AccountId) -> usize {
+        let start = store::key::KeyWriter::new(account, table).finish();
+        let end = store::key::prefix_end(&start);
+        let range = store::Range { start, end, limit: 100_000, limit_bytes: 1 << 30, reverse: false };
+        self.store.scan(range).await.unwrap().entries.len()
+    }
+}
+
+impl Call<'_> {
+    pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.insert(name, HeaderValue::from_str(value).unwrap());
+        self
+    }
+
+    pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
+        let body = body.into();
+        self.headers.insert("content-length", HeaderValue::from(body.len()));
+        self.body = aws::body::full(body);
+        self
+    }
+
+    pub(crate) fn stream(mut self, body: aws::Body, length: u64) -> Self {
+        self.headers.insert("content-length", HeaderValue::from(length));
+        self.body = body;
+        self
+    }
+
+    pub(crate) fn trailer(mut self, name: &'static str, value: &str) -> Self {
+        let trailers = Trailers::default();
+        trailers.insert(http::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        self.trailers = Some(trailers);
+        self.header("x-amz-trailer", name)
+    }
+
+    pub(crate) fn account(mut self, account: AccountId) -> Self {
+        self.account = account;
+        self
+    }
+
+    async fn operation(self) -> Result<Box<dyn aws::Operation>, aws::Error> {
+        let Self { node, method, target, headers, body, trailers, account } = self;
+        let mut request = http::Request::builder().method(method).uri(target).body(()).unwrap();
+        *request.headers_mut() = headers;
+        let (mut head, ()) = request.into_parts();
+        head.extensions.extend(
+            trailers
+                .map(|t| {
+                    let mut extensions = http::Extensions::new();
+                    extensions.insert(t);
+                    extensions
+                })
+                .unwrap_or_default(),
+        );
+        let context = RequestContext {
+            caller: Caller::platform(account),
+            request_id: RequestId::new(&*node.env),
+            trace: TraceHeader::new(&*node.env),
+            region: Region::default(),
+            received_at: node.env.now(),
+            endpoint: "http://127.0.0.1:4566".into(),
+        };
+        node.s3.parse(aws::Request { head, body, context }).await
+    }
+
+    pub(crate) async fn access(self) -> Vec<Access> {
+        self.operation().await.unwrap().access()
+    }
+
+    pub(crate) async fn send(self) -> Result<Answer, aws::Error> {
+        let response = self.operation().await?.handle().await?;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.map_err(aws::body::from_body_error)?.to_bytes();
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+
+    /// The answer before its body is read.
+    pub(crate) async fn open(self) -> aws::Response {
+        self.operation().await.unwrap().handle().await.unwrap()
+    }
+
+    pub(crate) async fn ok(self) -> Answer {
+        self.send().await.unwrap()
+    }
+
+    /// Code and status of the error that it must end with.
+    pub(crate) async fn fails(self) -> (String, u16) {
+        let error = self.send().await.expect_err("it should be refused");
+        (error.code.into_owned(), error.status)
+    }
+}
+
+/// Bytes that do not repeat soon.
+pub(crate) fn noise(len: usize) -> Bytes {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut out = Vec::with_capacity(len + 8);
+    while out.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        out.extend_from_slice(&state.to_le_bytes());
+    }
+    out.truncate(len);
+    out.into()
+}

@@ -1,0 +1,164 @@
+//! Multipart uploads: parts become an object without being moved.
+
+use http::Method;
+use store::tables;
+use types::AccountId;
+
+use crate::harness::{Node, noise};
+
+const PART: usize = 5 << 20;
+
+async fn begin(node: &Node, headers: &[(&'static str, &str)]) -> String {
+    let mut call = node.post("/photos/a?uploads", "");
+    for (name, value) in headers {
+        call = call.header(name, value);
+    }
+    call.ok().await.one("UploadId")
+}
+
+fn completion(parts: &[(u32, String)]) -> String {
+    let part = |(number, etag): &(u32, String)| {
+        format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>")
+    };
+    let parts: String = parts.iter().map(part).collect();
+    format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>")
+}
+
+#[tokio::test]
+async fn parts_become_an_object() {
+    let node = Node::with_bucket("photos").await;
+    let id = begin(&node, &[("content-type", "multipart/form-data"), ("x-amz-meta-k", "v")]).await;
+    let (one, two) = (noise(PART), noise(70_000));
+    let mut etags = Vec::new();
+    for (number, data) in [(1, &one), (7, &two), (9, &two)] {
+        let put = node.put(&format!("/photos/a?partNumber={number}&uploadId={id}"), data.clone()).ok().await;
+        etags.push((number, put.header("etag").to_owned()));
+    }
+    // Uploaded again: the last one counts.
+    node.put(&format!("/photos/a?partNumber=9&uploadId={id}"), "other").ok().await;
+    let listed = node.get(&format!("/photos/a?uploadId={id}&max-parts=2")).ok().await;
+    assert_eq!(listed.all("PartNumber"), ["1", "7"]);
+    assert_eq!(listed.one("IsTruncated"), "true");
+    let rest = node.get(&format!("/photos/a?uploadId={id}&part-number-marker=7")).ok().await;
+    assert_eq!(rest.all("Size"), ["5"]);
+    assert_eq!(node.get("/photos?uploads").ok().await.all("UploadId"), [id.clone()]);
+    assert_eq!(node.get("/photos/a").fails().await.0, "NoSuchKey");
+
+    let complete =
+        |parts: &[(u32, String)]| node.post(&format!("/photos/a?uploadId={id}"), completion(parts));
+    let reversed: Vec<_> = etags[..2].iter().rev().cloned().collect();
+    assert_eq!(complete(&reversed).fails().await, ("InvalidPartOrder".into(), 400));
+    assert_eq!(complete(&etags).fails().await, ("InvalidPart".into(), 400));
+    assert_eq!(complete(&[(3, etags[0].1.clone())]).fails().await, ("InvalidPart".into(), 400));
+    let small_first = [etags[1].clone(), (9, "\"795f3202b17cb6bc3d4b771d8c6c9eaf\"".into())];
+    assert_eq!(complete(&small_first).fails().await, ("EntityTooSmall".into(), 400));
+    assert_eq!(complete(&[]).fails().await, ("MalformedXML".into(), 400));
+
+    let done = complete(&etags[..2]).ok().await;
+    let etag = done.one("ETag");
+    assert!(etag.ends_with("-2\""), "{etag}");
+    assert_eq!(done.one("Location"), "http://127.0.0.1:4566/photos/a");
+    // Asked for again, because the answer was lost.
+    assert_eq!(complete(&etags[..2]).ok().await.one("ETag"), etag);
+
+    let whole = [&one[..], &two].concat();
+    let got = node.get("/photos/a").header("x-amz-checksum-mode", "ENABLED").ok().await;
+    assert_eq!(got.body, whole);
+    assert_eq!((got.header("content-type"), got.header("x-amz-meta-k")), ("multipart/form-data", "v"));
+    assert!(!got.header("x-amz-checksum-crc64nvme").is_empty());
+    let across =
+        node.get("/photos/a").header("range", &format!("bytes={}-{}", PART - 3, PART + 2)).ok().await;
+    assert_eq!(across.body, whole[PART - 3..PART + 3]);
+    let second = node.get("/photos/a?partNumber=7").ok().await;
+    assert_eq!((second.status.as_u16(), second.header("x-amz-mp-parts-count")), (206, "2"));
+    assert_eq!(second.body, two);
+    assert_eq!(node.get("/photos/a?partNumber=2").fails().await, ("InvalidPartNumber".into(), 416));
+
+    // What was not listed is swept; the rest goes with the object.
+    node.sweep().await;
+    assert_eq!(node.blob_count().await, 2);
+    assert_eq!(node.rows(tables::UPLOAD_PARTS, AccountId::DEFAULT).await, 0);
+    let copied = node.put("/photos/b", "").header("x-amz-copy-source", "photos/a").ok().await;
+    assert!(!copied.one("ETag").contains('-'));
+    assert_eq!(node.get("/photos/b").ok().await.body, whole);
+    node.delete("/photos/a").ok().await;
+    node.delete("/photos/b").ok().await;
+    node.sweep().await;
+    assert_eq!(node.blob_count().await, 0);
+    assert_eq!(node.rows(tables::OBJECT_DATA, AccountId::DEFAULT).await, 0);
+}
+
+#[tokio::test]
+async fn checksums_of_parts_and_wholes() {
+    let node = Node::with_bucket("photos").await;
+    let data = noise(1000);
+    for (kind, suffix) in [("COMPOSITE", "-1"), ("FULL_OBJECT", "")] {
+        let headers = [("x-amz-checksum-algorithm", "CRC32"), ("x-amz-checksum-type", kind)];
+        let id = begin(&node, &headers).await;
+        let target = format!("/photos/a?partNumber=1&uploadId={id}");
+        let other =
+            node.put(&target, data.clone()).header("x-amz-checksum-sha1", "2jmj7l5rSw0yVb/vlWAYkK/YBwk=");
+        assert_eq!(other.fails().await, ("InvalidRequest".into(), 400));
+        let part = node.put(&target, data.clone()).ok().await;
+        let crc = part.header("x-amz-checksum-crc32").to_owned();
+        let xml = format!(
+            "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{}</ETag><ChecksumCRC32>{crc}</ChecksumCRC32></Part></CompleteMultipartUpload>",
+            part.header("etag")
+        );
+        let wrong = xml.replace(&crc, "AAAAAA==");
+        let complete = |xml: &str| node.post(&format!("/photos/a?uploadId={id}"), xml.to_owned());
+        assert_eq!(complete(&wrong).fails().await, ("InvalidPart".into(), 400));
+        let wrong_size = complete(&xml).header("x-amz-mp-object-size", "7");
+        assert_eq!(wrong_size.fails().await, ("InvalidRequest".into(), 400));
+        let done = complete(&xml).ok().await;
+        assert_eq!(done.one("ChecksumType"), kind);
+        assert!(done.one("ChecksumCRC32").ends_with(suffix));
+        let head = node.call(Method::HEAD, "/photos/a").header("x-amz-checksum-mode", "ENABLED").ok().await;
+        assert_eq!(head.header("x-amz-checksum-crc32"), done.one("ChecksumCRC32"));
+        if kind == "FULL_OBJECT" {
+            assert_eq!(done.one("ChecksumCRC32"), crc);
+        }
+    }
+}
+
+#[tokio::test]
+async fn uploads_are_aborted_and_dropped_with_their_bucket() {
+    let node = Node::with_bucket("photos").await;
+    let id = begin(&node, &[]).await;
+    let target = format!("/photos/a?partNumber=1&uploadId={id}");
+    node.put(&target, noise(100_000)).ok().await;
+    node.put(&target, noise(90_000)).ok().await;
+    node.sweep().await;
+    assert_eq!(node.blob_count().await, 1);
+    assert_eq!(node.delete(&format!("/photos/a?uploadId={id}")).ok().await.status, 204);
+    assert_eq!(node.delete(&format!("/photos/a?uploadId={id}")).fails().await, ("NoSuchUpload".into(), 404));
+    assert_eq!(node.put(&target, "x").fails().await, ("NoSuchUpload".into(), 404));
+    assert_eq!(
+        node.put("/photos/a?partNumber=0&uploadId=x", "x").fails().await,
+        ("InvalidArgument".into(), 400)
+    );
+    let id = begin(&node, &[]).await;
+    node.put(&format!("/photos/a?partNumber=1&uploadId={id}"), noise(90_000)).ok().await;
+    node.delete("/photos").ok().await;
+    node.sweep().await;
+    assert_eq!(node.blob_count().await, 0);
+    assert_eq!(node.rows(tables::UPLOAD_PARTS, AccountId::DEFAULT).await, 0);
+}
+
+#[tokio::test]
+async fn parts_are_copied() {
+    let node = Node::with_bucket("photos").await;
+    let data = noise(100_000);
+    node.put("/photos/source", data.clone()).ok().await;
+    let id = begin(&node, &[]).await;
+    let copy = || {
+        node.put(&format!("/photos/a?partNumber=1&uploadId={id}"), "")
+            .header("x-amz-copy-source", "photos/source")
+    };
+    let beyond = copy().header("x-amz-copy-source-range", "bytes=0-100000");
+    assert_eq!(beyond.fails().await, ("InvalidArgument".into(), 400));
+    let part = copy().header("x-amz-copy-source-range", "bytes=10-99").ok().await;
+    let parts = [(1, part.one("ETag"))];
+    node.post(&format!("/photos/a?uploadId={id}"), completion(&parts)).ok().await;
+    assert_eq!(node.get("/photos/a").ok().await.body, data.slice(10..100));
+}
