@@ -1,42 +1,15 @@
-//! How a node is configured. Every setting has a default that works.
+//! How a node is configured: what concerns the node as a whole, and each part's own settings. Every setting
+//! has a default that works.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
+use identity::KeyPair;
 use serde::Deserialize;
+use store::FjallConfig;
 use types::{AccountId, Region};
 
-/// Whether functions are walled in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Isolation {
-    /// Namespaces, control groups and a seccomp filter; a host that can not do it is refused.
-    #[default]
-    Auto,
-    /// None: functions run as ordinary processes of the node's user. For hosts that can do nothing else, and
-    /// functions that are trusted like the node itself.
-    None,
-}
-
-/// Keys of a root user.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RootKey {
-    /// The access key's id, 16 to 128 word characters.
-    pub access_key_id: String,
-    /// The secret.
-    pub secret_access_key: String,
-}
-
-// The secret stays out of logs.
-impl std::fmt::Debug for RootKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RootKey").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
-    }
-}
-
-/// A node's settings.
+/// A node's settings, as they stand in a configuration file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -47,25 +20,26 @@ pub struct Config {
     /// Where what can be made again is kept (unpacked code, the SDK for functions); `<data>/cache` if not
     /// given. Nodes may share one.
     pub cache: Option<PathBuf>,
-    /// The region this node is.
+    /// The region that this node is.
     pub region: Region,
     /// The account of the root key.
     pub account_id: AccountId,
-    /// The root key; made at first start, and written to `<data>/credentials`, if not given.
-    pub root_key: Option<RootKey>,
-    /// See [`Isolation`].
-    pub isolation: Isolation,
-    /// Whether a function whose Python or Node version is not on this host may run on a near one that is.
-    pub substitute_runtimes: bool,
-    /// How long an idle instance is kept, in milliseconds.
-    pub keep_alive_ms: u64,
-    /// The pause before an asynchronous invocation's first retry, in milliseconds; the second waits twice as
-    /// long.
-    pub retry_base_ms: u64,
+    /// The root key; made at the first start, and written to `<data>/credentials`, if not given.
+    pub root_key: Option<KeyPair>,
     /// Memory for cached blocks of the store, in bytes.
     pub store_cache_bytes: u64,
-    /// How long a stopping node waits for what runs, in milliseconds.
-    pub shutdown_ms: u64,
+    /// Logs, usage and traces.
+    pub telemetry: telemetry::Config,
+    /// Where and how functions run.
+    pub runtime: runtime::Config,
+    /// The invoke path.
+    pub functions: functions::Config,
+    /// Deliveries of events.
+    pub events: events::Config,
+    /// Objects.
+    pub s3: s3::Config,
+    /// The listener.
+    pub gateway: gateway::Config,
 }
 
 impl Default for Config {
@@ -77,12 +51,13 @@ impl Default for Config {
             region: Region::default(),
             account_id: AccountId::DEFAULT,
             root_key: None,
-            isolation: Isolation::Auto,
-            substitute_runtimes: false,
-            keep_alive_ms: 300_000,
-            retry_base_ms: 60_000,
-            store_cache_bytes: 16 << 20,
-            shutdown_ms: 30_000,
+            store_cache_bytes: FjallConfig::new("").cache_bytes,
+            telemetry: telemetry::Config::default(),
+            runtime: runtime::Config::default(),
+            functions: functions::Config::default(),
+            events: events::Config::default(),
+            s3: s3::Config::default(),
+            gateway: gateway::Config::default(),
         }
     }
 }
@@ -91,10 +66,5 @@ impl Config {
     /// Where the cache is.
     pub fn cache_dir(&self) -> PathBuf {
         self.cache.clone().unwrap_or_else(|| self.data.join("cache"))
-    }
-
-    /// The pause before a first retry.
-    pub fn retry_base(&self) -> Duration {
-        Duration::from_millis(self.retry_base_ms)
     }
 }

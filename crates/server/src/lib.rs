@@ -3,5 +3,10 @@
 //! Invariant: this crate wires and never decides; what a part does is the part's own.
 
 mod config;
+mod credentials;
+mod native;
+mod node;
 
-pub use config::{Config, Isolation, RootKey};
+pub use config::Config;
+pub use identity::KeyPair;
+pub use node::Node;

@@ -1,0 +1,243 @@
+//! A node: made of its parts in one place, started, and stopped in the order that loses nothing.
+
+use std::net::SocketAddr;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use aws::Origin;
+use blobs::FsBlobs;
+use dynamodb::DynamoDb;
+use events::Events;
+use functions::Functions;
+use gateway::{Gateway, SpanSink};
+use identity::{IamApi, Identity, KeyPair, StsApi};
+use runtime::{Platform, ProcessRuntime};
+use s3::S3;
+use stacks::Stacks;
+use store::{FjallConfig, FjallEngine, Store};
+use telemetry::{LogsApi, Span, Telemetry};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use types::SystemEnv;
+
+use crate::native::Native;
+use crate::{Config, credentials};
+
+/// A node that serves.
+#[derive(Debug)]
+pub struct Node {
+    address: SocketAddr,
+    root_key: KeyPair,
+    runtime: Arc<ProcessRuntime>,
+    telemetry: Telemetry,
+    store: Store,
+    /// The listener: ends first.
+    front: Stage,
+    /// What runs functions and delivers events: ends when no more requests come.
+    work: Stage,
+    /// What records: ends last.
+    records: Stage,
+}
+
+impl Node {
+    /// Opens the data directory, wires the parts and begins to serve; returns once health answers 200.
+    pub async fn start(mut config: Config) -> anyhow::Result<Self> {
+        let env = SystemEnv::new();
+        make_private(&config.data)?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}; choose another with --listen", config.listen))?;
+        let address = listener.local_addr()?;
+
+        let engine = FjallEngine::open(FjallConfig {
+            cache_bytes: config.store_cache_bytes,
+            ..FjallConfig::new(config.data.join("store"))
+        })?;
+        let store = Store::new(engine);
+        let blobs = FsBlobs::open(config.data.join("blobs"))?;
+
+        let identity = Identity::open(
+            store.clone(),
+            env.clone(),
+            identity::Config {
+                root_account: identity::RootAccount(config.account_id),
+                root_key: config.root_key.take(),
+                region: config.region.clone(),
+            },
+        )
+        .await?;
+        let root_key = identity.root_key().clone();
+        credentials::write(&config.data, &root_key).context("cannot write the credentials file")?;
+
+        let (telemetry, recorder) = Telemetry::new(store.clone(), env.clone(), config.telemetry.clone());
+        let gateway = Gateway::new(gateway::Options {
+            config: config.gateway.clone(),
+            region: config.region.clone(),
+            account: config.account_id,
+            credentials: identity.clone(),
+            authorizer: identity.clone(),
+            env: env.clone(),
+            spans: Some(Arc::new(Spans(telemetry.clone()))),
+        });
+
+        config.runtime.cache_dir = config.cache_dir();
+        let platform = Arc::new(Endpoint { address, gateway: gateway.clone() });
+        let runtime = ProcessRuntime::open(config.runtime.clone(), platform, env.clone()).await?;
+
+        let region = config.region.clone();
+        let s3 = S3::new(config.s3.clone(), store.clone(), blobs.clone(), env.clone(), region.clone());
+        let dynamodb = DynamoDb::new(store.clone(), env.clone(), region.clone());
+        let functions = Functions::new(
+            config.functions.clone(),
+            store.clone(),
+            blobs,
+            env.clone(),
+            runtime.clone(),
+            identity.clone(),
+            gateway.clone(),
+            telemetry.clone(),
+            region.clone(),
+        );
+        let stacks = Stacks::new(store.clone(), env.clone(), gateway.clone(), region.clone());
+        let (_, events) = Events::new(
+            config.events.clone(),
+            store.clone(),
+            env.clone(),
+            functions.clone(),
+            gateway.clone(),
+            telemetry.clone(),
+        );
+
+        gateway.register(Arc::new(IamApi::new(identity.clone())))?;
+        gateway.register(Arc::new(StsApi::new(identity.clone())))?;
+        gateway.register(Arc::new(LogsApi::new(telemetry.clone())))?;
+        gateway.register(s3.clone())?;
+        gateway.register(dynamodb.clone())?;
+        gateway.register(functions.clone())?;
+        gateway.register(stacks.clone())?;
+        gateway.register(Arc::new(Native::new(identity, telemetry.clone())))?;
+
+        let node = Self {
+            address,
+            root_key,
+            runtime,
+            telemetry,
+            store,
+            front: Stage::default(),
+            work: Stage::default(),
+            records: Stage::default(),
+        };
+        node.records.spawn(|stop| recorder.run(stop));
+        node.work.spawn(|stop| functions.run(stop));
+        node.work.spawn(|stop| events.run(stop));
+        node.work.spawn(|stop| stacks.service().run(stop));
+        node.work.spawn(|stop| async move {
+            if let Err(error) = s3.sweeper().run(stop).await {
+                tracing::error!(%error, "removing unused objects has stopped");
+            }
+        });
+        node.work.spawn(|stop| dynamodb.sweeper().run(stop));
+        gateway.set_ready(true);
+        node.front.spawn(|stop| gateway.run(listener, stop));
+        tracing::info!(%address, data = %config.data.display(), "ready");
+        Ok(node)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The root user's key.
+    pub fn root_key(&self) -> &KeyPair {
+        &self.root_key
+    }
+
+    /// Where functions run: to prepare a language before its first use.
+    pub fn runtime(&self) -> &Arc<ProcessRuntime> {
+        &self.runtime
+    }
+
+    /// Serves until `shutdown`, then stops.
+    pub async fn run_until(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        shutdown.cancelled().await;
+        self.stop().await
+    }
+
+    /// Stops: no new requests; running ones, and the invocations and events under way, end; what they
+    /// recorded is written; the store closes.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        tracing::info!("stopping: finishing what runs");
+        self.front.end().await;
+        self.work.end().await;
+        self.telemetry.flush().await;
+        self.records.end().await;
+        self.store.close().await?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Background work that ends together.
+#[derive(Debug, Default)]
+struct Stage {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Stage {
+    fn spawn<F>(&self, work: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(work(self.stop.clone()));
+    }
+
+    async fn end(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Hops of traces, from the gateway to telemetry.
+#[derive(Debug)]
+struct Spans(Telemetry);
+
+#[async_trait]
+impl SpanSink for Spans {
+    async fn record(&self, span: Span) {
+        self.0.span(span).await;
+    }
+}
+
+/// The platform's endpoint, as sandboxes reach it.
+#[derive(Debug)]
+struct Endpoint {
+    address: SocketAddr,
+    gateway: Arc<Gateway>,
+}
+
+impl Platform for Endpoint {
+    fn serve(&self, stream: TcpStream, function_arn: Arc<str>) {
+        let gateway = self.gateway.clone();
+        let origin = Origin::Function(function_arn.as_ref().to_owned());
+        tokio::spawn(gateway.serve_connection(stream, origin));
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Makes the data directory if it is not there, for the node's user alone.
+fn make_private(data: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(data)
+        .and_then(|()| std::fs::set_permissions(data, Permissions::from_mode(0o700)))
+        .with_context(|| format!("cannot use the data directory `{}`; choose another with --data", data.display()))
+}
