@@ -2,7 +2,8 @@
 //!
 //! The map: [`DynamoDb`] is the [`aws::Api`]; `wire` reads and writes JSON; `value` is attribute values and
 //! their stored form; `expr` is the expression languages; `tables` says what is stored and where; `ops` holds
-//! one file per operation or tight family; [`Sweeper`] removes the items of deleted tables.
+//! one file per operation or tight family; [`Sweeper`] removes the items of deleted tables and what else has had
+//! its time.
 //!
 //! Invariants: a write, however conditional, is one transaction of the store, so nothing is ever retried or
 //! seen half done; items are looked into as they are stored and rebuilt only to be updated.

@@ -171,6 +171,14 @@ impl Api for DynamoDb {
         "DynamoDB_20120810"
     }
 
+    fn namespace(&self) -> &'static str {
+        "com.amazonaws.dynamodb.v20120810"
+    }
+
+    fn max_signed_body_bytes(&self) -> usize {
+        MAX_BODY_BYTES
+    }
+
     async fn parse(&self, request: Request) -> Result<Box<dyn Operation>, aws::Error> {
         let target = request.head.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
         let operation = target.and_then(|target| target.strip_prefix("DynamoDB_20120810."));

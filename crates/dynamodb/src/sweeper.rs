@@ -1,4 +1,4 @@
-//! Removes the items of deleted tables, a bounded batch at a time.
+//! Removes the items of deleted tables and the tokens of old transactions, a bounded batch at a time.
 //!
 //! A deleted table leaves a row that names its items; the row goes when they have gone. So a crash in between
 //! loses nothing: the next run finds the row again.
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use store::key::prefix_end;
-use store::{Error, Range, Write};
+use store::{Error, Range, Read, Write};
 use tokio_util::sync::CancellationToken;
 use types::AccountId;
 
 use crate::service::Node;
-use crate::tables::{DROPPED, Dropped, items_prefix};
+use crate::tables::{DROPPED, Dropped, TOKENS, items_prefix};
 
 /// Items removed by one commit.
 const BATCH: usize = 256;
@@ -50,8 +50,46 @@ impl Sweeper {
         }
     }
 
-    /// Removes the items of every table that has been deleted so far.
+    /// Does what there is to do now.
     pub async fn sweep(&self) -> Result<(), Error> {
+        self.remove_dropped().await?;
+        self.remove_tokens().await
+    }
+
+    /// Removes the tokens of transactions whose time is over.
+    async fn remove_tokens(&self) -> Result<(), Error> {
+        let mut range = TOKENS.range(AccountId::NODE, BATCH, |_| {});
+        range.end = TOKENS.key(AccountId::NODE, |k| {
+            k.i64(self.node.env.now().as_millisecond());
+        });
+        loop {
+            let (tokens, more) = TOKENS.scan(&self.node.store, range.clone()).await?;
+            let Some(last) = tokens.last() else { return Ok(()) };
+            range.start = store::key::after(&last.key);
+            let reads = tokens.iter().map(|row| Read::Key(row.value.key())).collect();
+            self.node
+                .store
+                .transact(reads, move |pages, _| {
+                    let mut writes = Vec::with_capacity(2 * tokens.len());
+                    for (row, page) in tokens.iter().zip(pages) {
+                        writes.push(Write::Delete(row.key.clone()));
+                        // The token may have been used again since: then it lives on.
+                        let current = TOKENS.first(page)?;
+                        if current.is_some_and(|current| current.value == row.value) {
+                            writes.push(Write::Delete(row.value.key()));
+                        }
+                    }
+                    Ok::<_, Error>((writes, ()))
+                })
+                .await?;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes the items of every table that has been deleted so far.
+    async fn remove_dropped(&self) -> Result<(), Error> {
         loop {
             let range = DROPPED.range(AccountId::NODE, 16, |_| {});
             let (dropped, _) = DROPPED.scan(&self.node.store, range).await?;

@@ -156,3 +156,6 @@ impl Faults {
         self.worst.map_or(Ok(()), |(_, message)| Err(Error::Validation(message)))
     }
 }
+
+#[cfg(test)]
+mod tests;

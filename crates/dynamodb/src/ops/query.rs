@@ -152,6 +152,17 @@ impl Query {
                 test
             }
         };
+        if let Some(filter) = &self.search.filter {
+            let mut key = None;
+            filter.each_path(&mut |path| {
+                key = key.take().or(table.is_key(&path.head).then(|| path.head.clone()))
+            });
+            if let Some(name) = key {
+                return Err(Error::Validation(format!(
+                    "Filter Expression can only contain non-primary key attributes: Primary key attribute: {name}"
+                )));
+            }
+        }
         let prefix = table.partition_prefix(partition).finish();
         let with = |value: &AttributeValue| Key::from([&prefix[..], &sort_key_bytes(value)].concat());
         let all_end = prefix_end(&prefix);

@@ -389,3 +389,7 @@ impl<'a> ValueView<'a> {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;
