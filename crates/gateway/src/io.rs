@@ -68,10 +68,12 @@ impl Drop for Busy {
     }
 }
 
+type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A timer that is armed rarely: it is left running when its deadline moves further off.
 pub(crate) struct Timer {
     env: SharedEnv,
-    armed: Option<(Duration, Pin<Box<dyn Future<Output = ()> + Send>>)>,
+    armed: Option<(Duration, Sleep)>,
 }
 
 impl Timer {

@@ -4,7 +4,9 @@ use std::panic::AssertUnwindSafe;
 
 use aws::render::{ErrorContext, content_type, render, request_id_headers};
 use aws::sigv4::{Failure, Payload, Presented, Verified, strip};
-use aws::{Api, Caller, Error, Origin, Protocol, Request, RequestContext, Response, body, checked, chunked};
+use aws::{
+    Api, Caller, Error, Origin, Protocol, Request, RequestContext, Response, body, checked, chunked, sigv2,
+};
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use http::request::Parts;
@@ -24,6 +26,19 @@ use crate::route::{HEALTH_PATH, bucket_of_host, guess_protocol, put_bucket_in_pa
 
 /// Bodies up to this size are not counted: connections bound them well enough.
 const UNCOUNTED_BODY_BYTES: u64 = 64 * 1024;
+
+/// A denial by the code and status of the protocol: JSON services say `AccessDeniedException`, the others
+/// `AccessDenied`.
+fn denial(mut error: Error, protocol: Protocol) -> Error {
+    if error.kind == ErrorKind::Denied {
+        match protocol {
+            Protocol::Json10 | Protocol::Json11 => error.status = 400,
+            Protocol::RestJson => {}
+            Protocol::RestXml | Protocol::Query => error.code = "AccessDenied".into(),
+        }
+    }
+    error
+}
 
 /// A request whose caller is known.
 struct Authentic {
@@ -124,7 +139,8 @@ impl Gateway {
         *name = operation.name();
         let needs = operation.access();
         if !needs.is_empty() {
-            self.authorizer.authorize(&caller, &needs).await?;
+            let verdict = self.authorizer.authorize(&caller, &needs).await;
+            verdict.map_err(|error| denial(error, api.protocol()))?;
         }
         ToItsEnd::new(operation.handle(), self.detached.clone()).await
     }
@@ -140,6 +156,11 @@ impl Gateway {
     ) -> Result<Authentic, Error> {
         let Some(presented) = Presented::read(head).map_err(|failure| failure.into_error(shape.protocol))?
         else {
+            if let Some(presented) =
+                sigv2::Presented::read(head).map_err(|failure| failure.into_error(Protocol::RestXml))?
+            {
+                return self.authenticate_v2(connection, exchange, shape, head, incoming, &presented).await;
+            }
             return self.admit_anonymous(connection, exchange, shape, head, incoming);
         };
         let service = presented.service();
@@ -194,6 +215,41 @@ impl Gateway {
             (None, None, _) => body::full(""),
         };
         Ok(Authentic { api, caller, body, _held: held })
+    }
+
+    /// Establishes who made an older presigned URL. Only S3 has them.
+    async fn authenticate_v2(
+        &self,
+        connection: &Connection,
+        exchange: &mut Exchange,
+        shape: &mut Shape,
+        head: &mut Parts,
+        incoming: Incoming,
+        presented: &sigv2::Presented,
+    ) -> Result<Authentic, Error> {
+        let api = self.api("s3").ok_or_else(|| no_service("s3"))?;
+        exchange.service = api.signing_name();
+        *shape = Shape { protocol: api.protocol(), namespace: api.namespace() };
+        let refuse = |failure: Failure| failure.into_error(shape.protocol);
+        let access_key_id = presented.access_key_id();
+        let credential = self
+            .credentials
+            .find(access_key_id, presented.session_token())
+            .await?
+            .ok_or_else(|| refuse(Failure::UnknownKey { access_key_id: access_key_id.to_owned() }))?;
+        let bucket =
+            text(&head.headers, HOST.as_str()).and_then(|host| bucket_of_host(host, &self.config.domains));
+        presented.verify(head, bucket, &credential, exchange.received_at).map_err(refuse)?;
+        let caller = Caller {
+            account: credential.principal.account().unwrap_or(self.account),
+            principal: credential.principal,
+            access_key_id: Some(access_key_id.to_owned()),
+            origin: connection.origin.clone(),
+            session_policy: credential.session_policy,
+        };
+        sigv2::strip(head);
+        let body = self.inbound(connection, incoming, shape.protocol).boxed_unsync();
+        Ok(Authentic { api, caller, body, _held: None })
     }
 
     /// Lets a request without a signature through to the services that decide themselves.
