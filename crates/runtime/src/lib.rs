@@ -1,1 +1,35 @@
-//! (to come)
+//! Sandboxes: where functions run as processes, walled off from the host and from each other.
+//!
+//! The map: [`ProcessRuntime`] implements the seam [`functions::Runtime`]. A start takes the code (`code`,
+//! unpacked once), the interpreter (`interpreters`), a helper process (`host::launcher`), tells it what to
+//! build (`spec`), serves the Lambda Runtime API to it (`api`) and watches it (`host::supervisor`). The other
+//! side of the socket, inside the sandbox, is `child`. Memory and CPU limits are `cgroup`.
+//!
+//! Invariants: a sandbox sees its code, its interpreter, its /tmp and the platform's endpoint, nothing else
+//! of the host; when its time is over or the node dies, nothing of it is left. This crate is the only one
+//! with unsafe code, all of it in `child::sys`. It does not know queues, concurrency or billing.
+#![allow(unsafe_code)]
+
+mod api;
+mod bootstrap;
+mod cgroup;
+mod child;
+mod code;
+mod config;
+mod environment;
+mod error;
+mod host;
+mod instance;
+mod interpreters;
+mod logs;
+mod memory;
+mod process_runtime;
+mod python;
+mod single_flight;
+mod spec;
+
+pub use child::sandbox_main_if_asked;
+pub use config::{Config, Isolation};
+pub use error::Error;
+pub use interpreters::python_for;
+pub use process_runtime::{Platform, ProcessRuntime};

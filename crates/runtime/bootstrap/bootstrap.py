@@ -1,0 +1,3 @@
+import hawker_runtime
+
+hawker_runtime.main()

@@ -1,0 +1,385 @@
+"""Loads a Python function and runs it on what the Lambda Runtime API hands out.
+
+Behaves as AWS's runtime interface client for Python; imports little, since every import is paid by every
+cold start. `logging` is set up when the function first imports it.
+"""
+
+import json
+import os
+import sys
+from time import time
+
+import _socket
+
+_API = "/2018-06-01/runtime/"
+_NBSP = "\u00a0"
+_request_id = ""
+
+
+class _Fault(Exception):
+    def __init__(self, kind, message, trace=None):
+        Exception.__init__(self, message)
+        self.kind = kind
+        self.message = message
+        self.trace = trace
+
+
+class _Client:
+    """HTTP/1.1 over one kept connection: the server is ours, and always says how long its answers are."""
+
+    def __init__(self, address):
+        self._address = address
+        host, _, port = address.rpartition(":")
+        self._socket = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+        self._socket.connect((host, int(port)))
+        self._socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        self._next = self._head("GET", "invocation/next") + b"\r\n"
+
+    def _head(self, method, path):
+        return ("%s %s%s HTTP/1.1\r\nHost: %s\r\n" % (method, _API, path, self._address)).encode("ascii")
+
+    def _read(self):
+        data = b""
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end >= 0:
+                break
+            more = self._socket.recv(65536)
+            if not more:
+                raise ConnectionError("the Runtime API closed the connection")
+            data += more
+        lines = data[:end].decode("utf-8", "replace").split("\r\n")
+        headers = {}
+        for line in lines[1:]:
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        length = int(headers.get("content-length", "0"))
+        body = data[end + 4 :]
+        if len(body) < length:
+            parts = [body]
+            missing = length - len(body)
+            while missing:
+                more = self._socket.recv(min(missing, 1 << 20))
+                if not more:
+                    raise ConnectionError("the Runtime API closed the connection")
+                parts.append(more)
+                missing -= len(more)
+            body = b"".join(parts)
+        return int(lines[0].split(" ", 2)[1]), headers, body
+
+    def next(self):
+        self._socket.sendall(self._next)
+        status, headers, body = self._read()
+        if status != 200:
+            raise RuntimeError("the Runtime API answered %d: %s" % (status, body))
+        return headers, body
+
+    def post(self, path, body, headers=""):
+        head = self._head("POST", path)
+        head += ("Content-Type: application/json\r\nContent-Length: %d\r\n%s\r\n" % (len(body), headers)).encode(
+            "ascii", "replace"
+        )
+        if len(body) < 65536:
+            self._socket.sendall(head + body)
+        else:
+            self._socket.sendall(head)
+            self._socket.sendall(body)
+        return self._read()
+
+
+class CognitoIdentity:
+    __slots__ = ["cognito_identity_id", "cognito_identity_pool_id"]
+
+    def __init__(self):
+        self.cognito_identity_id = None
+        self.cognito_identity_pool_id = None
+
+
+class _Record:
+    def __init__(self, fields, values):
+        for field in fields:
+            setattr(self, field, values.get(field))
+
+
+class Client(_Record):
+    pass
+
+
+class ClientContext(_Record):
+    pass
+
+
+class LambdaContext:
+    def __init__(self, headers):
+        self.aws_request_id = headers.get("lambda-runtime-aws-request-id")
+        self.log_group_name = os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME")
+        self.log_stream_name = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME")
+        self.function_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
+        self.memory_limit_in_mb = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
+        self.function_version = os.environ.get("AWS_LAMBDA_FUNCTION_VERSION")
+        self.invoked_function_arn = headers.get("lambda-runtime-invoked-function-arn")
+        self.tenant_id = None
+        self.identity = CognitoIdentity()
+        self.client_context = None
+        context = headers.get("lambda-runtime-client-context")
+        if context:
+            try:
+                values = json.loads(context)
+                self.client_context = ClientContext(("custom", "env", "client"), values)
+                if self.client_context.client is not None:
+                    fields = "installation_id app_title app_version_name app_version_code app_package_name"
+                    self.client_context.client = Client(fields.split(), self.client_context.client)
+            except Exception as error:
+                raise _Fault(
+                    "Runtime.LambdaContextUnmarshalError", "Unable to parse Client Context JSON: %s" % error
+                )
+        self._deadline = int(headers.get("lambda-runtime-deadline-ms", "0"))
+
+    def get_remaining_time_in_millis(self):
+        return max(self._deadline - int(time() * 1000), 0)
+
+    def log(self, message):
+        sys.stdout.write(str(message))
+
+    def __repr__(self):
+        fields = (
+            "aws_request_id log_group_name log_stream_name function_name memory_limit_in_mb function_version "
+            "invoked_function_arn client_context identity tenant_id"
+        )
+        return "LambdaContext([%s])" % ",".join(
+            "%s=%s" % (field, getattr(self, field)) for field in fields.split()
+        )
+
+
+# JSON as awslambdaric writes it: Decimal as a number with all its digits, and since 3.12 no ASCII escapes.
+_ENSURE_ASCII = sys.version_info < (3, 12)
+_DECIMAL = "hawker-decimal-%s-" % os.urandom(12).hex()
+
+
+def _dumps(value):
+    decimals = []
+
+    def default(found):
+        module = sys.modules.get("decimal")
+        if module is not None and isinstance(found, module.Decimal):
+            if found.is_nan():
+                return float("nan")
+            decimals.append(str(found))
+            return "%s%d" % (_DECIMAL, len(decimals) - 1)
+        raise TypeError("Object of type %s is not JSON serializable" % type(found).__name__)
+
+    text = json.dumps(value, ensure_ascii=_ENSURE_ASCII, default=default)
+    for number, digits in enumerate(decimals):
+        text = text.replace('"%s%d"' % (_DECIMAL, number), digits, 1)
+    return text.encode("utf-8")
+
+
+class _Handler:
+    """Finds the import of `logging`, and gives its root logger the handler that Lambda gives it."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "logging":
+            return None
+        sys.meta_path.remove(self)
+        from _frozen_importlib_external import PathFinder
+
+        spec = PathFinder.find_spec(name)
+        if spec is None or spec.loader is None:
+            return None
+        load = spec.loader.exec_module
+
+        def exec_module(module):
+            load(module)
+            _set_up_logging(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+def _set_up_logging(logging):
+    from time import gmtime
+
+    class LambdaLoggerHandler(logging.Handler):
+        def emit(self, record):
+            record.aws_request_id = _request_id
+            try:
+                # A carriage return keeps the lines of one record together.
+                sys.stdout.write(self.format(record).replace("\n", "\r") + "\n")
+            except Exception:
+                self.handleError(record)
+
+    as_json = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
+    logging.Formatter.converter = gmtime
+    handler = LambdaLoggerHandler()
+    if as_json:
+
+        class JsonFormatter(logging.Formatter):
+            def format(self, record):
+                line = {
+                    "timestamp": self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ"),
+                    "level": record.levelname,
+                    "message": record.getMessage(),
+                    "logger": record.name,
+                    "requestId": record.aws_request_id,
+                }
+                if record.exc_info:
+                    line["errorType"] = record.exc_info[0].__name__
+                    line["errorMessage"] = str(record.exc_info[1])
+                    line["stackTrace"] = self.formatException(record.exc_info).splitlines()
+                return json.dumps(line, ensure_ascii=False, default=str)
+
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(
+            logging.Formatter(
+                "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s", "%Y-%m-%dT%H:%M:%S"
+            )
+        )
+    root = logging.getLogger()
+    level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
+    if level:
+        root.setLevel({"TRACE": "DEBUG", "WARN": "WARNING", "FATAL": "CRITICAL"}.get(level, level))
+    root.addHandler(handler)
+
+
+def _load(handler):
+    module, dot, function = handler.rpartition(".")
+    if not dot:
+        raise _Fault(
+            "Runtime.MalformedHandlerName",
+            "Bad handler '%s': not enough values to unpack (expected 2, got 1)" % handler,
+        )
+    if module.split(".")[0] in sys.builtin_module_names:
+        raise _Fault(
+            "Runtime.BuiltInModuleConflict", "Cannot use built-in module %s as a handler module" % module
+        )
+    try:
+        from importlib import import_module
+
+        loaded = import_module(module.replace("/", "."))
+    except ImportError as error:
+        raise _Fault("Runtime.ImportModuleError", "Unable to import module '%s': %s" % (module, error))
+    except SyntaxError as error:
+        raise _Fault(
+            "Runtime.UserCodeSyntaxError",
+            "Syntax error in module '%s': %s" % (module, error),
+            ['  File "%s" Line %s\n    %s' % (error.filename, error.lineno, error.text)],
+        )
+    try:
+        return getattr(loaded, function)
+    except AttributeError:
+        raise _Fault("Runtime.HandlerNotFound", "Handler '%s' missing on module '%s'" % (function, module))
+
+
+def _error(error):
+    """The error object of an exception, without the frames of this file and of the import system."""
+    if isinstance(error, _Fault):
+        kind, message, trace = error.kind, error.message, error.trace or []
+    else:
+        import traceback
+
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = 0
+        for ours, frame in enumerate(frames):
+            if frame.filename != __file__ and not frame.filename.startswith("<frozen "):
+                if not frame.filename.endswith("importlib/__init__.py"):
+                    break
+        kind, message, trace = type(error).__name__, str(error), traceback.format_list(frames[ours:])
+    return {"errorMessage": message, "errorType": kind, "requestId": _request_id, "stackTrace": trace}
+
+
+def _log_error(error):
+    if os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON":
+        sys.stdout.write(json.dumps(dict(error, level="ERROR"), ensure_ascii=False) + "\n")
+        return
+    lines = ["[ERROR] %s: %s" % (error["errorType"], error["errorMessage"]), "Traceback (most recent call last):"]
+    for element in error["stackTrace"]:
+        for line in element.splitlines():
+            text = line.lstrip(" ")
+            lines.append(_NBSP * (len(line) - len(text)) + text)
+    sys.stdout.write("\r".join(line.replace("\n", "\r") for line in lines) + "\n")
+
+
+def _flush():
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass
+
+
+def _error_type(error):
+    kind = error["errorType"]
+    return "Lambda-Runtime-Function-Error-Type: %s\r\n" % kind.replace("\r", " ").replace("\n", " ")
+
+
+def _set_up():
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    # No `site` ran: its names for interactive use are in functions' code too.
+    import builtins
+
+    import _sitebuiltins
+
+    for name in ("exit", "quit"):
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
+
+    runtime = os.environ["LAMBDA_RUNTIME_DIR"]
+    version = "python%d.%d" % sys.version_info[:2]
+    standard = [path for path in sys.path if path != runtime and path]
+    layer = "/opt/python/lib/%s/site-packages" % version
+    first = [os.environ["LAMBDA_TASK_ROOT"], layer, "/opt/python"]
+    site = os.environ.pop("HAWKER_SITE_PACKAGES", None)
+    sys.path[:] = first + standard + ([site] if site else [])
+    sys.argv[:] = ["bootstrap.py"]
+    sys.meta_path.insert(0, _Handler())
+
+
+def _run(client, handler):
+    global _request_id
+    while True:
+        headers, body = client.next()
+        _request_id = headers.get("lambda-runtime-aws-request-id", "")
+        trace = headers.get("lambda-runtime-trace-id")
+        if trace:
+            os.environ["_X_AMZN_TRACE_ID"] = trace
+        else:
+            os.environ.pop("_X_AMZN_TRACE_ID", None)
+        try:
+            context = LambdaContext(headers)
+            try:
+                event = json.loads(body)
+            except Exception as error:
+                raise _Fault("Runtime.UnmarshalError", "Unable to unmarshal input: %s" % error)
+            result = handler(event, context)
+            if not isinstance(result, bytes):
+                try:
+                    result = _dumps(result)
+                except Exception as error:
+                    raise _Fault("Runtime.MarshalError", "Unable to marshal response: %s" % error)
+            error = None
+        except Exception as exception:
+            error = _error(exception)
+            _log_error(error)
+        _flush()
+        if error is None:
+            client.post("invocation/%s/response" % _request_id, result)
+        else:
+            client.post("invocation/%s/error" % _request_id, _dumps(error), _error_type(error))
+        # Nothing of one event is kept alive until the next.
+        event = result = error = context = body = None
+
+
+def main():
+    _set_up()
+    client = _Client(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    try:
+        handler = _load(os.environ["_HANDLER"])
+    except Exception as exception:
+        error = _error(exception)
+        _log_error(error)
+        _flush()
+        client.post("init/error", _dumps(error), _error_type(error))
+        sys.exit(1)
+    _flush()
+    _run(client, handler)

@@ -1,0 +1,250 @@
+// Loads a Node.js function and runs it on what the Lambda Runtime API hands out.
+// Behaves as AWS's runtime interface client for Node.js.
+
+import fs from 'node:fs';
+import http from 'node:http';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { format } from 'node:util';
+
+const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(':');
+const taskRoot = process.env.LAMBDA_TASK_ROOT;
+const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+let requestId;
+
+class Fault extends Error {
+  constructor(name, message) {
+    super(message);
+    this.name = name;
+  }
+}
+
+function call(method, suffix, body, headers = {}) {
+  return new Promise((resolve, reject) => {
+    const request = http.request(
+      { host, port, method, agent, path: `/2018-06-01/runtime/${suffix}`, headers },
+      (response) => {
+        const chunks = [];
+        response.on('data', (chunk) => chunks.push(chunk));
+        response.on('end', () =>
+          resolve({
+            status: response.statusCode,
+            headers: response.headers,
+            body: Buffer.concat(chunks).toString('utf8'),
+          }),
+        );
+        response.on('error', reject);
+      },
+    );
+    request.on('error', reject);
+    request.end(body);
+  });
+}
+
+function post(suffix, body, headers = {}) {
+  const bytes = Buffer.from(body, 'utf8');
+  return call('POST', suffix, bytes, {
+    'Content-Type': 'application/json',
+    'Content-Length': bytes.length,
+    ...headers,
+  });
+}
+
+// A carriage return keeps the lines of one record together.
+function writeLine(text) {
+  let bytes = Buffer.from(text.replace(/\n/g, '\r') + '\n', 'utf8');
+  while (bytes.length > 0) {
+    try {
+      bytes = bytes.subarray(fs.writeSync(1, bytes));
+    } catch (error) {
+      if (error.code !== 'EAGAIN') return;
+    }
+  }
+}
+
+const json = (process.env.AWS_LAMBDA_LOG_FORMAT ?? '').toUpperCase() === 'JSON';
+const levels = ['TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL'];
+const leastLevel = levels.indexOf((process.env.AWS_LAMBDA_LOG_LEVEL ?? 'TRACE').toUpperCase());
+
+function log(level, args) {
+  if (levels.indexOf(level) < leastLevel) return;
+  const timestamp = new Date().toISOString();
+  if (json) {
+    const message = args.length === 1 && typeof args[0] !== 'string' && !(args[0] instanceof Error) ? args[0] : format(...args);
+    writeLine(JSON.stringify({ timestamp, level, requestId, message }));
+  } else {
+    writeLine(`${timestamp}\t${requestId ?? 'undefined'}\t${level}\t${format(...args)}`);
+  }
+}
+
+console.log = (...args) => log('INFO', args);
+console.info = (...args) => log('INFO', args);
+console.debug = (...args) => log('DEBUG', args);
+console.trace = (...args) => log('TRACE', [new Error(format(...args)).stack]);
+console.warn = (...args) => log('WARN', args);
+console.error = (...args) => log('ERROR', args);
+
+function errorObject(error) {
+  if (error instanceof Error || (error && typeof error === 'object' && 'stack' in error && 'message' in error)) {
+    return {
+      errorType: error.name ?? 'Error',
+      errorMessage: String(error.message ?? ''),
+      trace: String(error.stack ?? '').split('\n'),
+    };
+  }
+  return { errorType: typeof error, errorMessage: String(error), trace: [] };
+}
+
+function errorHeaders(error) {
+  return { 'Lambda-Runtime-Function-Error-Type': String(error.errorType).replace(/[^\x20-\x7e]/g, ' ') };
+}
+
+async function load(name) {
+  if (name.includes('..')) {
+    throw new Fault('Runtime.MalformedHandlerName', `'${name}' is not a valid handler name. Use absolute paths when specifying root directories in handler names.`);
+  }
+  const base = path.basename(name);
+  const match = /^([^.]*)\.(.+)$/.exec(base);
+  if (!match) throw new Fault('Runtime.MalformedHandlerName', 'Bad handler');
+  const [, module, member] = match;
+  const stem = path.resolve(taskRoot, path.dirname(name), module);
+  const file = ['.js', '.mjs', '.cjs'].map((end) => stem + end).find((file) => fs.existsSync(file));
+  const directory = !file && fs.existsSync(path.join(stem, 'index.js')) ? path.join(stem, 'index.js') : file;
+  if (!directory) {
+    throw new Fault('Runtime.ImportModuleError', `Error: Cannot find module '${module}'\nRequire stack:\n- ${import.meta.filename ?? 'index.mjs'}`);
+  }
+  let loaded;
+  try {
+    loaded = await import(pathToFileURL(directory).href);
+  } catch (error) {
+    if (error instanceof SyntaxError) throw new Fault('Runtime.UserCodeSyntaxError', String(error.stack ?? error));
+    if (error?.code === 'MODULE_NOT_FOUND' || error?.code === 'ERR_MODULE_NOT_FOUND') {
+      throw new Fault('Runtime.ImportModuleError', `Error: ${error.message}`);
+    }
+    throw error;
+  }
+  const find = (root) => member.split('.').reduce((value, key) => value?.[key], root);
+  const handler = find(loaded) ?? find(loaded.default);
+  if (handler === undefined) throw new Fault('Runtime.HandlerNotFound', `${name} is undefined or not exported`);
+  if (typeof handler !== 'function') throw new Fault('Runtime.HandlerNotFound', `${name} is not a function`);
+  return handler;
+}
+
+// The answer of one event: at once, or when the event loop is empty, as Lambda does for callbacks.
+let onEmptyLoop = null;
+process.on('beforeExit', () => {
+  const then = onEmptyLoop;
+  onEmptyLoop = null;
+  if (then) setImmediate(then);
+});
+
+function run(handler, event, context) {
+  return new Promise((resolve, reject) => {
+    let waits = true;
+    let over = false;
+    const settle = (error, result) => {
+      if (over) return;
+      over = true;
+      const finish = () => (error !== undefined && error !== null ? reject(error) : resolve(result));
+      if (waits) onEmptyLoop = finish;
+      else {
+        onEmptyLoop = null;
+        finish();
+      }
+    };
+    Object.defineProperty(context, 'callbackWaitsForEmptyEventLoop', {
+      enumerable: true,
+      get: () => waits,
+      set: (value) => {
+        waits = Boolean(value);
+      },
+    });
+    context.succeed = (result) => settle(null, result);
+    context.fail = (error) => settle(error ?? 'handled', null);
+    context.done = (error, result) => settle(error, result);
+    // An empty loop without an answer is an answer: null.
+    onEmptyLoop = () => resolve(null);
+    let returned;
+    try {
+      returned = handler(event, context, settle);
+    } catch (error) {
+      onEmptyLoop = null;
+      over = true;
+      reject(error);
+      return;
+    }
+    if (typeof returned?.then === 'function') {
+      const now = (then) => (value) => {
+        if (over) return;
+        over = true;
+        onEmptyLoop = null;
+        then(value);
+      };
+      returned.then(now(resolve), now(reject));
+    }
+  });
+}
+
+function makeContext(headers) {
+  const deadline = Number(headers['lambda-runtime-deadline-ms']);
+  const parse = (text) => (text ? JSON.parse(text) : undefined);
+  return {
+    functionVersion: process.env.AWS_LAMBDA_FUNCTION_VERSION,
+    functionName: process.env.AWS_LAMBDA_FUNCTION_NAME,
+    memoryLimitInMB: process.env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
+    logGroupName: process.env.AWS_LAMBDA_LOG_GROUP_NAME,
+    logStreamName: process.env.AWS_LAMBDA_LOG_STREAM_NAME,
+    clientContext: parse(headers['lambda-runtime-client-context']),
+    identity: parse(headers['lambda-runtime-cognito-identity']),
+    invokedFunctionArn: headers['lambda-runtime-invoked-function-arn'],
+    awsRequestId: headers['lambda-runtime-aws-request-id'],
+    getRemainingTimeInMillis: () => Math.max(deadline - Date.now(), 0),
+  };
+}
+
+async function fatal(error, kind) {
+  const object = errorObject(error);
+  if (kind) {
+    object.errorType = kind;
+    object.errorMessage = `${error?.name ?? 'Error'}: ${error?.message ?? error}`;
+  }
+  log('ERROR', [kind === 'Runtime.UnhandledPromiseRejection' ? 'Unhandled Promise Rejection' : 'Uncaught Exception', JSON.stringify(object)]);
+  const suffix = requestId ? `invocation/${requestId}/error` : 'init/error';
+  try {
+    await post(suffix, JSON.stringify(object), errorHeaders(object));
+  } finally {
+    process.exit(kind === 'Runtime.UnhandledPromiseRejection' ? 128 : 129);
+  }
+}
+
+process.on('uncaughtException', (error) => fatal(error));
+process.on('unhandledRejection', (error) => fatal(error, 'Runtime.UnhandledPromiseRejection'));
+
+let handler;
+try {
+  handler = await load(process.env._HANDLER);
+} catch (error) {
+  const object = errorObject(error);
+  log('ERROR', ['Uncaught Exception', JSON.stringify(object)]);
+  await post('init/error', JSON.stringify(object), errorHeaders(object));
+  process.exit(1);
+}
+
+for (;;) {
+  const { status, headers, body } = await call('GET', 'invocation/next');
+  if (status !== 200) throw new Error(`the Runtime API answered ${status}: ${body}`);
+  requestId = headers['lambda-runtime-aws-request-id'];
+  process.env._X_AMZN_TRACE_ID = headers['lambda-runtime-trace-id'] ?? '';
+  let answer;
+  let error;
+  try {
+    const result = await run(handler, JSON.parse(body), makeContext(headers));
+    answer = JSON.stringify(result === undefined ? null : result);
+    if (answer === undefined) answer = 'null';
+  } catch (caught) {
+    error = errorObject(caught);
+    log('ERROR', ['Invoke Error', JSON.stringify({ ...error, stack: error.trace })]);
+  }
+  if (error) await post(`invocation/${requestId}/error`, JSON.stringify(error), errorHeaders(error));
+  else await post(`invocation/${requestId}/response`, answer);
+}

@@ -1,0 +1,141 @@
+//! Control groups: hard limits of memory and processes, the share of CPU, and what was used.
+//!
+//! Each sandbox has a group of its own below a directory of this node, `hawker/<pid>-<start time>`, in each
+//! hierarchy (v1) or in the one (v2). Groups whose node is gone are removed when a node starts.
+//!
+//! Not here: what happens where no group can be made (`memory` watches resident sizes instead).
+
+mod hierarchy;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(crate) use hierarchy::Hierarchy;
+
+/// A function with this much memory has one CPU (AWS Lambda developer guide, "Configure memory").
+const MB_PER_CPU: u64 = 1769;
+const PERIOD_US: u64 = 100_000;
+
+/// What a sandbox may use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Memory of the function, in MB.
+    pub(crate) memory_mb: u32,
+    /// What the kernel and the helper need beside it, in MB.
+    pub(crate) overhead_mb: u32,
+    /// Processes and threads.
+    pub(crate) processes: u64,
+}
+
+/// The group of one sandbox.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    version: Version,
+    /// The group's directory in each hierarchy that is used: memory first.
+    directories: Vec<PathBuf>,
+    peak: Option<File>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    V1,
+    V2,
+}
+
+impl Cgroup {
+    /// Puts a process, and so all that it will make, into the group. Blocks: up to some 10 ms on v1.
+    pub(crate) fn attach(&self, pid: u32) -> io::Result<()> {
+        self.directories.iter().try_for_each(|group| write(&group.join("cgroup.procs"), pid))
+    }
+
+    /// Sets the limits.
+    pub(crate) fn limit(&self, limits: Limits) -> io::Result<()> {
+        let bytes = (u64::from(limits.memory_mb) + u64::from(limits.overhead_mb)) << 20;
+        let quota_us = (u64::from(limits.memory_mb) * PERIOD_US / MB_PER_CPU).max(1_000);
+        // The helper and init count, and a little air for a burst of short-lived ones.
+        let processes = limits.processes + 8;
+        match self.version {
+            Version::V1 => {
+                let [memory, rest @ ..] = &self.directories[..] else { return Ok(()) };
+                write(&memory.join("memory.limit_in_bytes"), bytes)?;
+                // Only where the kernel accounts for swap.
+                let _ = write(&memory.join("memory.memsw.limit_in_bytes"), bytes);
+                for group in rest {
+                    if group.join("cpu.cfs_quota_us").exists() {
+                        write(&group.join("cpu.cfs_period_us"), PERIOD_US)?;
+                        write(&group.join("cpu.cfs_quota_us"), quota_us)?;
+                    }
+                    if group.join("pids.max").exists() {
+                        write(&group.join("pids.max"), processes)?;
+                    }
+                }
+                Ok(())
+            }
+            Version::V2 => {
+                let group = &self.directories[0];
+                write(&group.join("memory.max"), bytes)?;
+                let _ = write(&group.join("memory.swap.max"), 0);
+                write(&group.join("cpu.max"), format!("{quota_us} {PERIOD_US}"))?;
+                write(&group.join("pids.max"), processes)
+            }
+        }
+    }
+
+    /// The most memory that was used at one time, as the limit counts it, in bytes.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        let mut buffer = [0; 32];
+        let read = self.peak.as_ref().and_then(|file| file.read_at(&mut buffer, 0).ok()).unwrap_or(0);
+        std::str::from_utf8(&buffer[..read]).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// How much of what is used is cached files, which the kernel takes back when memory is short, in bytes.
+    pub(crate) fn cache_bytes(&self) -> u64 {
+        let keys: &[&str] = match self.version {
+            Version::V1 => &["total_inactive_file", "total_active_file"],
+            Version::V2 => &["inactive_file", "active_file"],
+        };
+        let stat = std::fs::read_to_string(self.directories[0].join("memory.stat")).unwrap_or_default();
+        stat.lines()
+            .filter_map(|line| line.split_once(' '))
+            .filter(|(key, _)| keys.contains(key))
+            .filter_map(|(_, value)| value.parse::<u64>().ok())
+            .sum()
+    }
+
+    /// True if the memory limit has killed a process.
+    pub(crate) fn out_of_memory(&self) -> bool {
+        let name = match self.version {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
+        };
+        let text = std::fs::read_to_string(self.directories[0].join(name)).unwrap_or_default();
+        text.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count != "0")
+    }
+
+    /// Removes the group; its processes are gone already, or about to be.
+    pub(crate) async fn remove(self) {
+        for wait_ms in [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] {
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            if self.directories.iter().all(|group| is_removed(group)) {
+                return;
+            }
+        }
+        tracing::warn!(groups = ?self.directories, "a control group could not be removed");
+    }
+}
+
+fn is_removed(group: &Path) -> bool {
+    match std::fs::remove_dir(group) {
+        Ok(()) => true,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+fn write(path: &Path, value: impl ToString) -> io::Result<()> {
+    // The file is opened without O_CREAT and O_TRUNC: it is no ordinary file.
+    let mut file = std::fs::OpenOptions::new().write(true).open(path)?;
+    io::Write::write_all(&mut file, value.to_string().as_bytes())
+}

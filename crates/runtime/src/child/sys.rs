@@ -1,0 +1,68 @@
+//! The few system calls that have no safe wrapper. Everything unsafe in this crate is in this file.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::process::Pid;
+
+/// New user, mount, pid, network, IPC, host name and cgroup namespaces.
+pub(super) const NEW_NAMESPACES: i32 = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP;
+
+/// `fork`, with the child in new namespaces where `namespaces` asks for them. `None` in the child.
+///
+/// Only for processes with one thread: the sandbox entry runs before anything could start a second one.
+pub(super) fn fork(namespaces: i32) -> io::Result<Option<Pid>> {
+    // SAFETY: without CLONE_VM the child gets its own copy of the address space and goes on at this very
+    // point on its own stack, as after `fork`. There is one thread, so no lock is held by another one.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, i64::from(namespaces | libc::SIGCHLD), 0, 0, 0, 0) };
+    match i32::try_from(pid) {
+        Ok(0) => Ok(None),
+        Ok(pid) if pid > 0 => Ok(Pid::from_raw(pid)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Attributes for [`set_mount_attributes`] (`mount_setattr(2)`).
+pub(super) const READ_ONLY: u64 = 0x1;
+pub(super) const NO_SUID: u64 = 0x2;
+pub(super) const NO_DEV: u64 = 0x4;
+pub(super) const NO_EXEC: u64 = 0x8;
+
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// Adds attributes to the mount that `fd` and `path` name (`path` may be empty), and to those below it.
+pub(super) fn set_mount_attributes(
+    fd: BorrowedFd<'_>,
+    path: &CStr,
+    set: u64,
+    recursive: bool,
+) -> io::Result<()> {
+    let attr = MountAttr { set, clear: 0, propagation: 0, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: `path` ends with NUL, `attr` is laid out as the kernel's `struct mount_attr` and its size is
+    // given; the kernel only reads both.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd.as_raw_fd(),
+            path.as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

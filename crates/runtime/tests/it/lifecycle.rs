@@ -1,0 +1,127 @@
+//! Beginnings and ends: nothing is left of an instance, whoever ends it and however.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use functions::Runtime;
+
+use crate::support::{House, ask, request};
+
+/// A function of this shape names itself in its arguments, so that it is found among all processes.
+fn marked(mark: &str) -> String {
+    format!(
+        "import subprocess
+subprocess.Popen(['sh', '-c', 'while :; do sleep 1; done', '{mark}'], start_new_session=True)
+def handler(event, context): return 1"
+    )
+}
+
+fn processes(mark: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let name = process.file_name().to_string_lossy().into_owned();
+        let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        if name.bytes().all(|byte| byte.is_ascii_digit())
+            && String::from_utf8_lossy(&command).split('\0').any(|argument| argument == mark)
+        {
+            found.insert(name);
+        }
+    }
+    found
+}
+
+async fn gone(mark: &str) {
+    let patience = Instant::now();
+    while !processes(mark).is_empty() {
+        assert!(patience.elapsed() < Duration::from_secs(20), "still there: {:?}", processes(mark));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_instance_is_gone_at_once_and_a_dropped_one_soon() {
+    let house = House::new().await;
+    let mark = format!("stopped-{}", std::process::id());
+    let f = house.python(&marked(&mark)).await;
+    assert!(!processes(&mark).is_empty());
+    f.stop().await;
+    assert_eq!(processes(&mark), BTreeSet::new());
+
+    let mark = format!("dropped-{}", std::process::id());
+    drop(house.python(&marked(&mark)).await);
+    gone(&mark).await;
+
+    // A start that is given up leaves nothing either.
+    let mark = format!("given-up-{}", std::process::id());
+    let script = format!("exec sh -c 'while :; do sleep 1; done' {mark}");
+    let start = house.shell(&script);
+    tokio::select! {
+        _ = start => panic!("it never asks for an event"),
+        () = async { while processes(&mark).is_empty() { tokio::task::yield_now().await } } => {}
+    }
+    gone(&mark).await;
+}
+
+/// Not a test of its own: what the one below starts in another process, and kills.
+#[tokio::test(flavor = "multi_thread")]
+async fn node_that_is_killed() {
+    let Ok(mark) = std::env::var("RUNTIME_TEST_MARK") else { return };
+    let house = House::with(|config| config.spare_sandboxes = 1).await;
+    let mut f = house.python(&marked(&mark)).await;
+    ask(&mut f, "{}").await;
+    println!("\nstarted in {}", house.cache.path().display());
+    std::future::pending().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_node_is_killed_every_sandbox_dies_too() {
+    let mark = format!("killed-{}", std::process::id());
+    let mut node = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "lifecycle::node_that_is_killed", "--nocapture"])
+        .env("RUNTIME_TEST_MARK", &mark)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(node.stdout.take().unwrap());
+    let cache = tokio::task::spawn_blocking(move || {
+        output
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| Some(line.strip_prefix("started in ")?.to_owned()))
+    });
+    let cache = cache.await.unwrap().expect("the node starts");
+    assert!(!processes(&mark).is_empty());
+    node.kill().unwrap();
+    node.wait().unwrap();
+    gone(&mark).await;
+    std::fs::remove_dir_all(&cache).unwrap();
+
+    // What it left of its control groups is removed when another node starts.
+    drop(House::new().await);
+    let name = format!("{}-", node.id());
+    for top in ["memory", "cpu", "pids", ""] {
+        let top = Path::new("/sys/fs/cgroup").join(top).join("hawker");
+        let left = std::fs::read_dir(top).into_iter().flatten().flatten();
+        assert!(left.filter(|left| left.file_name().to_string_lossy().starts_with(&name)).count() == 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_start_at_once_from_spares_and_without() {
+    let house = House::with(|config| config.spare_sandboxes = 2).await;
+    let files: &[(&str, &[u8])] = &[("app.py", b"def handler(e, c): return e * 2\n")];
+    let starts = (0..8).map(|number| {
+        let house = &house;
+        async move {
+            let started = house.runtime.start(request("python3.11", "app.handler", files)).await.unwrap();
+            let mut f = started.instance;
+            for _ in 0..20 {
+                assert_eq!(ask(&mut f, &number.to_string()).await, number * 2);
+            }
+            f.stop().await;
+        }
+    });
+    futures_util::future::join_all(starts).await;
+}
