@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use store::key::{KeyReader, account_of, after, prefix_end};
 use store::outbox::DELAYED;
-use store::{Key, Range, Read, Stored, Watch, Write, tables};
 use store::outbox::Delivery;
+use store::{Key, Range, Read, Stored, Watch, Write, tables};
 use types::AccountId;
 
 use crate::error::Error;
@@ -120,8 +120,13 @@ impl Shared {
                 k.i64(now_ms.saturating_add(1));
             });
             loop {
-                let range =
-                    Range { start: from.clone(), end: end.clone().max(from.clone()), limit: BATCH, limit_bytes: 4 << 20, reverse: false };
+                let range = Range {
+                    start: from.clone(),
+                    end: end.clone().max(from.clone()),
+                    limit: BATCH,
+                    limit_bytes: 4 << 20,
+                    reverse: false,
+                };
                 let page = self.store.scan(range).await?;
                 let mut rows = Vec::with_capacity(page.entries.len());
                 for entry in &page.entries {
@@ -129,7 +134,9 @@ impl Shared {
                     match DELAYED.decode(entry) {
                         Ok(row) => rows.push(row),
                         // Left where it is: only a person can tell what to do with it.
-                        Err(error) => tracing::error!(%error, "a delayed event can not be read and is passed over"),
+                        Err(error) => {
+                            tracing::error!(%error, "a delayed event can not be read and is passed over")
+                        }
                     }
                 }
                 if !rows.is_empty() {
@@ -150,9 +157,8 @@ impl Shared {
         let reads = rows.iter().map(|row| Read::Key(row.key.clone())).collect();
         let moved = self.store.transact(reads, move |pages, _| {
             let there = rows.iter().zip(pages).filter(|(_, page)| page.first().is_some());
-            let writes = there
-                .flat_map(|(row, _)| [Write::Delete(row.key.clone()), row.value.due(account)])
-                .collect();
+            let writes =
+                there.flat_map(|(row, _)| [Write::Delete(row.key.clone()), row.value.due(account)]).collect();
             Ok::<_, store::Error>((writes, ()))
         });
         Ok(moved.await?)

@@ -223,7 +223,8 @@ impl Shared {
         self.settle(key, Vec::new()).await?;
         if let Some(settings) = settings {
             let now = self.env.now();
-            let message = format!("EVENT_DROPPED RequestId: {request_id}\tSource: {source}\tReason: {reason}");
+            let message =
+                format!("EVENT_DROPPED RequestId: {request_id}\tSource: {source}\tReason: {reason}");
             let events = vec![LogEvent { timestamp: now, message }];
             let stream = format!("{}/[{LATEST}]events", now.strftime("%Y/%m/%d"));
             self.telemetry.log(LogLines { account, group: settings.log_group.clone(), stream, events }).await;

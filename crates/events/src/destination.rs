@@ -153,16 +153,18 @@ impl Shared {
         ended: Ended<'_>,
     ) -> Result<(), aws::Error> {
         let arn: Arn = destination.parse().map_err(|error| aws::Error::internal(&error))?;
-        let retry = |reason: String| {
-            aws::Error::new(types::ErrorKind::Unavailable, "ServiceUnavailable", reason)
-        };
+        let retry =
+            |reason: String| aws::Error::new(types::ErrorKind::Unavailable, "ServiceUnavailable", reason);
         let now = self.env.now();
         if arn.service == "s3" {
             self.put_record(&arn.resource, caller, ended, now).await?;
             return self.settle(key, Vec::new()).await.map_err(retry);
         }
         // Asks for the right, and whether the function is there; the event itself joins the commit.
-        let uri = format!("/2015-03-31/functions/{}/invocations", utf8_percent_encode(destination, NON_ALPHANUMERIC));
+        let uri = format!(
+            "/2015-03-31/functions/{}/invocations",
+            utf8_percent_encode(destination, NON_ALPHANUMERIC)
+        );
         let request = http::Request::post(uri).header("x-amz-invocation-type", "DryRun").body(Bytes::new());
         let request = request.map_err(|error| aws::Error::internal(&error))?;
         self.dispatch.call(caller, &ended.delivery.trace, "lambda", request).await?;

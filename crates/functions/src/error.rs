@@ -146,7 +146,10 @@ impl From<Error> for aws::Error {
         // Lambda's shapes differ in the case of this one member.
         answer.capital_message = matches!(
             code,
-            "ResourceNotFoundException" | "ServiceException" | "InvalidRuntimeException" | "InvalidZipFileException"
+            "ResourceNotFoundException"
+                | "ServiceException"
+                | "InvalidRuntimeException"
+                | "InvalidZipFileException"
         );
         answer
     }

@@ -50,9 +50,8 @@ impl FunctionName {
             Some((name, qualifier)) => (name, Some(qualifier)),
             None => (rest, None),
         };
-        let word = |s: &str| {
-            !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        };
+        let word =
+            |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         if !word(name) || name.len() > 64 || !qualifier.is_none_or(|q| q == LATEST || word(q)) {
             return Err(invalid());
         }
@@ -109,7 +108,11 @@ mod tests {
             "000000000000:function:thumb",
             "arn:aws:lambda:us-east-1:000000000000:function:thumb",
         ] {
-            assert_eq!(parse(text).unwrap(), FunctionName { name: "thumb".into(), qualifier: None }, "{text}");
+            assert_eq!(
+                parse(text).unwrap(),
+                FunctionName { name: "thumb".into(), qualifier: None },
+                "{text}"
+            );
             let qualified = parse(&format!("{text}:$LATEST")).unwrap();
             assert_eq!(qualified.qualifier.as_deref(), Some("$LATEST"), "{text}");
         }

@@ -138,7 +138,11 @@ impl Functions {
     }
 
     /// The function's role, for what the platform does in its name (writing to a destination).
-    pub async fn role_caller(&self, account: AccountId, settings: &AsyncSettings) -> Result<Caller, aws::Error> {
+    pub async fn role_caller(
+        &self,
+        account: AccountId,
+        settings: &AsyncSettings,
+    ) -> Result<Caller, aws::Error> {
         let shortest = Duration::from_secs(900);
         let session = settings.arn.rsplit(':').next().unwrap_or_default();
         let roles = &self.inner.roles;

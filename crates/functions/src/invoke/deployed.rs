@@ -9,9 +9,7 @@ use super::pool::Pool;
 use crate::Error;
 use crate::name::function_arn;
 use crate::service::Inner;
-use crate::tables::{
-    EVENT_CONFIGS, EventConfigRow, FUNCTIONS, FunctionRow, POLICIES, PolicyRow, by_name,
-};
+use crate::tables::{EVENT_CONFIGS, EventConfigRow, FUNCTIONS, FunctionRow, POLICIES, PolicyRow, by_name};
 
 /// A function as it was at one moment.
 #[derive(Debug)]

@@ -112,7 +112,8 @@ impl Inner {
         match lease {
             Ok(lease) => Ok(Detached::new(self.clone().run(lease, run)).await),
             Err(StartFailure::Init { deployed, log_stream, payload, duration, out_of_memory }) => {
-                let failed = self.clone().init_failed(deployed, log_stream, run, payload, duration, out_of_memory);
+                let failed =
+                    self.clone().init_failed(deployed, log_stream, run, payload, duration, out_of_memory);
                 Ok(Detached::new(failed).await)
             }
             Err(StartFailure::Other(error)) => Err(error),

@@ -19,6 +19,9 @@ use crate::error::Throttle;
 use crate::service::Inner;
 use crate::{Error, Instance};
 
+/// How long a start has just been.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -189,9 +192,7 @@ impl Pool {
                 None
             };
             match ready {
-                Some((place, live)) => {
-                    Placed::Ready(self.lease(inner, place, live))
-                }
+                Some((place, live)) => Placed::Ready(self.lease(inner, place, live)),
                 None if state.waiters.len() >= inner.config.queue_length => {
                     return Err(self.throttle(&state, deployed));
                 }
@@ -239,7 +240,10 @@ impl Pool {
             let mut live = state.idle.pop()?;
             let same = live.deployed.row.deployment == deployed.row.deployment;
             let fits = same || live.deployed.epoch > deployed.epoch;
-            if fits && now < live.retire_at && live.instance.is_alive() {
+            // One that died right after its start is handed out all the same: the request is told how it
+            // died, where another start would only end the same way.
+            let fresh = live.init.is_some() && now.saturating_sub(live.idle_since) < FRESH;
+            if fits && now < live.retire_at && (fresh || live.instance.is_alive()) {
                 break live;
             }
             unfit.push(live);
@@ -280,13 +284,7 @@ impl Pool {
         }
     }
 
-    fn serve(
-        self: &Arc<Self>,
-        state: &mut State,
-        inner: &Arc<Inner>,
-        now: Duration,
-        unfit: &mut Vec<Live>,
-    ) {
+    fn serve(self: &Arc<Self>, state: &mut State, inner: &Arc<Inner>, now: Duration, unfit: &mut Vec<Live>) {
         while let Some(first) = state.waiters.front() {
             if first.reply.is_closed() {
                 state.waiters.pop_front();
@@ -390,7 +388,8 @@ impl Pool {
             state.running -= 1;
             if let Some(mut live) = live {
                 live.idle_since = now;
-                if inner.is_draining() || shortage.is_some_and(|since| self.yields(&state, inner, now, since)) {
+                if inner.is_draining() || shortage.is_some_and(|since| self.yields(&state, inner, now, since))
+                {
                     given_up = Some(live);
                 } else {
                     state.idle.push(live);
@@ -414,7 +413,8 @@ impl Pool {
         match state.waiters.front() {
             None => true,
             Some(own) => {
-                own.since > since && now.saturating_sub(since).as_millis() > u128::from(inner.config.fairness_ms)
+                own.since > since
+                    && now.saturating_sub(since).as_millis() > u128::from(inner.config.fairness_ms)
             }
         }
     }
@@ -447,6 +447,8 @@ impl Pool {
     /// True if nothing runs, waits or is kept here.
     pub(crate) fn is_empty(&self) -> bool {
         let state = lock(&self.state);
-        state.idle.is_empty() && state.waiters.is_empty() && state.running + state.starting + state.wanted == 0
+        state.idle.is_empty()
+            && state.waiters.is_empty()
+            && state.running + state.starting + state.wanted == 0
     }
 }

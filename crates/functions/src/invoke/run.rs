@@ -153,9 +153,9 @@ impl Inner {
         self.telemetry.log(LogLines { account, group, stream, events }).await;
         let error = match ended.ending {
             Ending::Success => None,
-            Ending::Error | Ending::Timeout | Ending::OutOfMemory => Some(
-                ended.error_type.clone().unwrap_or_else(|| error_type(&ended.payload, false)),
-            ),
+            Ending::Error | Ending::Timeout | Ending::OutOfMemory => {
+                Some(ended.error_type.clone().unwrap_or_else(|| error_type(&ended.payload, false)))
+            }
         };
         self.telemetry
             .span(Span {
@@ -234,10 +234,7 @@ fn failed(
             let told = format!("Task timed out after {:.2} seconds", timeout.as_secs_f64());
             Ended {
                 ending: Ending::Timeout,
-                payload: error_object(
-                    "Sandbox.Timedout",
-                    &format!("RequestId: {request_id} Error: {told}"),
-                ),
+                payload: error_object("Sandbox.Timedout", &format!("RequestId: {request_id} Error: {told}")),
                 function_error: Some("Unhandled".to_owned()),
                 error_type: Some("Sandbox.Timedout".to_owned()),
                 line: Some(format!("{} {request_id} {told}", iso(now))),

@@ -18,6 +18,9 @@ use crate::{Code, Error, StartError, StartRequest};
 /// How long an instance's credentials hold (AWS: a role session of one hour, where the role allows it).
 const SESSION: Duration = Duration::from_secs(3600);
 
+/// An instance with less would be replaced as soon as it is made.
+const LEAST: Duration = Duration::from_secs(1);
+
 /// Tells the pool of a failure if the start ends without having told it anything.
 struct Untold<'a> {
     inner: &'a Arc<Inner>,
@@ -49,8 +52,7 @@ impl Inner {
     async fn make(&self, deployed: &Arc<Deployed>, grant: Grant) -> Result<Live, StartFailure> {
         let other = StartFailure::Other;
         let (account, row) = (deployed.account, &deployed.row);
-        let assumed =
-            self.roles.assume(account, &row.role, &row.name, "lambda.amazonaws.com", SESSION).await;
+        let assumed = self.roles.assume(account, &row.role, &row.name, "lambda.amazonaws.com", SESSION).await;
         let credentials = assumed.map_err(|error| {
             tracing::warn!(function = %deployed.arn, role = %row.role, %error, "a role could not be assumed");
             other(match error.kind {
@@ -70,6 +72,10 @@ impl Inner {
         let began = self.env.now();
         // An invocation that begins at the last moment must still end with valid credentials.
         let valid = Duration::try_from(credentials.expires_at.duration_since(began)).unwrap_or_default();
+        if valid < LEAST {
+            let message = "The credentials of the role end before they could be used.".to_owned();
+            return Err(other(Error::Platform(message)));
+        }
         let reserve = Duration::from_secs(u64::from(row.timeout_s)).min(valid / 2);
         let retire_at = self.env.monotonic() + valid - reserve;
         let mut instance = [0; 16];

@@ -19,7 +19,13 @@ impl Cx {
             FunctionCode { zip_file: Some(zip), s3_bucket: None, s3_key: None, .. } => {
                 Ok(Package::from_base64(zip).await?)
             }
-            FunctionCode { zip_file: None, s3_bucket: Some(bucket), s3_key: Some(key), s3_object_version, .. } => {
+            FunctionCode {
+                zip_file: None,
+                s3_bucket: Some(bucket),
+                s3_key: Some(key),
+                s3_object_version,
+                ..
+            } => {
                 let zip = self.object(&bucket, &key, s3_object_version.as_deref()).await?;
                 Ok(Package::new(zip).await?)
             }

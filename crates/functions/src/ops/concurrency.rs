@@ -25,7 +25,10 @@ impl Cx {
         Ok(aws::json::output(&json!({ "ReservedConcurrentExecutions": value })))
     }
 
-    pub(super) async fn delete_function_concurrency(&self, function: FunctionName) -> Result<Response, Error> {
+    pub(super) async fn delete_function_concurrency(
+        &self,
+        function: FunctionName,
+    ) -> Result<Response, Error> {
         self.reserve(&function, None).await?;
         Ok(aws::json::empty(204))
     }
@@ -61,8 +64,7 @@ impl Cx {
             totals.reserved = sum;
             row.reserved_concurrency = reserved;
             row.revision = fresh;
-            let writes =
-                vec![FUNCTIONS.put(key.clone(), &row), TOTALS.put(totals_key(account), &totals)];
+            let writes = vec![FUNCTIONS.put(key.clone(), &row), TOTALS.put(totals_key(account), &totals)];
             Ok((writes, ()))
         });
         changed.await?;

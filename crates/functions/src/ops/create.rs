@@ -58,7 +58,9 @@ impl Cx {
 
     fn new_row(&self, name: &str, input: CreateFunction) -> Result<FunctionRow, Error> {
         let missing = |member: &str| {
-            Error::InvalidParameter(format!("{member} is mandatory for functions created with deployment packages."))
+            Error::InvalidParameter(format!(
+                "{member} is mandatory for functions created with deployment packages."
+            ))
         };
         settings::architectures(input.architectures.as_deref())?;
         settings::tags(&input.tags)?;

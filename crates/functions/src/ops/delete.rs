@@ -7,9 +7,7 @@ use super::Cx;
 use crate::Error;
 use crate::code::release;
 use crate::name::FunctionName;
-use crate::tables::{
-    EVENT_CONFIGS, FUNCTIONS, FunctionRow, POLICIES, TOTALS, by_name, code_key, totals_key,
-};
+use crate::tables::{EVENT_CONFIGS, FUNCTIONS, FunctionRow, POLICIES, TOTALS, by_name, code_key, totals_key};
 
 impl Cx {
     pub(super) async fn delete_function(&self, function: FunctionName) -> Result<Response, Error> {

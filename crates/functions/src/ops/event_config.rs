@@ -23,11 +23,14 @@ fn within(value: i64, at: &str, least: u32, most: u32) -> Result<u32, Error> {
 impl Cx {
     /// The ARN of a destination that this node can deliver to.
     fn destination(&self, given: Option<&Destination>, success: bool) -> Result<Option<String>, Error> {
-        let Some(text) = given.and_then(|given| given.destination.as_deref()).filter(|t| !t.is_empty()) else {
+        let Some(text) = given.and_then(|given| given.destination.as_deref()).filter(|t| !t.is_empty())
+        else {
             return Ok(None);
         };
         let arn: Arn = text.parse().map_err(|_| {
-            Error::InvalidParameter(format!("The provided destination config DestinationConfig is invalid: {text}"))
+            Error::InvalidParameter(format!(
+                "The provided destination config DestinationConfig is invalid: {text}"
+            ))
         })?;
         match arn.service.as_str() {
             "lambda" => {

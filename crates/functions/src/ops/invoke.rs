@@ -7,7 +7,7 @@ use http::HeaderValue;
 use store::outbox::Delivery;
 
 use super::Cx;
-use crate::wire::input::{Invoke, InvocationType};
+use crate::wire::input::{InvocationType, Invoke};
 use crate::{Error, Invocation, LATEST};
 
 impl Cx {

@@ -61,9 +61,10 @@ fn check(input: &AddPermission) -> Result<(), Error> {
     if input.statement_id.is_empty() || input.statement_id.len() > 100 || !word(&input.statement_id) {
         return constraint(&input.statement_id, "statementId", "([a-zA-Z0-9-_]+)");
     }
-    let action = input.action.strip_prefix("lambda:").map(|name| {
-        name == "*" || (!name.is_empty() && name.bytes().all(|b| b.is_ascii_alphabetic()))
-    });
+    let action = input
+        .action
+        .strip_prefix("lambda:")
+        .map(|name| name == "*" || (!name.is_empty() && name.bytes().all(|b| b.is_ascii_alphabetic())));
     if input.action != "*" && action != Some(true) {
         return constraint(&input.action, "action", "(lambda:[*]|lambda:[a-zA-Z]+|[*])");
     }

@@ -76,9 +76,8 @@ pub(super) fn description(value: String) -> Result<String, Error> {
 
 pub(super) fn role(value: String) -> Result<String, Error> {
     let arn = value.parse::<Arn>().ok();
-    let names_role = |arn: &Arn| {
-        arn.partition == "aws" && arn.service == "iam" && arn.resource.starts_with("role/")
-    };
+    let names_role =
+        |arn: &Arn| arn.partition == "aws" && arn.service == "iam" && arn.resource.starts_with("role/");
     if arn.as_ref().is_some_and(names_role) {
         return Ok(value);
     }
@@ -153,9 +152,9 @@ pub(super) fn architectures(value: Option<&[String]>) -> Result<(), Error> {
     match value {
         None | Some([]) => Ok(()),
         Some([one]) if one == own => Ok(()),
-        Some([one]) if one == "x86_64" || one == "arm64" => {
-            Err(Error::Unsupported(format!("Architectures {one} is not supported by this node; it runs {own}.")))
-        }
+        Some([one]) if one == "x86_64" || one == "arm64" => Err(Error::Unsupported(format!(
+            "Architectures {one} is not supported by this node; it runs {own}."
+        ))),
         Some(other) => {
             let rule = "Member must satisfy enum value set: [x86_64, arm64]";
             Err(constraint(other.join(", "), "architectures", rule))

@@ -61,17 +61,16 @@ impl Query {
 
     fn finish(self) -> Result<(), Error> {
         match self.0.into_keys().next() {
-            Some(name) => Err(Error::Unsupported(format!("The parameter {name} is not supported by this node."))),
+            Some(name) => {
+                Err(Error::Unsupported(format!("The parameter {name} is not supported by this node.")))
+            }
             None => Ok(()),
         }
     }
 }
 
 /// Reads an operation.
-pub(crate) async fn parse(
-    inner: &Arc<Inner>,
-    request: Request,
-) -> Result<Box<dyn Operation>, aws::Error> {
+pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dyn Operation>, aws::Error> {
     let Request { head, body, context } = request;
     let mut segments = Vec::new();
     for segment in head.uri.path().trim_matches('/').split('/') {
@@ -134,9 +133,11 @@ pub(crate) async fn parse(
                     statement: (*statement).to_owned(),
                     revision: query.take("RevisionId"),
                 },
-                ("GET", ["versions"]) => {
-                    Op::ListVersionsByFunction { function, marker: query.take("Marker"), limit: query.take_max_items(50)? }
-                }
+                ("GET", ["versions"]) => Op::ListVersionsByFunction {
+                    function,
+                    marker: query.take("Marker"),
+                    limit: query.take_max_items(50)?,
+                },
                 ("GET", ["aliases"]) => {
                     query.take("Marker");
                     query.take("FunctionVersion");
@@ -180,8 +181,7 @@ pub(crate) async fn parse(
             match method {
                 "GET" => Op::ListTags(function),
                 "POST" => {
-                    let input: input::TagResource =
-                        json(collect(body, REQUEST_LIMIT, "TagResource").await?)?;
+                    let input: input::TagResource = json(collect(body, REQUEST_LIMIT, "TagResource").await?)?;
                     Op::TagResource(function, input.tags)
                 }
                 "DELETE" => Op::UntagResource(function, query.take_all("tagKeys")),

@@ -97,8 +97,7 @@ impl<'a> FunctionConfiguration<'a> {
             last_modified: last_modified(row.last_modified),
             code_sha256: sha256_base64(&row.code.sha256),
             version: LATEST,
-            environment: (!row.environment.is_empty())
-                .then_some(Environment { variables: &row.environment }),
+            environment: (!row.environment.is_empty()).then_some(Environment { variables: &row.environment }),
             tracing_config: TracingConfig { mode: &row.tracing },
             revision_id: row.revision,
             state: "Active",

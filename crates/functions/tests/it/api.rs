@@ -26,7 +26,10 @@ async fn a_function_lives_from_create_to_delete() {
     });
     let made = node.deploy_with("thumb", echo(), extra).await.unwrap();
     assert_eq!(made["FunctionArn"], "arn:aws:lambda:us-east-1:000000000000:function:thumb");
-    assert_eq!((&made["Timeout"], &made["MemorySize"], &made["State"]), (&json!(3), &json!(128), &json!("Active")));
+    assert_eq!(
+        (&made["Timeout"], &made["MemorySize"], &made["State"]),
+        (&json!(3), &json!(128), &json!("Active"))
+    );
     assert_eq!(made["LoggingConfig"]["LogGroup"], "/aws/lambda/thumb");
     assert!(made["LastModified"].as_str().unwrap().ends_with("+0000"));
 
@@ -196,7 +199,10 @@ async fn permissions_tags_and_event_configurations() {
     assert_eq!(merged["DestinationConfig"]["OnFailure"]["Destination"], "arn:aws:s3:::failures");
     for (refused, word) in [
         (json!({ "DestinationConfig": { "OnSuccess": { "Destination": "arn:aws:s3:::b" } } }), "OnFailure"),
-        (json!({ "DestinationConfig": { "OnFailure": { "Destination": "arn:aws:sqs:us-east-1:000000000000:q" } } }), "sqs"),
+        (
+            json!({ "DestinationConfig": { "OnFailure": { "Destination": "arn:aws:sqs:us-east-1:000000000000:q" } } }),
+            "sqs",
+        ),
         (json!({ "MaximumRetryAttempts": 3 }), "maximumRetryAttempts"),
     ] {
         let error = node.json("PUT", config, refused).await.unwrap_err();

@@ -93,7 +93,12 @@ async fn reserved_concurrency_bounds_what_runs_and_the_rest_waits_then_is_turned
 
 #[tokio::test]
 async fn functions_of_an_account_share_its_concurrency() {
-    let config = Config { account_concurrency: 2, unreserved_concurrency: 1, queue_timeout_ms: 200, ..Config::default() };
+    let config = Config {
+        account_concurrency: 2,
+        unreserved_concurrency: 1,
+        queue_timeout_ms: 200,
+        ..Config::default()
+    };
     let node = Arc::new(Node::start(config).await);
     let (gate, running) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default());
     node.deploy("a", gated(&gate, &running)).await;
@@ -207,16 +212,16 @@ async fn a_change_is_used_by_the_next_request_while_running_ones_finish() {
 #[tokio::test]
 async fn instances_retire_before_their_credentials_end() {
     let node = Node::start(Config::default()).await;
-    node.roles.valid_s.store(0, Ordering::SeqCst);
+    node.roles.valid_s.store(2, Ordering::SeqCst);
     node.deploy("f", numbered()).await;
-    // Each is too old at once: nothing is ever run with credentials that have ended, and the queue's deadline
-    // is what the caller sees.
-    let mut invocation = node.invocation("f", json!({}));
-    invocation.queue_timeout = Some(Duration::from_millis(50));
-    let refused = node.functions.invoke(invocation).await.unwrap_err();
-    assert!(matches!(refused, Error::Throttled(_)), "{refused}");
-    node.roles.valid_s.store(3600, Ordering::SeqCst);
-    node.invoke("f", json!({})).await.unwrap();
+    assert_eq!(node.invoke("f", json!({})).await.unwrap(), json!(0));
+    while node.invoke("f", json!({})).await.unwrap() == json!(0) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    node.roles.valid_s.store(0, Ordering::SeqCst);
+    node.json("PUT", &format!("{F}/f/configuration"), json!({ "Timeout": 9 })).await.unwrap();
+    let refused = node.invoke("f", json!({})).await.unwrap_err();
+    assert!(matches!(refused, Error::Platform(_)), "{refused}");
 }
 
 #[tokio::test]
@@ -252,7 +257,8 @@ async fn a_client_that_leaves_does_not_end_the_run_it_began() {
 #[tokio::test]
 async fn failures_look_as_on_lambda() {
     let node = Node::start(Config::default()).await;
-    let timeout = handler(|_, _| async { Err(RunError::Timeout { logs: Vec::new(), max_memory_bytes: 1 << 20 }) });
+    let timeout =
+        handler(|_, _| async { Err(RunError::Timeout { logs: Vec::new(), max_memory_bytes: 1 << 20 }) });
     node.deploy("slow", timeout).await;
     let exit = handler(|_, _| async {
         Err(RunError::Exited {
@@ -274,7 +280,10 @@ async fn failures_look_as_on_lambda() {
     assert_eq!(payload["errorType"], "Sandbox.Timedout");
     assert_eq!(payload["errorMessage"], format!("RequestId: {id} Error: Task timed out after 3.00 seconds"));
     let tail = String::from_utf8(outcome.log_tail.unwrap()).unwrap();
-    assert!(tail.contains(&format!("Z {id} Task timed out after 3.00 seconds\nEND RequestId: {id}\n")), "{tail}");
+    assert!(
+        tail.contains(&format!("Z {id} Task timed out after 3.00 seconds\nEND RequestId: {id}\n")),
+        "{tail}"
+    );
     assert!(tail.contains("\tDuration: 3000.00 ms\tBilled Duration: 3007 ms\t"), "{tail}");
     assert!(tail.ends_with("Status: timeout\n"), "{tail}");
 

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use aws::{Api, Caller, Dispatch, RequestContext, RoleSource, TemporaryCredentials};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use blobs::Blobs;
 use bytes::Bytes;
 use functions::{
     Config, FunctionName, Functions, Instance, Invocation, InvokeRequest, InvokeResult, RunError, Runtime,
@@ -26,14 +27,16 @@ use serde_json::{Value, json};
 use store::{Engine, MemoryEngine, Store};
 use telemetry::{LogEvent, Telemetry};
 use tokio_util::sync::CancellationToken;
-use types::{AccountId, ErrorKind, Principal, Region, RequestId, SharedEnv, SystemEnv, Timestamp, TraceHeader};
+use types::{
+    AccountId, ErrorKind, Principal, Region, RequestId, SharedEnv, SystemEnv, Timestamp, TraceHeader,
+};
 
-pub type Answer = Result<Value, RunError>;
-pub type Handler =
+pub(crate) type Answer = Result<Value, RunError>;
+pub(crate) type Handler =
     Arc<dyn Fn(InvokeRequest, usize) -> Pin<Box<dyn Future<Output = Answer> + Send>> + Send + Sync>;
 
 /// A handler from an async closure of the request and the instance's number.
-pub fn handler<F, R>(f: F) -> Handler
+pub(crate) fn handler<F, R>(f: F) -> Handler
 where
     F: Fn(InvokeRequest, usize) -> R + Send + Sync + 'static,
     R: Future<Output = Answer> + Send + 'static,
@@ -43,18 +46,18 @@ where
 
 /// Runs closures by the name of the function's handler.
 #[derive(Default)]
-pub struct Closures {
+pub(crate) struct Closures {
     handlers: Mutex<HashMap<String, Handler>>,
-    pub started: AtomicUsize,
-    pub stopped: Arc<AtomicUsize>,
-    pub live: Arc<AtomicUsize>,
-    pub most_live: AtomicUsize,
+    pub(crate) started: AtomicUsize,
+    pub(crate) stopped: Arc<AtomicUsize>,
+    pub(crate) live: Arc<AtomicUsize>,
+    pub(crate) most_live: AtomicUsize,
     /// Starts fail with this while it is set.
-    pub init_error: Mutex<Option<Value>>,
+    pub(crate) init_error: Mutex<Option<Value>>,
     /// Starts wait while this is set.
-    pub hold_starts: AtomicBool,
-    pub release_starts: tokio::sync::Notify,
-    pub requests: Mutex<Vec<StartRequest>>,
+    pub(crate) hold_starts: AtomicBool,
+    pub(crate) release_starts: tokio::sync::Notify,
+    pub(crate) requests: Mutex<Vec<StartRequest>>,
 }
 
 impl fmt::Debug for Closures {
@@ -64,7 +67,7 @@ impl fmt::Debug for Closures {
 }
 
 impl Closures {
-    pub fn set(&self, name: &str, handler: Handler) {
+    pub(crate) fn set(&self, name: &str, handler: Handler) {
         self.handlers.lock().unwrap().insert(name.to_owned(), handler);
     }
 }
@@ -97,9 +100,12 @@ impl Runtime for Closures {
         self.requests.lock().unwrap().push(request);
         let live = self.live.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_live.fetch_max(live, Ordering::SeqCst);
-        let instance =
-            Closure { number, handler, live: self.live.clone(), stopped: self.stopped.clone() };
-        Ok(Started { instance: Box::new(instance), init_duration: Duration::from_millis(7), logs: Vec::new() })
+        let instance = Closure { number, handler, live: self.live.clone(), stopped: self.stopped.clone() };
+        Ok(Started {
+            instance: Box::new(instance),
+            init_duration: Duration::from_millis(7),
+            logs: Vec::new(),
+        })
     }
 }
 
@@ -147,8 +153,8 @@ impl Instance for Closure {
 
 /// Lets any role but `missing` be assumed.
 #[derive(Debug)]
-pub struct Roles {
-    pub valid_s: AtomicUsize,
+pub(crate) struct Roles {
+    pub(crate) valid_s: AtomicUsize,
 }
 
 #[async_trait]
@@ -186,12 +192,12 @@ fn jiff_seconds(seconds: i64) -> Duration {
 
 /// Sends `lambda` to the functions under test and keeps objects in a map.
 #[derive(Debug, Default)]
-pub struct Wires {
-    pub functions: std::sync::OnceLock<std::sync::Weak<Functions>>,
-    pub objects: Mutex<HashMap<String, Bytes>>,
+pub(crate) struct Wires {
+    pub(crate) functions: std::sync::OnceLock<std::sync::Weak<Functions>>,
+    pub(crate) objects: Mutex<HashMap<String, Bytes>>,
     /// Answer to the next puts, while it is set.
-    pub refuse_puts: Mutex<Option<aws::Error>>,
-    pub callers: Mutex<Vec<String>>,
+    pub(crate) refuse_puts: Mutex<Option<aws::Error>>,
+    pub(crate) callers: Mutex<Vec<String>>,
 }
 
 #[async_trait]
@@ -239,38 +245,39 @@ fn context(caller: Caller, trace: TraceHeader) -> RequestContext {
 }
 
 /// The part of a node.
-pub struct Node {
-    pub env: SharedEnv,
-    pub engine: Arc<dyn Engine>,
-    pub store: Store,
-    pub runtime: Arc<Closures>,
-    pub roles: Arc<Roles>,
-    pub wires: Arc<Wires>,
-    pub telemetry: Telemetry,
-    pub functions: Arc<Functions>,
-    pub shutdown: CancellationToken,
-    pub tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
-    pub blobs: Arc<tempfile::TempDir>,
+pub(crate) struct Node {
+    pub(crate) env: SharedEnv,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) store: Store,
+    pub(crate) runtime: Arc<Closures>,
+    pub(crate) roles: Arc<Roles>,
+    pub(crate) wires: Arc<Wires>,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) functions: Arc<Functions>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Node {
-    pub async fn start(config: Config) -> Self {
-        let blobs = Arc::new(tempfile::tempdir().unwrap());
-        Self::over(MemoryEngine::new(), Arc::default(), blobs, config).await
+    pub(crate) async fn start(config: Config) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = blobs::FsBlobs::open(folder.path()).unwrap();
+        let mut node = Self::over(MemoryEngine::new(), Arc::default(), blobs, config);
+        node.folder = Some(folder);
+        node
     }
 
     /// A node over what another one has left.
-    pub async fn over(
+    pub(crate) fn over(
         engine: Arc<dyn Engine>,
         runtime: Arc<Closures>,
-        folder: Arc<tempfile::TempDir>,
+        blobs: Arc<dyn Blobs>,
         config: Config,
     ) -> Self {
         let env = SystemEnv::new();
         let store = Store::new(engine.clone());
-        let blobs = blobs::FsBlobs::open(folder.path()).unwrap();
-        let (telemetry, recorder) =
-            Telemetry::new(store.clone(), env.clone(), telemetry::Config::default());
+        let (telemetry, recorder) = Telemetry::new(store.clone(), env.clone(), telemetry::Config::default());
         let roles = Arc::new(Roles { valid_s: AtomicUsize::new(3600) });
         let wires = Arc::new(Wires::default());
         let functions = Functions::new(
@@ -291,11 +298,23 @@ impl Node {
             tokio::spawn(functions.clone().run(shutdown.clone())),
         ];
         let tasks = Mutex::new(tasks);
-        Self { env, engine, store, runtime, roles, wires, telemetry, functions, shutdown, tasks, blobs: folder }
+        Self {
+            env,
+            engine,
+            store,
+            runtime,
+            roles,
+            wires,
+            telemetry,
+            functions,
+            shutdown,
+            tasks,
+            folder: None,
+        }
     }
 
     /// One request of the API.
-    pub async fn api(
+    pub(crate) async fn api(
         &self,
         method: &str,
         path: &str,
@@ -317,18 +336,18 @@ impl Node {
     }
 
     /// The same, of JSON.
-    pub async fn json(&self, method: &str, path: &str, body: Value) -> Result<Value, aws::Error> {
+    pub(crate) async fn json(&self, method: &str, path: &str, body: Value) -> Result<Value, aws::Error> {
         let text = if body.is_null() { String::new() } else { body.to_string() };
         let (_, body) = self.api(method, path, &[], text).await?;
         Ok(if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() })
     }
 
     /// Deploys a function that runs `handler`.
-    pub async fn deploy(&self, name: &str, handler: Handler) {
+    pub(crate) async fn deploy(&self, name: &str, handler: Handler) {
         self.deploy_with(name, handler, json!({})).await.unwrap();
     }
 
-    pub async fn deploy_with(
+    pub(crate) async fn deploy_with(
         &self,
         name: &str,
         handler: Handler,
@@ -341,7 +360,7 @@ impl Node {
     }
 
     /// An invocation as events or a URL would make it.
-    pub fn invocation(&self, name: &str, payload: Value) -> Invocation {
+    pub(crate) fn invocation(&self, name: &str, payload: Value) -> Invocation {
         Invocation {
             account: AccountId::DEFAULT,
             function: FunctionName { name: name.to_owned(), qualifier: None },
@@ -355,13 +374,13 @@ impl Node {
         }
     }
 
-    pub async fn invoke(&self, name: &str, payload: Value) -> Result<Value, functions::Error> {
+    pub(crate) async fn invoke(&self, name: &str, payload: Value) -> Result<Value, functions::Error> {
         let outcome = self.functions.invoke(self.invocation(name, payload)).await?;
         Ok(serde_json::from_slice(&outcome.payload).unwrap())
     }
 
     /// Stops what runs in the background at once, as a crash would.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         for task in self.tasks.lock().unwrap().drain(..) {
             task.abort();
         }
@@ -374,7 +393,7 @@ impl Drop for Node {
     }
 }
 
-pub fn creation(name: &str) -> Value {
+pub(crate) fn creation(name: &str) -> Value {
     json!({
         "FunctionName": name,
         "Runtime": "closure1.0",
@@ -385,7 +404,7 @@ pub fn creation(name: &str) -> Value {
 }
 
 /// A package of one file.
-pub fn zip(content: &str) -> Vec<u8> {
+pub(crate) fn zip(content: &str) -> Vec<u8> {
     use std::io::Write as _;
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     writer.start_file("app.py", zip::write::SimpleFileOptions::default()).unwrap();
@@ -394,7 +413,7 @@ pub fn zip(content: &str) -> Vec<u8> {
 }
 
 /// Waits until `holds`; a test that waits in vain is ended by its runner.
-pub async fn until(mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(mut holds: impl FnMut() -> bool) {
     while !holds() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
