@@ -106,9 +106,7 @@ impl Gateway {
         let Authentic { api, caller, body, _held } =
             self.authenticate(connection, exchange, shape, head, incoming).await?;
         if api.signing_name() == "s3"
-            && let Some(bucket) = text(&head.headers, HOST.as_str())
-                .and_then(|host| bucket_of_host(host, &self.config.domains))
-                .map(str::to_owned)
+            && let Some(bucket) = self.bucket_of(head).map(str::to_owned)
         {
             put_bucket_in_path(&mut head.uri, &bucket);
         }
@@ -190,13 +188,7 @@ impl Gateway {
         let verified =
             self.verifier.verify(&presented, head, &credential, now, hash.as_ref()).map_err(refuse)?;
 
-        let caller = Caller {
-            account: credential.principal.account().unwrap_or(self.account),
-            principal: credential.principal,
-            access_key_id: Some(access_key_id.to_owned()),
-            origin: connection.origin.clone(),
-            session_policy: credential.session_policy,
-        };
+        let caller = self.caller(connection, access_key_id, credential);
         let source = presented.source();
         strip(head, source);
         let body = match (whole, inbound, verified) {
@@ -250,6 +242,32 @@ impl Gateway {
         sigv2::strip(head);
         let body = self.inbound(connection, incoming, shape.protocol).boxed_unsync();
         Ok(Authentic { api, caller, body, _held: None })
+    }
+
+    async fn credential(
+        &self,
+        access_key_id: &str,
+        token: Option<&str>,
+        protocol: Protocol,
+    ) -> Result<Credential, Error> {
+        self.credentials.find(access_key_id, token).await?.ok_or_else(|| {
+            Failure::UnknownKey { access_key_id: access_key_id.to_owned() }.into_error(protocol)
+        })
+    }
+
+    fn caller(&self, connection: &Connection, access_key_id: &str, credential: Credential) -> Caller {
+        Caller {
+            account: credential.principal.account().unwrap_or(self.account),
+            principal: credential.principal,
+            access_key_id: Some(access_key_id.to_owned()),
+            origin: connection.origin.clone(),
+            session_policy: credential.session_policy,
+        }
+    }
+
+    /// The bucket in the host name, for S3.
+    fn bucket_of<'a>(&self, head: &'a Parts) -> Option<&'a str> {
+        bucket_of_host(text(&head.headers, HOST.as_str())?, &self.config.domains)
     }
 
     /// Lets a request without a signature through to the services that decide themselves.

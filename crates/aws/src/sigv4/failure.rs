@@ -18,7 +18,7 @@ pub struct Mismatch {
     pub string_to_sign: String,
     /// What came.
     pub signature: String,
-    /// The canonical request, lossily as text.
+    /// The canonical request, lossily as text; empty for Version 2, which has none.
     pub canonical_request: String,
 }
 
@@ -181,8 +181,13 @@ impl Failure {
             .with_field("ServerTime", seconds(now))
             .with_field("MaxAllowedSkewMilliseconds", MAX_SKEW_SECONDS * 1000),
             Self::Expired { request, expires_seconds, now } => {
-                Error::new(Denied, "AccessDenied", "Request has expired")
-                    .with_field("X-Amz-Expires", expires_seconds)
+                let error = Error::new(Denied, "AccessDenied", "Request has expired");
+                // Version 2 names the end only.
+                let error = match expires_seconds {
+                    0 => error,
+                    seconds => error.with_field("X-Amz-Expires", seconds),
+                };
+                error
                     .with_field("Expires", seconds(request + SignedDuration::from_secs(expires_seconds)))
                     .with_field("ServerTime", seconds(now))
             }
@@ -209,7 +214,7 @@ impl Failure {
                 let Mismatch { access_key_id, string_to_sign, signature, canonical_request } = *mismatch;
                 let string_bytes = spaced_hex(string_to_sign.as_bytes());
                 let request_bytes = spaced_hex(canonical_request.as_bytes());
-                Error::new(
+                let error = Error::new(
                     Denied,
                     "SignatureDoesNotMatch",
                     "The request signature we calculated does not match the signature you provided. Check your key \
@@ -218,9 +223,13 @@ impl Failure {
                 .with_field("AWSAccessKeyId", access_key_id)
                 .with_field("StringToSign", string_to_sign)
                 .with_field("SignatureProvided", signature)
-                .with_field("StringToSignBytes", string_bytes)
-                .with_field("CanonicalRequest", canonical_request)
-                .with_field("CanonicalRequestBytes", request_bytes)
+                .with_field("StringToSignBytes", string_bytes);
+                if canonical_request.is_empty() {
+                    return error;
+                }
+                error
+                    .with_field("CanonicalRequest", canonical_request)
+                    .with_field("CanonicalRequestBytes", request_bytes)
             }
         }
     }

@@ -22,11 +22,14 @@ mod tests;
 use jiff::tz::TimeZone;
 use types::Timestamp;
 
+pub(crate) use canonical::pairs;
 pub use failure::{Failure, Mismatch};
 pub(crate) use key::SigningKey;
 pub use presented::{Payload, Presented, Source};
 pub use sign::{Credentials, PayloadHash, presign, sign, sign_parts};
+pub(crate) use verify::replace_query;
 pub use verify::{Verified, Verifier, strip};
+pub(crate) use verify::{retain_query, session_token_matches};
 
 /// The only algorithm: HMAC-SHA256 with shared secrets.
 pub(crate) const ALGORITHM: &str = "AWS4-HMAC-SHA256";

@@ -1,7 +1,9 @@
 //! Whether a presented signature is right.
 
+use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
+use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 use types::{Region, Timestamp};
 
@@ -78,14 +80,7 @@ impl Verifier {
         now: Timestamp,
         body_sha256: Option<&[u8; 32]>,
     ) -> Result<Verified, Failure> {
-        match (&credential.session_token, presented.session_token()) {
-            (None, None) => {}
-            (Some(held), Some(given)) if bool::from(held.as_bytes().ct_eq(given.as_bytes())) => {}
-            _ => return Err(Failure::InvalidToken),
-        }
-        if credential.expires_at.is_some_and(|end| end <= now) {
-            return Err(Failure::ExpiredToken);
-        }
+        session_token_matches(credential, presented.session_token(), now)?;
         let s3 = presented.service == "s3";
         check_signed(head, &presented.signed_headers, s3)?;
 
@@ -155,22 +150,25 @@ fn check_signed(head: &Parts, signed_headers: &str, s3: bool) -> Result<(), Fail
     }
 }
 
-/// Takes the signature out of a request that is verified: services never see it.
-pub fn strip(head: &mut Parts, source: Source) {
-    match source {
-        Source::Header => drop(head.headers.remove(http::header::AUTHORIZATION)),
-        Source::Query => {
-            let kept: Vec<_> = head.uri.query().map(kept_pairs).unwrap_or_default();
-            let path = head.uri.path();
-            let text = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
-            set_path(&mut head.uri, &text);
-        }
+/// Whether a key comes with its token and has not ended.
+pub(crate) fn session_token_matches(
+    credential: &Credential,
+    given: Option<&str>,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    match (&credential.session_token, given) {
+        (None, None) => {}
+        (Some(held), Some(given)) if bool::from(held.as_bytes().ct_eq(given.as_bytes())) => {}
+        _ => return Err(Failure::InvalidToken),
     }
-    // The token is a secret, and says nothing to a service.
-    head.headers.remove("x-amz-security-token");
+    if credential.expires_at.is_some_and(|end| end <= now) {
+        return Err(Failure::ExpiredToken);
+    }
+    Ok(())
 }
 
-fn kept_pairs(query: &str) -> Vec<&str> {
+/// Takes the signature out of a request that is verified: services never see it.
+pub fn strip(head: &mut Parts, source: Source) {
     const GONE: [&str; 8] = [
         "X-Amz-Algorithm",
         "X-Amz-Content-Sha256",
@@ -181,14 +179,37 @@ fn kept_pairs(query: &str) -> Vec<&str> {
         "X-Amz-Signature",
         "X-Amz-SignedHeaders",
     ];
-    query.split('&').filter(|pair| pairs(pair).all(|(name, _)| !GONE.contains(&name))).collect()
+    match source {
+        Source::Header => drop(head.headers.remove(http::header::AUTHORIZATION)),
+        Source::Query => retain_query(head, |name| !GONE.contains(&name)),
+    }
+    // The token is a secret, and says nothing to a service.
+    head.headers.remove("x-amz-security-token");
 }
 
-fn set_path(uri: &mut Uri, text: &str) {
+/// Keeps the parameters of a presigned URL that are not its signature. Those that stand for a header
+/// (`x-amz-acl`), as some clients write them, become that header.
+pub(crate) fn retain_query(head: &mut Parts, keep: impl Fn(&str) -> bool) {
+    let uri = std::mem::take(&mut head.uri);
+    let mut kept = Vec::new();
+    for pair in uri.query().unwrap_or("").split('&') {
+        let Some((name, value)) = pairs(pair).next().filter(|(name, _)| keep(name)) else { continue };
+        if !name.to_ascii_lowercase().starts_with("x-amz-") {
+            kept.push(pair);
+            continue;
+        }
+        let value: Vec<u8> = percent_decode_str(value).collect();
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            head.headers.entry(name).or_insert(value);
+        }
+    }
+    let path = uri.path();
+    let text = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
+    head.headers.remove("x-amz-security-token");
     let path = PathAndQuery::try_from(text).expect("a part of a URI that was parsed is one too");
-    let mut parts = std::mem::take(uri).into_parts();
+    let mut parts = uri.into_parts();
     parts.path_and_query = Some(path);
-    *uri = Uri::from_parts(parts).expect("only its path has changed");
+    head.uri = Uri::from_parts(parts).expect("only its path has changed");
 }
 
 impl Presented<'_> {
