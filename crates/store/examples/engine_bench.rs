@@ -43,7 +43,7 @@ async fn main() {
     let mut arguments = std::env::args().skip(1).peekable();
     if arguments.next_if(|first| first == LOAD).is_some() {
         let (dir, rows) = (arguments.next().expect("DIR"), arguments.next().expect("ROWS"));
-        load(Path::new(&dir), rows.parse().expect("ROWS is a number")).await;
+        let _open = load(Path::new(&dir), rows.parse().expect("ROWS is a number")).await;
         std::process::abort();
     }
     let parent = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
@@ -91,13 +91,14 @@ async fn start_up(dir: &Path, rows: u64) {
     drop(engine);
 }
 
-async fn load(dir: &Path, rows: u64) {
+async fn load(dir: &Path, rows: u64) -> Arc<FjallEngine> {
     let engine = FjallEngine::open(FjallConfig::new(dir)).expect("the directory opens");
     let value = noise(100);
     for n in (0..rows).step_by(1000) {
         let writes = (n..rows.min(n + 1000)).map(|n| Write::Put(key(1, n), value.clone())).collect();
         engine.commit(Commit::of(writes)).await.expect("it commits");
     }
+    engine
 }
 
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {

@@ -15,12 +15,16 @@ use crate::{BlobId, Error};
 /// Pieces smaller than this are put together before they go to the kernel.
 const BUFFER_BYTES: usize = 64 << 10;
 
+/// So much may wait in the page cache: the sync at the end of a large blob then has little left to do.
+const UNSYNCED_BYTES: u64 = 32 << 20;
+
 /// A blob on its way to disk. Unless it is finished, it removes what it wrote.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     id: BlobId,
     file: Option<(BufWriter<File>, Temporary)>,
     size: u64,
+    synced: u64,
     /// The checksum of the block under way.
     digest: Digest,
     sums: Vec<u8>,
@@ -29,7 +33,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Touches no disk yet.
     pub(super) fn new(shared: Arc<Shared>, id: BlobId) -> Self {
-        Self { shared, id, file: None, size: 0, digest: format::begin(id, 0), sums: Vec::new() }
+        Self { shared, id, file: None, size: 0, synced: 0, digest: format::begin(id, 0), sums: Vec::new() }
     }
 
     /// Adds pieces to the blob.
@@ -38,6 +42,10 @@ impl Writer {
         for piece in pieces {
             self.file()?.write_all(piece).map_err(failure)?;
             self.add(piece);
+        }
+        if self.size - self.synced >= UNSYNCED_BYTES {
+            self.file()?.get_ref().sync_data().map_err(failure)?;
+            self.synced = self.size;
         }
         Ok(())
     }

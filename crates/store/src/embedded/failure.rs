@@ -23,7 +23,7 @@ pub(super) fn tree(error: &fjall::Error) -> Error {
         Some(cause) if is_full(cause) => Error::DiskFull,
         Some(cause) => Error::Io(cause.to_string()),
         None if matches!(error, fjall::Error::Poisoned) => {
-            Error::Io("rows could not be moved from memory to table files".to_owned())
+            Error::Io("rows could not be moved from memory to table files: is the disk full?".to_owned())
         }
         None => Error::Io(format!("{error:?}")),
     }

@@ -152,8 +152,34 @@ fn on_a_small_disk() {
         drop(engine);
         let engine = FjallEngine::open(config).unwrap();
         all_there(&engine, more).await;
+        drop(engine);
+        fs::remove_dir_all(&store).unwrap();
+        without_a_reserve(&dir).await;
     });
     process::say("done");
+}
+
+/// With nothing kept free, the tree itself runs out of room, in the journal or in a table file.
+async fn without_a_reserve(dir: &Path) {
+    let store = dir.join("other store");
+    fs::write(dir.join("other data"), vec![1; 24 << 20]).unwrap();
+    let engine = FjallEngine::open(config(&store)).unwrap();
+    let mut count = 0;
+    while put(&engine, count).await.is_ok() {
+        count += 1;
+    }
+    assert!(count > 100);
+    let error = put(&engine, count + 1).await.unwrap_err();
+    assert!(error.to_string().contains("restart hawker"), "{error}");
+    all_there(&engine, count).await;
+    assert_eq!(value(&engine, count).await, None);
+    // It ends, and with room again it starts with all that it had accepted.
+    engine.close().await.unwrap();
+    drop(engine);
+    fs::remove_file(dir.join("other data")).unwrap();
+    let engine = FjallEngine::open(config(&store)).unwrap();
+    all_there(&engine, count).await;
+    put(&engine, count + 1).await.unwrap();
 }
 
 #[test]
