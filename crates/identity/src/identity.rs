@@ -69,6 +69,11 @@ impl Identity {
         &self.root_key
     }
 
+    /// The APIs of IAM and STS.
+    pub fn apis(self: &Arc<Self>) -> Vec<Arc<dyn aws::Api>> {
+        vec![Arc::new(crate::IamApi::new(self.clone())), Arc::new(crate::StsApi::new(self.clone()))]
+    }
+
     /// The node's first account.
     pub fn root_account(&self) -> AccountId {
         self.primary

@@ -21,7 +21,8 @@ pub(crate) const USERS: Table<User> = Table::new(tables::USERS, "users");
 pub(crate) const ROLES: Table<Role> = Table::new(tables::ROLES, "roles");
 /// Key: name.
 pub(crate) const POLICIES: Table<ManagedPolicy> = Table::new(tables::POLICIES, "policies");
-/// Who holds a managed policy. Key: ARN of the policy, kind of holder (1 byte), name of the holder.
+/// Who holds a managed policy. Key: ARN of the policy, kind of holder (1 byte: 1 and 2 have it attached, 3 and
+/// 4 as their boundary), name of the holder.
 pub(crate) const ATTACHMENTS: Table<Attachment> = Table::new(tables::ATTACHMENTS, "attachments");
 
 /// Which account is the node's first.
@@ -215,5 +216,18 @@ pub(crate) fn policy(account: AccountId, name: &str) -> Key {
 pub(crate) fn attachment(account: AccountId, policy_arn: &str, kind: HolderKind, name: &str) -> Key {
     ATTACHMENTS.key(account, |k| {
         k.text(policy_arn).u8(kind.code()).text(&name.to_ascii_lowercase());
+    })
+}
+
+pub(crate) fn boundary(account: AccountId, policy_arn: &str, kind: HolderKind, name: &str) -> Key {
+    ATTACHMENTS.key(account, |k| {
+        k.text(policy_arn).u8(kind.code() + 2).text(&name.to_ascii_lowercase());
+    })
+}
+
+/// Everybody who holds a policy.
+pub(crate) fn attachments(account: AccountId, policy_arn: &str, limit: usize) -> store::Range {
+    ATTACHMENTS.range(account, limit, |k| {
+        k.text(policy_arn);
     })
 }
