@@ -4,9 +4,8 @@
 //! The map: [`Api`] and [`Operation`] are what a service gives the pipeline (`gateway`); [`Caller`],
 //! [`Access`] and [`Authorizer`] are how rights are asked for; [`Dispatch`] is how one part of the platform
 //! calls another, through the same pipeline; [`sigv4`] verifies and makes signatures, [`sigv2`]
-//! verifies old presigned URLs, [`chunked`] decodes
-//! `aws-chunked` bodies, [`checked`] checks those whose hash was signed; [`json`], [`query`], [`xml`] read and
-//! write the protocols; [`Error`] is an error as it goes over the wire, to which [`render`] gives its shape.
+//! verifies old presigned URLs, [`chunked`] decodes `aws-chunked` bodies, [`checked`] checks those whose hash
+//! was signed; [`json`], [`query`], [`xml`] read and write the protocols; [`Error`] is an error as it goes over the wire, to which [`render`] gives its shape.
 //!
 //! Invariant: nothing here knows a particular service, stores anything, or opens a socket.
 
@@ -19,7 +18,6 @@ mod error;
 pub mod json;
 pub mod query;
 pub mod render;
-pub mod sigv2;
 pub mod sigv2;
 pub mod sigv4;
 pub mod xml;

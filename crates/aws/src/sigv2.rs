@@ -55,6 +55,11 @@ const SIGNED: [&str; 31] = [
 ];
 const SIGNED_TOO: [&str; 4] = ["defaultObjectAcl", "storageClass", "versions", "website"];
 
+/// Whether a request has a signature of this kind.
+pub fn is_presented(head: &Parts) -> bool {
+    head.uri.query().is_some_and(|query| find(query, "AWSAccessKeyId").is_some())
+}
+
 /// A signature and what it says of itself.
 #[derive(Debug, Clone)]
 pub struct Presented<'a> {
@@ -65,10 +70,9 @@ pub struct Presented<'a> {
 }
 
 impl<'a> Presented<'a> {
-    /// Reads a request's signature; `None` if it has none of this kind.
-    pub fn read(head: &'a Parts) -> Result<Option<Self>, Failure> {
+    /// Reads a request's signature.
+    pub fn read(head: &'a Parts) -> Result<Self, Failure> {
         let query = head.uri.query().unwrap_or("");
-        let Some(access_key_id) = find(query, "AWSAccessKeyId") else { return Ok(None) };
         if head.headers.contains_key(http::header::AUTHORIZATION) {
             return Err(Failure::TwoMechanisms);
         }
@@ -79,12 +83,12 @@ impl<'a> Presented<'a> {
                     .to_owned(),
         };
         let expires = find(query, "Expires").and_then(|text| text.parse().ok()).ok_or_else(malformed)?;
-        Ok(Some(Self {
-            access_key_id,
+        Ok(Self {
+            access_key_id: find(query, "AWSAccessKeyId").ok_or_else(malformed)?,
             signature: find(query, "Signature").ok_or_else(malformed)?,
             expires,
             session_token: find(query, "x-amz-security-token"),
-        }))
+        })
     }
 
     /// The key that signed.
@@ -194,7 +198,7 @@ mod tests {
             session_policy: None,
         };
         let now = Timestamp::from_second(now).unwrap();
-        Presented::read(head)?.ok_or(Failure::Missing)?.verify(head, bucket, &credential, now)
+        Presented::read(head)?.verify(head, bucket, &credential, now)
     }
 
     fn head(method: &str, uri: &str) -> Parts {

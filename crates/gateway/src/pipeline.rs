@@ -5,7 +5,8 @@ use std::panic::AssertUnwindSafe;
 use aws::render::{ErrorContext, content_type, render, request_id_headers};
 use aws::sigv4::{Failure, Payload, Presented, Verified, strip};
 use aws::{
-    Api, Caller, Error, Origin, Protocol, Request, RequestContext, Response, body, checked, chunked, sigv2,
+    Api, Caller, Credential, Error, Origin, Protocol, Request, RequestContext, Response, body, checked,
+    chunked, sigv2,
 };
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
@@ -154,10 +155,8 @@ impl Gateway {
     ) -> Result<Authentic, Error> {
         let Some(presented) = Presented::read(head).map_err(|failure| failure.into_error(shape.protocol))?
         else {
-            if let Some(presented) =
-                sigv2::Presented::read(head).map_err(|failure| failure.into_error(Protocol::RestXml))?
-            {
-                return self.authenticate_v2(connection, exchange, shape, head, incoming, &presented).await;
+            if sigv2::is_presented(head) {
+                return self.authenticate_v2(connection, exchange, shape, head, incoming).await;
             }
             return self.admit_anonymous(connection, exchange, shape, head, incoming);
         };
@@ -170,11 +169,7 @@ impl Gateway {
         let now = exchange.received_at;
         self.verifier.precheck(&presented, now).map_err(refuse)?;
         let (access_key_id, token) = (presented.access_key_id(), presented.session_token());
-        let credential = self
-            .credentials
-            .find(access_key_id, token)
-            .await?
-            .ok_or_else(|| refuse(Failure::UnknownKey { access_key_id: access_key_id.to_owned() }))?;
+        let credential = self.credential(access_key_id, token, shape.protocol).await?;
 
         let held = self.hold(&*api, head).await?;
         let mut inbound = Some(self.inbound(connection, incoming, shape.protocol));
@@ -209,7 +204,7 @@ impl Gateway {
         Ok(Authentic { api, caller, body, _held: held })
     }
 
-    /// Establishes who made an older presigned URL. Only S3 has them.
+    /// The same for the old presigned URLs of S3.
     async fn authenticate_v2(
         &self,
         connection: &Connection,
@@ -217,28 +212,17 @@ impl Gateway {
         shape: &mut Shape,
         head: &mut Parts,
         incoming: Incoming,
-        presented: &sigv2::Presented,
     ) -> Result<Authentic, Error> {
         let api = self.api("s3").ok_or_else(|| no_service("s3"))?;
         exchange.service = api.signing_name();
         *shape = Shape { protocol: api.protocol(), namespace: api.namespace() };
         let refuse = |failure: Failure| failure.into_error(shape.protocol);
-        let access_key_id = presented.access_key_id();
-        let credential = self
-            .credentials
-            .find(access_key_id, presented.session_token())
-            .await?
-            .ok_or_else(|| refuse(Failure::UnknownKey { access_key_id: access_key_id.to_owned() }))?;
-        let bucket =
-            text(&head.headers, HOST.as_str()).and_then(|host| bucket_of_host(host, &self.config.domains));
+        let presented = sigv2::Presented::read(head).map_err(refuse)?;
+        let (id, token) = (presented.access_key_id(), presented.session_token());
+        let credential = self.credential(id, token, shape.protocol).await?;
+        let bucket = self.bucket_of(head);
         presented.verify(head, bucket, &credential, exchange.received_at).map_err(refuse)?;
-        let caller = Caller {
-            account: credential.principal.account().unwrap_or(self.account),
-            principal: credential.principal,
-            access_key_id: Some(access_key_id.to_owned()),
-            origin: connection.origin.clone(),
-            session_policy: credential.session_policy,
-        };
+        let caller = self.caller(connection, id, credential);
         sigv2::strip(head);
         let body = self.inbound(connection, incoming, shape.protocol).boxed_unsync();
         Ok(Authentic { api, caller, body, _held: None })

@@ -27,7 +27,6 @@ pub use failure::{Failure, Mismatch};
 pub(crate) use key::SigningKey;
 pub use presented::{Payload, Presented, Source};
 pub use sign::{Credentials, PayloadHash, presign, sign, sign_parts};
-pub(crate) use verify::replace_query;
 pub use verify::{Verified, Verifier, strip};
 pub(crate) use verify::{retain_query, session_token_matches};
 
