@@ -13,6 +13,7 @@ use super::committer::{Committer, Job, Room};
 use super::config::FjallConfig;
 use super::directory::Directory;
 use super::failure;
+use super::journal;
 use super::queue::Queue;
 use super::rows;
 use crate::watchers::Watchers;
@@ -57,20 +58,8 @@ impl FjallEngine {
     /// journal, which is bounded.
     pub fn open(config: FjallConfig) -> Result<Arc<Self>, Error> {
         let directory = Directory::open(&config.dir)?;
-        let open = |error: fjall::Error| match error {
-            fjall::Error::Locked => Error::Locked(config.dir.display().to_string()),
-            fjall::Error::Io(e) => failure::io("can not open the store in", &config.dir, &e),
-            other => Error::Io(format!("can not open the store in `{}`: {other:?}", config.dir.display())),
-        };
-        let db = Database::builder(directory.tree())
-            .cache_size(config.cache_bytes)
-            .worker_threads(WORKERS)
-            .max_journaling_size(JOURNAL_BYTES)
-            .max_cached_files(Some(OPEN_FILES))
-            // On the one thread that commits, and most large values (images) are compressed already.
-            .journal_compression(CompressionType::None)
-            .open()
-            .map_err(open)?;
+        let db = open_tree(&config, &directory)?;
+        let open = |error: fjall::Error| failed(&config, &error);
         let options = || KeyspaceCreateOptions::default().max_memtable_size(config.memtable_bytes);
         let rows = db.keyspace("rows", options).map_err(open)?;
         let version = rows::version_limit(&rows)?;
@@ -90,6 +79,52 @@ impl FjallEngine {
             .spawn(move || committer.run(sender))
             .map_err(|e| Error::Io(format!("can not start the commit thread: {e}")))?;
         Ok(Arc::new(Self { shared, ended, thread: Mutex::new(Some(thread)) }))
+    }
+}
+
+fn open_tree(config: &FjallConfig, directory: &Directory) -> Result<Database, Error> {
+    let open = || {
+        Database::builder(directory.tree())
+            .cache_size(config.cache_bytes)
+            .worker_threads(WORKERS)
+            .max_journaling_size(JOURNAL_BYTES)
+            .max_cached_files(Some(OPEN_FILES))
+            // On the one thread that commits, and most large values (images) are compressed already.
+            .journal_compression(CompressionType::None)
+            .open()
+    };
+    let damaged = match open() {
+        Err(error @ fjall::Error::JournalRecovery(_)) => error,
+        outcome => return outcome.map_err(|error| failed(config, &error)),
+    };
+    let journal = |e: std::io::Error| failure::io("can not repair the journal in", &config.dir, &e);
+    let Some(removed) = journal::remove_last_batch(&directory.tree()).map_err(journal)? else {
+        return Err(failed(config, &damaged));
+    };
+    match open() {
+        Ok(db) => {
+            tracing::warn!("a commit that a crash had cut off, and nobody was told of, was removed");
+            Ok(db)
+        }
+        // It was not the last one.
+        Err(_) => {
+            removed.restore().map_err(journal)?;
+            Err(failed(config, &damaged))
+        }
+    }
+}
+
+/// The error of a directory that does not open.
+fn failed(config: &FjallConfig, error: &fjall::Error) -> Error {
+    let dir = config.dir.display();
+    match error {
+        fjall::Error::Locked => Error::Locked(dir.to_string()),
+        fjall::Error::Io(e) => failure::io("can not open the store in", &config.dir, e),
+        fjall::Error::JournalRecovery(why) => Error::Io(format!(
+            "the journal in `{dir}` is damaged ({why:?}) before its end, so that commits which were \
+             acknowledged can not be read; restore the directory from a backup"
+        )),
+        other => Error::Io(format!("can not open the store in `{dir}`: {other:?}")),
     }
 }
 

@@ -18,6 +18,7 @@ mod directory;
 mod engine;
 mod failure;
 mod group;
+mod journal;
 mod queue;
 mod rows;
 

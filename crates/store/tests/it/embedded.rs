@@ -131,3 +131,49 @@ async fn rows_survive_flushes_compactions_and_restarts() {
         }
     }
 }
+
+/// A journal whose file holds `find` has 512 bytes from there on cleared, as if a page had not been synced.
+fn clear(journal: &std::path::Path, find: &[u8]) {
+    let mut bytes = fs::read(journal).unwrap();
+    let at = bytes.windows(find.len()).rposition(|window| window == find).unwrap();
+    bytes[at..at + 512].fill(0);
+    fs::write(journal, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_torn_last_commit_is_taken_off_and_damage_before_it_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || FjallEngine::open(FjallConfig::new(dir.path()));
+    let engine = open().unwrap();
+    for n in 0..4 {
+        engine.commit(put(n, format!("row {n};").repeat(3000))).await.unwrap();
+    }
+    drop(engine);
+    let journals = fs::read_dir(dir.path().join("tree")).unwrap().map(|entry| entry.unwrap().path());
+    let journals: Vec<_> = journals.filter(|path| path.extension().is_some_and(|e| e == "jnl")).collect();
+    let [journal] = &journals[..] else { panic!("one journal, not {journals:?}") };
+
+    clear(journal, "row 3;".repeat(200).as_bytes());
+    let engine = open().unwrap();
+    for n in 0..4 {
+        let expected = (n < 3).then(|| Bytes::from(format!("row {n};").repeat(3000)));
+        assert_eq!(value(&engine, n).await, expected);
+    }
+    engine.commit(put(3, "again")).await.unwrap();
+    drop(engine);
+    let engine = open().unwrap();
+    assert_eq!(value(&engine, 3).await, Some("again".into()));
+    drop(engine);
+
+    let whole = fs::read(journal).unwrap();
+    clear(journal, "row 1;".repeat(200).as_bytes());
+    let damaged = fs::read(journal).unwrap();
+    for _ in 0..2 {
+        let error = open().unwrap_err();
+        assert!(error.to_string().contains("restore the directory from a backup"), "{error}");
+        assert!(fs::read(journal).unwrap() == damaged, "what was damaged is left as it is");
+    }
+    fs::write(journal, whole).unwrap();
+    let engine = open().unwrap();
+    assert_eq!(value(&engine, 1).await.unwrap().len(), 18_000);
+}
