@@ -4,6 +4,7 @@
 //! loses nothing: the next run finds the row again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use store::key::prefix_end;
@@ -20,15 +21,20 @@ const BATCH: usize = 256;
 /// How long to wait after a failure of the store, and at most between looks for work.
 const PAUSE: Duration = Duration::from_secs(30);
 
+/// How far clocks may be apart.
+const CLOCK_SKEW_MS: i64 = 60_000;
+
 /// The background work of DynamoDB.
 #[derive(Debug)]
 pub struct Sweeper {
     node: Arc<Node>,
+    /// Tokens that ended before this (ms since the epoch) are gone: stepping over what is gone is slow.
+    tokens_from_ms: AtomicI64,
 }
 
 impl Sweeper {
     pub(crate) fn new(node: Arc<Node>) -> Self {
-        Self { node }
+        Self { node, tokens_from_ms: AtomicI64::new(i64::MIN) }
     }
 
     /// Runs until `shutdown`.
@@ -58,13 +64,18 @@ impl Sweeper {
 
     /// Removes the tokens of transactions whose time is over.
     async fn remove_tokens(&self) -> Result<(), Error> {
+        let at = |ms: i64| {
+            TOKENS.key(AccountId::NODE, |k| {
+                k.i64(ms);
+            })
+        };
+        let now_ms = self.node.env.now().as_millisecond();
         let mut range = TOKENS.range(AccountId::NODE, BATCH, |_| {});
-        range.end = TOKENS.key(AccountId::NODE, |k| {
-            k.i64(self.node.env.now().as_millisecond());
-        });
+        range.start = at(self.tokens_from_ms.load(Ordering::Relaxed));
+        range.end = at(now_ms);
         loop {
             let (tokens, more) = TOKENS.scan(&self.node.store, range.clone()).await?;
-            let Some(last) = tokens.last() else { return Ok(()) };
+            let Some(last) = tokens.last() else { break };
             range.start = store::key::after(&last.key);
             let reads = tokens.iter().map(|row| Read::Key(row.value.key())).collect();
             self.node
@@ -83,9 +94,12 @@ impl Sweeper {
                 })
                 .await?;
             if !more {
-                return Ok(());
+                break;
             }
         }
+        // Clocks of nodes differ a little, and go back a little.
+        self.tokens_from_ms.store(now_ms - CLOCK_SKEW_MS, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Removes the items of every table that has been deleted so far.

@@ -92,8 +92,8 @@ impl Run for BatchGetItem {
             let keys: Vec<_> = input
                 .keys
                 .unwrap_or_default()
-                .iter()
-                .map(|key| key.valid().cloned())
+                .into_iter()
+                .map(AttributeMap::into_valid)
                 .collect::<Result<_, _>>()?;
             total += keys.len();
             if total > MAX_KEYS {

@@ -91,8 +91,8 @@ impl Run for BatchWriteItem {
             let table = scope.table_name(&given)?;
             for request in requests {
                 let action = match (request.put_request, request.delete_request) {
-                    (Some(put), None) => item_write::put(&put.item)?,
-                    (None, Some(delete)) => Action::Delete { key: delete.key.valid()?.clone() },
+                    (Some(put), None) => item_write::put(put.item)?,
+                    (None, Some(delete)) => Action::Delete { key: delete.key.into_valid()? },
                     _ => {
                         return Err(Error::validation(
                             "Supplied AttributeValue has more than one datatypes set, must contain exactly one of the supported datatypes",

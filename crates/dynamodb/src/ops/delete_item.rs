@@ -54,7 +54,7 @@ impl Run for DeleteItem {
             .one_of(input.return_values.as_deref(), "returnValues", &RETURN_VALUES)
             .one_of(on_failure, "returnValuesOnConditionCheckFailure", &["ALL_OLD", "NONE"])
             .finish()?;
-        let key = input.key.unwrap_or_default().valid()?.clone();
+        let key = input.key.unwrap_or_default().into_valid()?;
         if !matches!(input.return_values.as_deref(), None | Some("ALL_OLD" | "NONE")) {
             return Err(Error::validation("ReturnValues can only be ALL_OLD or NONE"));
         }

@@ -48,7 +48,7 @@ impl Run for GetItem {
             .required(input.key.as_ref(), "key")
             .return_consumed_capacity(input.return_consumed_capacity.as_deref())
             .finish()?;
-        let key = input.key.unwrap_or_default().valid()?.clone();
+        let key = input.key.unwrap_or_default().into_valid()?;
         let projection = item_read::projection(
             input.projection_expression.as_deref(),
             input.expression_attribute_names.as_ref(),

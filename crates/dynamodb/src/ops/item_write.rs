@@ -51,13 +51,14 @@ impl Outcome {
 }
 
 /// Checks and encodes an item to put.
-pub(crate) fn put(map: &AttributeMap) -> Result<Action, Error> {
-    let item = map.valid()?;
-    let size = size_bytes(item);
+pub(crate) fn put(map: AttributeMap) -> Result<Action, Error> {
+    let item = map.into_valid()?;
+    let size = size_bytes(&item);
     if size > MAX_ITEM_BYTES {
         return Err(Error::validation("Item size has exceeded the maximum allowed size"));
     }
-    Ok(Action::Put { item: item.clone(), encoded: encode_item(item, size) })
+    let encoded = encode_item(&item, size);
+    Ok(Action::Put { item, encoded })
 }
 
 /// The expressions of a change.

@@ -67,7 +67,7 @@ impl Run for PutItem {
         if !matches!(input.return_values.as_deref(), None | Some("ALL_OLD" | "NONE")) {
             return Err(Error::validation("ReturnValues can only be ALL_OLD or NONE"));
         }
-        let action = item_write::put(&item)?;
+        let action = item_write::put(item)?;
         let (_, condition) = expressions.parse()?;
         Ok(Self {
             write: ItemWrite {

@@ -84,7 +84,7 @@ impl Run for TransactGetItems {
             )?;
             gets.push(Get {
                 table: scope.table_name(&get.table_name.unwrap_or_default())?,
-                key: get.key.unwrap_or_default().valid()?.clone(),
+                key: get.key.unwrap_or_default().into_valid()?,
                 projection,
             });
         }

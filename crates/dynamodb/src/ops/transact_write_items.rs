@@ -155,9 +155,9 @@ fn item_write(action: ActionInput, at: usize, scope: &Scope) -> Result<ItemWrite
         takes_update: name == "update",
     };
     let action = match (input.item, input.key) {
-        (Some(item), _) => item_write::put(&item)?,
+        (Some(item), _) => item_write::put(item)?,
         (None, key) => {
-            let key = key.unwrap_or_default().valid()?.clone();
+            let key = key.unwrap_or_default().into_valid()?;
             match name {
                 "update" => Action::Update { key, update: expressions.parse()?.0 },
                 "delete" => Action::Delete { key },

@@ -66,7 +66,7 @@ impl Run for UpdateItem {
             .one_of(input.return_values.as_deref(), "returnValues", &RETURN_VALUES)
             .one_of(on_failure, "returnValuesOnConditionCheckFailure", &["ALL_OLD", "NONE"])
             .finish()?;
-        let key = input.key.unwrap_or_default().valid()?.clone();
+        let key = input.key.unwrap_or_default().into_valid()?;
         let expressions = Expressions {
             update: input.update_expression.as_deref(),
             condition: input.condition_expression.as_deref(),

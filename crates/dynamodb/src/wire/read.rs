@@ -33,6 +33,12 @@ impl AttributeMap {
         }
     }
 
+    /// The same, taken out.
+    pub(crate) fn into_valid(self) -> Result<Attributes, Error> {
+        self.valid()?;
+        Ok(self.attributes)
+    }
+
     /// The first broken rule and the name of its value.
     pub(crate) fn fault(&self) -> Option<(&str, &str)> {
         self.fault.as_ref().map(|(name, rule)| (name.as_str(), rule.as_str()))
