@@ -132,7 +132,7 @@ impl Run<'_> {
             held.updated_at = now;
         }
         let event = Event {
-            id: format!("{logical_id}-{status}-{}", now.as_millisecond()),
+            id: format!("{logical_id}-{status}-{}", RequestId::new(&*self.machinery.env)),
             logical_id: logical_id.to_owned(),
             physical_id: resource.physical_id.clone(),
             type_name: resource.type_name.clone(),

@@ -139,3 +139,6 @@ fn simple_table(name: &str, resource: &Resource, problems: &mut Problems) -> Res
         ..resource.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,8 +66,10 @@ pub(super) fn read(function: &str, node: &Node, problems: &mut Problems) -> Poli
             Value::Map(map) => match map.first().filter(|_| map.len() == 1) {
                 Some((policy, arguments)) => match TEMPLATES.get(policy) {
                     Some(template) => {
-                        template.check(policy, arguments, problems);
-                        out.inline.push(inline(name(), template.document(arguments, entry.at), entry.at));
+                        // Without an argument the document would refer to nothing, which is no news.
+                        if template.check(policy, arguments, problems) {
+                            out.inline.push(inline(name(), template.document(arguments, entry.at), entry.at));
+                        }
                     }
                     None => problems.add(
                         entry.at,
@@ -93,7 +95,8 @@ fn managed_arn(name: &str) -> String {
 }
 
 impl PolicyTemplate {
-    fn check(&self, name: &str, arguments: &Node, problems: &mut Problems) {
+    fn check(&self, name: &str, arguments: &Node, problems: &mut Problems) -> bool {
+        let before = problems.count();
         let given = arguments.as_map();
         for parameter in &self.parameters {
             if !given.is_some_and(|map| map.contains_key(parameter)) {
@@ -105,6 +108,7 @@ impl PolicyTemplate {
                 problems.add(value.at, format!("the policy template {name} has no parameter `{key}`"));
             }
         }
+        problems.count() == before
     }
 
     /// Its document, with arguments in place of references to its parameters.

@@ -385,3 +385,62 @@ fn read_resource(name: &str, node: &Node, problems: &mut Problems) -> Option<Res
     }
     Some(resource)
 }
+
+/// Code that a template takes from the machine: what packaging must upload, and where to write the result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalCode {
+    /// The function's logical id; `Globals` if several functions share it.
+    pub logical_id: String,
+    /// The path as written, relative to the template.
+    pub path: String,
+    /// The function's runtime, if the template says it plainly.
+    pub runtime: Option<String>,
+    /// Where the path stands in the text: characters, quotes included.
+    pub span: (usize, usize),
+    /// Where it stands.
+    pub at: At,
+    /// The property is `Code` of a Lambda function, which takes a mapping, not a URI.
+    pub as_mapping: bool,
+}
+
+/// The code that a template takes from the machine. Templates that can not be read have none.
+pub fn local_code(text: &str) -> Vec<LocalCode> {
+    let Ok(root) = yaml::read(text) else { return Vec::new() };
+    let globals = root.get("Globals").and_then(|g| g.get("Function"));
+    let default_runtime = globals.and_then(|g| g.get("Runtime")).and_then(Node::as_str);
+    let mut found = Vec::new();
+    let mut add = |logical_id: &str, node: Option<&Node>, runtime: Option<&str>, as_mapping| {
+        let Some((node, path, span)) = node.and_then(|n| Some((n, n.as_str()?, n.span?))) else { return };
+        if !path.starts_with("s3://") {
+            found.push(LocalCode {
+                logical_id: logical_id.to_owned(),
+                path: path.to_owned(),
+                runtime: runtime.map(str::to_owned),
+                span,
+                at: node.at,
+                as_mapping,
+            });
+        }
+    };
+    add("Globals", globals.and_then(|g| g.get("CodeUri")), default_runtime, false);
+    for (name, resource) in root.get("Resources").and_then(Node::as_map).into_iter().flatten() {
+        let Some(properties) = resource.get("Properties") else { continue };
+        let runtime = properties.get("Runtime").and_then(Node::as_str);
+        match resource.get("Type").and_then(Node::as_str) {
+            Some("AWS::Serverless::Function") => {
+                add(name, properties.get("CodeUri"), runtime.or(default_runtime), false);
+            }
+            Some("AWS::Lambda::Function") => add(name, properties.get("Code"), runtime, true),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// A YAML or JSON document as JSON: for files that are not templates.
+pub fn to_json(text: &str) -> Result<serde_json::Value, Problem> {
+    yaml::read(text).map(|node| node.to_json())
+}
+
+#[cfg(test)]
+mod tests;
