@@ -47,7 +47,9 @@ pub struct RequestContext {
 /// An authenticated request.
 #[derive(Debug)]
 pub struct Request {
-    /// Method, raw path and query, headers. `Authorization` and the signing query parameters are gone.
+    /// Method, raw path and query, headers. `Authorization`, the session token and the signing query parameters
+    /// are gone; `x-amz-*` parameters of a presigned URL are headers; `content-length` is the decoded body's. For
+    /// S3 the bucket is in the path, even if the client put it into the host name.
     pub head: http::request::Parts,
     /// The body, decoded from `aws-chunked`, its signature checked as it is read. Trailing checksums are in
     /// `head.extensions` as [`crate::chunked::Trailers`], filled when the body has been read to its end.

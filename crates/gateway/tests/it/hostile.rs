@@ -58,26 +58,31 @@ async fn slow_peers_are_let_go() {
         ..Config::default()
     };
     let node = Node::with(config).await;
-    // Silent from the start, silent within the headers, silent after an answer.
-    for beginning in ["", "GET /b/public HTTP/1.1\r\nhost: a\r\nx-slow: "] {
+    // Silent from the start, silent within the headers, silent after an answer, silent within a body.
+    let silent = async |beginning: &str| {
         let mut client = Client::to(node.addr).await;
         client.send(beginning.as_bytes()).await;
         assert!(client.receive().await.is_none());
-    }
-    let mut idle = Client::to(node.addr).await;
-    assert_eq!(idle.call(&Call::new("rest", "/echo", "x")).await.body, "x");
-    assert!(idle.receive().await.is_none());
-
-    for (request, code) in [
-        (Call::new("s3", "/b/echo", "hello"), "<Code>RequestTimeout</Code>"),
-        (Call::new("rest", "/echo", "hello"), "socket connection"),
-    ] {
+    };
+    let idle = async || {
+        let mut client = Client::to(node.addr).await;
+        assert_eq!(client.call(&Call::new("rest", "/echo", "x")).await.body, "x");
+        assert!(client.receive().await.is_none());
+    };
+    let stalled = async |request: Call, code: &str| {
         let mut client = Client::to(node.addr).await;
         let bytes = request.bytes();
         client.send(&bytes[..bytes.len() - 1]).await;
         let answer = client.receive().await.unwrap();
         assert!([400, 408].contains(&answer.status) && answer.has(code), "{}", answer.body);
-    }
+    };
+    tokio::join!(
+        silent(""),
+        silent("GET /b/public HTTP/1.1\r\nhost: a\r\nx-slow: "),
+        idle(),
+        stalled(Call::new("s3", "/b/echo", "hello"), "<Code>RequestTimeout</Code>"),
+        stalled(Call::new("rest", "/echo", "hello"), "socket connection"),
+    );
     // One that does not read a large answer.
     let mut deaf = Client::to(node.addr).await;
     deaf.send(&Call::new("s3", "/b/echo", vec![b'x'; 40_000_000]).bytes()).await;

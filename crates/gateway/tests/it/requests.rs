@@ -114,7 +114,12 @@ async fn failures_have_the_code_and_the_shape_of_each_protocol() {
         ],
     )
     .await;
-    let denied = [(403, "AccessDeniedException"); 4];
+    let denied = [
+        (403, "AccessDenied"),
+        (400, "AccessDeniedException"),
+        (403, "AccessDeniedException"),
+        (403, "AccessDenied"),
+    ];
     statuses(each("echo").map(|c| Call { key: POWERLESS, ..c }), denied).await;
     statuses(each("fail"), [(404, "NoSuchThing"); 4]).await;
     statuses(each("panic"), [(500, "InternalFailure"); 4]).await;
