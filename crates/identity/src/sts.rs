@@ -41,6 +41,10 @@ impl Api for StsApi {
         Protocol::Query
     }
 
+    fn namespace(&self) -> &'static str {
+        NAMESPACE
+    }
+
     async fn parse(&self, request: Request) -> Result<Box<dyn Operation>, aws::Error> {
         // STS takes GET as well as POST.
         let body = match request.head.uri.query() {

@@ -47,6 +47,10 @@ impl Api for IamApi {
         Protocol::Query
     }
 
+    fn namespace(&self) -> &'static str {
+        NAMESPACE
+    }
+
     async fn parse(&self, request: Request) -> Result<Box<dyn Operation>, aws::Error> {
         let body = aws::body::collect(request.body, BODY_LIMIT).await?;
         let mut form = Form::parse(&body);

@@ -9,6 +9,8 @@ mod condition;
 mod context;
 mod document;
 mod pattern;
+#[cfg(test)]
+mod tests;
 
 use types::{AccountId, Principal};
 
