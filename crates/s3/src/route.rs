@@ -66,6 +66,11 @@ impl<'a> Query<'a> {
 
 impl Query<'_> {
     /// All of them, in order.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// All of them, in order.
     pub(crate) fn into_pairs(self) -> Vec<(String, String)> {
         self.0.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
     }
@@ -532,14 +537,14 @@ mod tests {
     #[test]
     fn rights_are_exact() {
         let mut headers = HeaderMap::new();
-        headers.insert("x-amz-copy-source", http::HeaderValue::from_static("/from/a%20b"));
+        headers.insert("x-amz-copy-source", http::HeaderValue::from_static("/source/a%20b"));
         let query = Query::parse("");
-        let route = Route::of(&Method::PUT, "/to/c%2Fd", &query, &headers).unwrap();
+        let route = Route::of(&Method::PUT, "/target/c%2Fd", &query, &headers).unwrap();
         let needs = route.access(&query, &headers, &[]).unwrap();
         let needs: Vec<_> = needs.iter().map(|a| (&*a.action, &*a.resource)).collect();
         assert_eq!(
             needs,
-            [("s3:PutObject", "arn:aws:s3:::to/c/d"), ("s3:GetObject", "arn:aws:s3:::from/a b")]
+            [("s3:PutObject", "arn:aws:s3:::target/c/d"), ("s3:GetObject", "arn:aws:s3:::source/a b")]
         );
 
         let query = Query::parse("list-type=2&prefix=a+b&max-keys=5");

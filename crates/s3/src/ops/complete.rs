@@ -106,18 +106,17 @@ fn assemble(
     listed: &[CompletedPart],
     parts: &BTreeMap<u32, Part>,
 ) -> Result<Whole, Error> {
+    if !listed.is_sorted_by(|a, b| a.part_number < b.part_number) {
+        return Err(Error::InvalidPartOrder(upload.to_owned()));
+    }
     let mut segments = Vec::with_capacity(listed.len());
     let mut checksums = Vec::with_capacity(listed.len());
     let mut md5 = md5::Md5::new();
     let mut size = 0;
-    let mut before = 0;
+    let mut too_small = None;
     for (i, listed_part) in listed.iter().enumerate() {
         let number = listed_part.part_number.ok_or(Error::MalformedXml)?;
         let tag = listed_part.e_tag.as_ref().ok_or(Error::MalformedXml)?.value().to_owned();
-        if number <= before {
-            return Err(Error::InvalidPartOrder(upload.to_owned()));
-        }
-        before = number;
         let invalid = || Error::InvalidPart { upload: upload.to_owned(), number, etag: tag.clone() };
         let number = u32::try_from(number).map_err(|_| invalid())?;
         let part = parts.get(&number).filter(|part| part.etag == tag).ok_or_else(invalid)?;
@@ -127,9 +126,9 @@ fn assemble(
                 return Err(invalid());
             }
         }
-        if part.size < MIN_PART_BYTES && i + 1 < listed.len() {
+        if part.size < MIN_PART_BYTES && i + 1 < listed.len() && too_small.is_none() {
             let number = i32::try_from(number).unwrap_or(0);
-            return Err(Error::EntityTooSmall { number, proposed: part.size, etag: tag });
+            too_small = Some(Error::EntityTooSmall { number, proposed: part.size, etag: tag.clone() });
         }
         let checksum = part.checksums.iter().find(|stored| stored.algorithm == plan.algorithm);
         let checksum = decode(&checksum.ok_or_else(invalid)?.value);
@@ -137,6 +136,10 @@ fn assemble(
         checksums.push((checksum.clone(), part.size));
         size += part.size;
         segments.push(Segment { blob: part.blob, size: part.size, number, checksum });
+    }
+    // Only once all parts are known to be there.
+    if let Some(error) = too_small {
+        return Err(error);
     }
     let etag = format!("{}-{}", hex::encode(md5.finalize()), listed.len());
     Ok(Whole { segments, size, etag, checksum: plan.combine(&checksums) })

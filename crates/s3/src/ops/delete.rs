@@ -65,7 +65,7 @@ async fn remove(cx: &Cx, owner: AccountId, keys: Vec<(String, WriteConditions)>)
     let mut reads = vec![Read::Key(tables::bucket_key(owner, &bucket_name))];
     reads.extend(keys.iter().map(|(key, _)| Read::Key(tables::object_key(owner, &bucket_name, key))));
     let (cause, at_ms) = (cx.cause(), cx.now().as_millisecond());
-    let outcomes = cx
+    let (outcomes, littered) = cx
         .inner
         .store
         .transact(reads, move |pages, version| {
@@ -80,11 +80,14 @@ async fn remove(cx: &Cx, owner: AccountId, keys: Vec<(String, WriteConditions)>)
                     (key.clone(), removal.write(key, page, conditions, &mut writes, &mut dead))
                 })
                 .collect();
+            let littered = !dead.is_empty();
             writes.extend(discard(dead, at_ms));
-            Ok::<_, Error>((writes, outcomes))
+            Ok::<_, Error>((writes, (outcomes, littered)))
         })
         .await?;
-    cx.inner.wake.notify_one();
+    if littered {
+        cx.inner.wake.notify_one();
+    }
     Ok(outcomes)
 }
 

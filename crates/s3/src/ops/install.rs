@@ -7,7 +7,7 @@ use store::{Page, Read, Stored, Version, Write};
 use types::AccountId;
 
 use crate::Error;
-use crate::garbage::discard;
+use crate::garbage::{discard, litters};
 use crate::notify::{Cause, Change};
 use crate::ops::conditions::WriteConditions;
 use crate::service::Cx;
@@ -96,15 +96,20 @@ impl Install {
 
     /// Commits.
     pub(crate) async fn commit(self, cx: &Cx) -> Result<Result<(), Replaced>, Error> {
-        let outcome = cx
+        let (outcome, littered) = cx
             .inner
             .store
             .transact(self.reads(), move |pages, version| match self.decide(pages, version)? {
-                Ok(writes) => Ok((writes, Ok(()))),
-                Err(replaced) => Ok::<_, Error>((Vec::new(), Err(replaced))),
+                Ok(writes) => {
+                    let littered = litters(&writes);
+                    Ok((writes, (Ok(()), littered)))
+                }
+                Err(replaced) => Ok::<_, Error>((Vec::new(), (Err(replaced), false))),
             })
             .await?;
-        cx.inner.wake.notify_one();
+        if littered {
+            cx.inner.wake.notify_one();
+        }
         Ok(outcome)
     }
 }

@@ -92,3 +92,26 @@ async fn the_sweeper_is_woken_and_stops() {
     shutdown.cancel();
     running.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_when_the_node_comes_back() {
+    let node = Node::on_disk(tempfile::tempdir().unwrap());
+    node.call(http::Method::PUT, "/photos").ok().await;
+    node.put("/photos/small", "small").header("x-amz-meta-k", "v").ok().await;
+    node.put("/photos/large", noise(300_000)).ok().await;
+    let id = node.post("/photos/parts?uploads", "").ok().await.one("UploadId");
+    let part = node.put(&format!("/photos/parts?partNumber=1&uploadId={id}"), noise(80_000)).ok().await;
+
+    let node = Node::on_disk(node.end().await);
+    node.sweep().await;
+    let small = node.get("/photos/small").ok().await;
+    assert_eq!((small.text(), small.header("x-amz-meta-k")), ("small", "v"));
+    assert_eq!(node.get("/photos/large").ok().await.body, noise(300_000));
+    let xml = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{}</ETag></Part></CompleteMultipartUpload>",
+        part.header("etag")
+    );
+    node.post(&format!("/photos/parts?uploadId={id}"), xml).ok().await;
+    assert_eq!(node.get("/photos/parts").ok().await.body, noise(80_000));
+    assert_eq!(node.get("/photos").ok().await.all("Key"), ["large", "parts", "small"]);
+}

@@ -8,7 +8,7 @@ use blobs::{Blobs, FsBlobs};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
-use store::{MemoryEngine, Store};
+use store::{FjallConfig, FjallEngine, MemoryEngine, Store};
 use types::{AccountId, Region, RequestId, SharedEnv, SystemEnv, TraceHeader};
 
 pub(crate) struct Node {
@@ -72,9 +72,24 @@ impl Node {
     }
 
     pub(crate) fn with(config: s3::Config) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let blobs: Arc<dyn Blobs> = FsBlobs::open(dir.path()).unwrap();
-        let store = Store::new(MemoryEngine::new());
+        Self::on(config, tempfile::tempdir().unwrap(), Store::new(MemoryEngine::new()))
+    }
+
+    /// One whose rows are on disk too.
+    pub(crate) fn on_disk(dir: tempfile::TempDir) -> Self {
+        let engine = FjallEngine::open(FjallConfig::new(dir.path().join("store"))).unwrap();
+        let config = s3::Config { blob_grace_ms: 0, ..s3::Config::default() };
+        Self::on(config, dir, Store::new(engine))
+    }
+
+    /// Ends it; the directory is what is left.
+    pub(crate) async fn end(mut self) -> tempfile::TempDir {
+        self.store.close().await.unwrap();
+        self.dir.take().unwrap()
+    }
+
+    fn on(config: s3::Config, dir: tempfile::TempDir, store: Store) -> Self {
+        let blobs: Arc<dyn Blobs> = FsBlobs::open(dir.path().join("blobs")).unwrap();
         let env = SystemEnv::new();
         let s3 = s3::S3::new(config, store.clone(), blobs.clone(), env.clone(), Region::default());
         Self { s3, store, blobs, env, account: AccountId::DEFAULT, dir: Some(dir) }

@@ -160,6 +160,10 @@ async fn headers_are_kept_and_overridden() {
     let got = node.get("/photos/a?response-content-type=text%2Fhtml&response-cache-control=max-age%3D1");
     let got = got.ok().await;
     assert_eq!((got.header("content-type"), got.header("cache-control")), ("text/html", "max-age=1"));
+    // As in a presigned URL.
+    node.put("/photos/b?x-amz-meta-k=a%20b&x-amz-checksum-crc32=AAAAAA%3D%3D", "x").ok().await;
+    assert_eq!(node.get("/photos/b").ok().await.header("x-amz-meta-k"), "a b");
+    assert_eq!(node.put("/photos/b?x-amz-acl=public-read", "x").fails().await.0, "NotImplemented");
     let large = "x".repeat(2049);
     let too_much = node.put("/photos/a", "x").header("x-amz-meta-a", &large);
     assert_eq!(too_much.fails().await, ("MetadataTooLarge".into(), 400));
@@ -272,7 +276,7 @@ async fn a_body_that_fails_leaves_nothing() {
     assert_eq!(node.put("/photos/a", "").stream(body, 200_000).fails().await, ("IncompleteBody".into(), 400));
     let error = aws::Error::new(types::ErrorKind::Denied, "SignatureDoesNotMatch", "no");
     let pieces =
-        futures_util::stream::iter([Ok(Frame::data(Bytes::from("ab"))), Err(Box::new(error).into())]);
+        futures_util::stream::iter([Ok(Frame::data(Bytes::from("ab"))), Err(aws::BodyError::from(error))]);
     let body = StreamBody::new(pieces.boxed()).boxed_unsync();
     assert_eq!(
         node.put("/photos/a", "").stream(body, 5).fails().await,
