@@ -16,7 +16,8 @@ pub(crate) fn write(data: &Path, key: &KeyPair) -> io::Result<()> {
     if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
         return std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600));
     }
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(new, path)

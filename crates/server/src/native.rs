@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use aws::{Api, Error, Operation, Protocol, Request};
 use identity::Identity;
 use telemetry::Telemetry;
-use types::ErrorKind;
 
 /// Accounts, usage, invocations and traces.
 #[derive(Debug)]
@@ -32,14 +31,9 @@ impl Api for Native {
     }
 
     async fn parse(&self, request: Request) -> Result<Box<dyn Operation>, Error> {
-        if let Some(answer) = self.telemetry.native(&request) {
-            return answer;
+        match self.telemetry.native(&request) {
+            Some(operation) => operation,
+            None => self.identity.native(request).await,
         }
-        let path = request.head.uri.path().to_owned();
-        if let Some(operation) = self.identity.clone().native(request).await {
-            return operation;
-        }
-        let message = format!("`{path}` is none of accounts, usage, invocations, traces.");
-        Err(Error::new(ErrorKind::NotFound, "NotFoundException", message))
     }
 }

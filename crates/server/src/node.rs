@@ -1,7 +1,7 @@
 //! A node: made of its parts in one place, started, and stopped in the order that loses nothing.
 
-use std::net::SocketAddr;
 use std::fs::Permissions;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -135,10 +135,14 @@ impl Node {
         node.records.spawn(|stop| recorder.run(stop));
         node.work.spawn(|stop| functions.run(stop));
         node.work.spawn(|stop| events.run(stop));
-        node.work.spawn(|stop| stacks.service().run(stop));
+        node.work.spawn(|stop| async move {
+            if let Err(error) = stacks.service().run(stop).await {
+                tracing::error!(%error, "stacks are no longer carried out; restart the node");
+            }
+        });
         node.work.spawn(|stop| async move {
             if let Err(error) = s3.sweeper().run(stop).await {
-                tracing::error!(%error, "removing unused objects has stopped");
+                tracing::error!(%error, "unused objects are no longer removed; restart the node");
             }
         });
         node.work.spawn(|stop| dynamodb.sweeper().run(stop));
@@ -239,5 +243,7 @@ impl Platform for Endpoint {
 fn make_private(data: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(data)
         .and_then(|()| std::fs::set_permissions(data, Permissions::from_mode(0o700)))
-        .with_context(|| format!("cannot use the data directory `{}`; choose another with --data", data.display()))
+        .with_context(|| {
+            format!("cannot use the data directory `{}`; choose another with --data", data.display())
+        })
 }
