@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn every_form_names_the_same_function() {
-        let parse = |text| FunctionName::parse(text, AccountId::DEFAULT, &Region::default());
+        let parse = |text: &str| FunctionName::parse(text, AccountId::DEFAULT, &Region::default());
         for text in [
             "thumb",
             "function:thumb",

@@ -273,7 +273,7 @@ async fn old_events_and_functions_that_are_switched_off() {
     .await;
     serve(&node, quick());
     let mut old = delivery(&node, "f", &json!({}));
-    old.accepted_at = old.accepted_at - Duration::from_secs(6 * 3600 + 1);
+    old.accepted_at -= Duration::from_secs(6 * 3600 + 1);
     node.store.write(vec![old.due(A)]).await.unwrap();
     drained(&node).await;
     let kept = records(&node);

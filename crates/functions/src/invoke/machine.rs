@@ -101,30 +101,13 @@ impl Inner {
 
     /// Grants what fits, in order; makes room for the first that does not.
     pub(crate) fn grant_wants(self: &Arc<Self>) {
+        // Whether the first want was asked, since the last grant, if it still stands.
+        let mut asked = false;
         loop {
-            let (want, missing_mb) = {
-                let mut state = lock(&self.machine.state);
-                let Some(first) = state.wants.front() else {
-                    self.machine.short.store(false, Ordering::Relaxed);
-                    return;
-                };
-                if state.starting >= self.machine.starts {
-                    return;
-                }
-                let needed = state.used_mb + u64::from(first.memory_mb);
-                if needed > self.machine.budget_mb && state.instances > 0 {
-                    self.machine.short.store(true, Ordering::Relaxed);
-                    (None, (needed - self.machine.budget_mb).saturating_sub(state.leaving_mb))
-                } else {
-                    let want = state.wants.pop_front().expect("the front was there");
-                    state.used_mb += u64::from(want.memory_mb);
-                    state.instances += 1;
-                    state.starting += 1;
-                    (Some(want), 0)
-                }
-            };
-            match want {
-                Some(Want { pool, memory_mb, .. }) => {
+            match self.next_step(asked) {
+                Step::Rest => return,
+                Step::Grant(Want { pool, memory_mb, .. }) => {
+                    asked = false;
                     let inner = self.clone();
                     let grant = Grant { inner, memory_mb, starting: true, leaving: false, settled: false };
                     if let Some(mut unused) = pool.begin_start(self, grant) {
@@ -132,11 +115,59 @@ impl Inner {
                         unused.give_back();
                     }
                 }
-                None if missing_mb > 0 && self.evict(missing_mb) => {}
-                None => return,
+                Step::Ask(want) => {
+                    if !want.pool.withdraw() {
+                        asked = true;
+                        lock(&self.machine.state).wants.push_front(want);
+                    }
+                }
+                Step::MakeRoom(missing_mb) => {
+                    if missing_mb == 0 || !self.evict(missing_mb) {
+                        return;
+                    }
+                }
             }
         }
     }
+
+    fn next_step(&self, asked: bool) -> Step {
+        let machine = &self.machine;
+        let mut state = lock(&machine.state);
+        let Some(first) = state.wants.front() else {
+            machine.short.store(false, Ordering::Relaxed);
+            return Step::Rest;
+        };
+        let memory_mb = u64::from(first.memory_mb);
+        let needed = state.used_mb + memory_mb;
+        let fits = needed <= machine.budget_mb || state.instances == 0;
+        machine.short.store(!fits, Ordering::Relaxed);
+        if state.starting >= machine.starts {
+            return Step::Rest;
+        }
+        if !fits && asked {
+            return Step::MakeRoom((needed - machine.budget_mb).saturating_sub(state.leaving_mb));
+        }
+        let want = state.wants.pop_front().expect("the front was there");
+        if !fits {
+            return Step::Ask(want);
+        }
+        state.used_mb += memory_mb;
+        state.instances += 1;
+        state.starting += 1;
+        Step::Grant(want)
+    }
+}
+
+/// What is to be done for the first want.
+enum Step {
+    /// Nothing now.
+    Rest,
+    /// It fits.
+    Grant(Want),
+    /// It does not fit: before anything is stopped for it, ask whether it still stands.
+    Ask(Want),
+    /// So much has to go.
+    MakeRoom(u64),
 }
 
 impl Grant {

@@ -271,6 +271,9 @@ impl Pool {
         let (wanted, listed) = {
             let mut state = lock(&self.state);
             self.serve(&mut state, inner, now, &mut unfit);
+            if inner.is_draining() && state.waiters.is_empty() {
+                unfit.append(&mut state.idle);
+            }
             let before = state.listed;
             (self.wanted(&mut state), state.listed && !before)
         };
@@ -332,6 +335,17 @@ impl Pool {
     pub(crate) fn look_again(self: &Arc<Self>, inner: &Arc<Inner>) {
         lock(&self.state).listed = false;
         self.pump(inner);
+    }
+
+    /// Whether an instance that was asked for is not needed any more; then it is not counted any more.
+    pub(crate) fn withdraw(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.waiters.retain(|waiter| !waiter.reply.is_closed());
+        let needless = state.waiters.len() <= state.starting as usize;
+        if needless {
+            state.wanted -= 1;
+        }
+        needless
     }
 
     /// The machine has room for an instance. Gives the room back if nobody waits for one any more.
