@@ -284,7 +284,9 @@ def _error(error):
             if frame.filename != __file__ and not frame.filename.startswith("<frozen "):
                 if not frame.filename.endswith("importlib/__init__.py"):
                     break
-        kind, message, trace = type(error).__name__, str(error), traceback.format_list(frames[ours:])
+        kind, message, trace = type(error).__name__, str(error), []
+        places = [(frame.filename, frame.lineno, frame.name, frame.line) for frame in frames[ours:]]
+        trace = traceback.format_list(places)
     return {"errorMessage": message, "errorType": kind, "requestId": _request_id, "stackTrace": trace}
 
 

@@ -50,7 +50,8 @@ impl Logs {
                 if reader.pipe.readable().await.is_err() {
                     return;
                 }
-                match reader.drain() {
+                // tokio learns from its own reads that the pipe is empty.
+                match reader.drain(|pipe, buffer| pipe.try_read(buffer)) {
                     Pipe::Empty => {}
                     Pipe::More => tokio::task::yield_now().await,
                     Pipe::Ended => return,
@@ -61,12 +62,12 @@ impl Logs {
     }
 
     /// Takes in what is in the pipe now.
-    fn drain(&self) -> Pipe {
+    fn drain(&self, read: impl Fn(&Receiver, &mut [u8]) -> std::io::Result<usize>) -> Pipe {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut buffer = [0; 16 * 1024];
         // A function that writes without pause must not keep this thread.
         for _ in 0..64 {
-            match self.pipe.try_read(&mut buffer) {
+            match read(&self.pipe, &mut buffer) {
                 Ok(0) => return Pipe::Ended,
                 Ok(read) => state.take_in(&buffer[..read], self.limit_bytes, &self.env),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -79,7 +80,8 @@ impl Logs {
 
     /// All that was written up to now, as whole events.
     pub(crate) fn take(&self) -> Vec<LogEvent> {
-        self.drain();
+        // Past tokio, which has perhaps not looked at the pipe since the last of it was written.
+        self.drain(|pipe, buffer| Ok(rustix::io::read(pipe, buffer)?));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.end_line(self.limit_bytes, &self.env);
         if state.dropped_bytes > 0 {

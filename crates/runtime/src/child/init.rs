@@ -1,6 +1,7 @@
 //! The first process of a sandbox: builds it from inside, starts the function, reaps, and takes everything
 //! along when the function ends.
 
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -109,13 +110,16 @@ fn function_main(setup: &Setup<'_>) -> i32 {
 /// Becomes the function; returns only if that fails (or if there is nothing to execute).
 pub(super) fn execute(control: &OwnedFd, spec: &Spec) -> i32 {
     let [program, arguments @ ..] = &spec.argv[..] else { return 0 };
-    let failure = match rustix::process::chdir(spec.directory.as_str()) {
+    let ready = rustix::process::chdir(spec.directory.as_str())
+        .map_err(std::io::Error::from)
+        .and_then(|()| check_format(program));
+    let failure = match ready {
         Ok(()) => {
             let mut command = std::process::Command::new(program);
             command.args(arguments).env_clear().envs(spec.environment.iter().map(|(k, v)| (k, v)));
             command.exec()
         }
-        Err(error) => error.into(),
+        Err(error) => error,
     };
     let reason = match failure.kind() {
         std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
@@ -126,4 +130,15 @@ pub(super) fn execute(control: &OwnedFd, spec: &Spec) -> i32 {
     let message = format!("fork/exec {program}: {reason}");
     let _ = spec::send(control, &Report::Failed { message, entrypoint: true }, &[]);
     126
+}
+
+/// The C library would hand a file of no known format to a shell; Lambda refuses it.
+fn check_format(program: &str) -> std::io::Result<()> {
+    let mut start = [0; 4];
+    let read = std::fs::File::open(program)?.read(&mut start)?;
+    if start[..read].starts_with(b"#!") || start[..read] == *b"\x7fELF" {
+        Ok(())
+    } else {
+        Err(std::io::Error::from_raw_os_error(libc::ENOEXEC))
+    }
 }

@@ -72,6 +72,7 @@ fn helper() -> i32 {
 
 /// Moves the socket away from standard input, to where the function can not inherit it.
 fn take_control() -> io::Result<OwnedFd> {
+    sys::close_inherited()?;
     let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let null = std::fs::File::open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
