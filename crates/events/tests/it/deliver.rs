@@ -111,7 +111,7 @@ fn records(node: &Node) -> Vec<(String, Value)> {
     objects.iter().map(|(key, body)| (key.clone(), serde_json::from_slice(body).unwrap())).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_hundred_events_of_three_functions_arrive_exactly_once() {
     let node = Node::start(functions::Config::default()).await;
     let seen = [Arc::default(), Arc::default(), Arc::default()];
@@ -288,7 +288,7 @@ async fn old_events_and_functions_that_are_switched_off() {
     assert_eq!((records(&node).len(), calls.load(Ordering::SeqCst)), (2, 0));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn throttled_events_wait_and_arrive_exactly_once() {
     let node = Node::start(functions::Config::default()).await;
     let seen = Arc::default();

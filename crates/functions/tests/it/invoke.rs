@@ -52,7 +52,7 @@ async fn warm_instances_are_used_again_and_last_used_first() {
     assert_eq!(node.runtime.started.load(Ordering::SeqCst), 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn reserved_concurrency_bounds_what_runs_and_the_rest_waits_then_is_turned_away() {
     let node = Node::start(Config { queue_timeout_ms: 200, ..Config::default() }).await;
     let (gate, running) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default());
@@ -91,7 +91,7 @@ async fn reserved_concurrency_bounds_what_runs_and_the_rest_waits_then_is_turned
     assert!(matches!(refused, Error::Throttled(Throttle::Reserved)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn functions_of_an_account_share_its_concurrency() {
     let config = Config {
         account_concurrency: 2,
@@ -128,7 +128,7 @@ async fn functions_of_an_account_share_its_concurrency() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_request_that_waits_takes_an_instance_that_becomes_free_before_its_own_is_ready() {
     let node = Arc::new(Node::start(Config::default()).await);
     let (gate, running) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default());
@@ -149,7 +149,7 @@ async fn a_request_that_waits_takes_an_instance_that_becomes_free_before_its_own
     node.runtime.release_starts.notify_waiters();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn memory_bounds_instances_and_idle_ones_make_room() {
     let node = Arc::new(Node::start(Config { memory_mb: Some(256), ..Config::default() }).await);
     for name in ["a", "b", "c"] {
@@ -345,6 +345,92 @@ async fn idle_instances_end_and_a_shutdown_ends_the_rest() {
     }
     gate.add_permits(1);
     last.await.unwrap().unwrap();
+    let service = node.tasks.lock().unwrap().pop().unwrap();
+    service.await.unwrap();
+    assert_eq!(node.runtime.live.load(Ordering::SeqCst), 0);
+}
+
+/// Everything at once: too little memory, a small account, reservations that come and go, changes, clients that
+/// leave. Whatever happens, nobody waits for ever and no room is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_request_hangs_and_no_room_is_lost() {
+    const FUNCTIONS: usize = 6;
+    let config = Config {
+        account_concurrency: 5,
+        unreserved_concurrency: 1,
+        memory_mb: Some(3 * 128),
+        starts: Some(2),
+        fairness_ms: 5,
+        queue_timeout_ms: 600_000,
+        ..Config::default()
+    };
+    let node = Arc::new(Node::start(config).await);
+    let brief = handler(|request, instance| async move {
+        if request.request_id.to_string().starts_with(['0', '1', '2', '3']) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if request.request_id.to_string().starts_with('f') {
+            return Err(RunError::Timeout { logs: Vec::new(), max_memory_bytes: 0 });
+        }
+        Ok(json!(instance))
+    });
+    for i in 0..FUNCTIONS {
+        node.deploy(&format!("f{i}"), brief.clone()).await;
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for i in 0..600 {
+        let node = node.clone();
+        tasks.spawn(async move {
+            let name = format!("f{}", i % FUNCTIONS);
+            match i % 20 {
+                // A client that leaves, soon or later.
+                7 => {
+                    let leaves = Duration::from_micros(i as u64 * 7);
+                    let _ = tokio::time::timeout(leaves, node.invoke(&name, json!({}))).await;
+                }
+                11 => {
+                    let change = json!({ "Timeout": 1 + i % 9 });
+                    node.json("PUT", &format!("{F}/{name}/configuration"), change).await.unwrap();
+                }
+                13 => {
+                    let path = format!("/2017-10-31/functions/{name}/concurrency");
+                    let reserve = json!({ "ReservedConcurrentExecutions": 1 });
+                    // Refused while too much is reserved.
+                    let _ = node.json("PUT", &path, reserve).await;
+                }
+                17 => {
+                    let path = format!("/2017-10-31/functions/{name}/concurrency");
+                    node.json("DELETE", &path, Value::Null).await.unwrap();
+                }
+                _ => {
+                    node.invoke(&name, json!({})).await.unwrap();
+                }
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    assert!(node.runtime.most_live.load(Ordering::SeqCst) <= 3);
+    for i in 0..FUNCTIONS {
+        let path = format!("/2017-10-31/functions/f{i}/concurrency");
+        node.json("DELETE", &path, Value::Null).await.unwrap();
+    }
+    // All the room is there: three at a time, as the memory allows.
+    let (gate, running) = (Arc::new(Semaphore::new(0)), Arc::<AtomicUsize>::default());
+    node.deploy("last", gated(&gate, &running)).await;
+    let three: Vec<_> = (0..3)
+        .map(|_| {
+            let node = node.clone();
+            tokio::spawn(async move { node.invoke("last", json!({})).await })
+        })
+        .collect();
+    until(|| running.load(Ordering::SeqCst) == 3).await;
+    gate.add_permits(3);
+    for one in three {
+        one.await.unwrap().unwrap();
+    }
+    node.shutdown.cancel();
     let service = node.tasks.lock().unwrap().pop().unwrap();
     service.await.unwrap();
     assert_eq!(node.runtime.live.load(Ordering::SeqCst), 0);
