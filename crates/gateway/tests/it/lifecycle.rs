@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use gateway::Config;
 use tokio::net::TcpStream;
 
-use crate::client::{Call, Client};
+use crate::client::{Call, Client, call};
 use crate::node::Node;
 
 #[tokio::test]
@@ -41,14 +41,16 @@ async fn stopping_has_a_deadline() {
 
 #[tokio::test]
 async fn a_handler_finishes_though_its_client_has_left() {
-    let node = Node::start().await;
+    let node = Node::with(Config { max_connections: 1, ..Config::default() }).await;
     let mut client = Client::to(node.addr).await;
     client.send(&Call::new("rest", "/wait", "x").bytes()).await;
     node.world.begun.notified().await;
     drop(client);
+    // There is room for another connection only once the first is gone, and its request with it.
+    assert_eq!(call(node.addr, &Call::new("rest", "/echo", "x")).await.body, "x");
+    assert_eq!(node.world.finishes.load(Ordering::SeqCst), 0);
     node.stop.cancel();
     node.world.gate.add_permits(1);
-    node.world.finished.notified().await;
     node.running.await.unwrap();
     assert_eq!(node.world.finishes.load(Ordering::SeqCst), 1);
 }

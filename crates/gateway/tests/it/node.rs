@@ -32,8 +32,6 @@ pub(crate) struct World {
     pub(crate) gate: Semaphore,
     /// Told when a `wait` operation has begun.
     pub(crate) begun: Notify,
-    /// Told when one has finished.
-    pub(crate) finished: Notify,
     pub(crate) finishes: AtomicUsize,
     pub(crate) spans: Mutex<Vec<Span>>,
 }
@@ -170,7 +168,6 @@ impl Operation for Act {
                 self.world.begun.notify_one();
                 self.world.gate.acquire().await.unwrap().forget();
                 self.world.finishes.fetch_add(1, Ordering::SeqCst);
-                self.world.finished.notify_one();
                 Ok(json::empty(204))
             }
             "fail" => Err(Error::new(ErrorKind::NotFound, "NoSuchThing", "gone").with_field("Thing", "t")),
@@ -219,7 +216,6 @@ impl Node {
         let world = Arc::new(World {
             gate: Semaphore::new(0),
             begun: Notify::new(),
-            finished: Notify::new(),
             finishes: AtomicUsize::new(0),
             spans: Mutex::default(),
         });
