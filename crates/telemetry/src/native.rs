@@ -310,7 +310,7 @@ async fn invocations(
 }
 
 fn latest(mut found: Vec<Invocation>, limit: usize) -> Vec<Invocation> {
-    found.sort_by(|a, b| b.started_at.cmp(&a.started_at));
+    found.sort_by_key(|row| std::cmp::Reverse(row.started_at));
     found.truncate(limit);
     found
 }
@@ -341,7 +341,7 @@ async fn trace(telemetry: &Telemetry, account: AccountId, root: String) -> Resul
     });
     let (rows, _) = SPANS.scan(telemetry.store(), range).await?;
     if rows.is_empty() {
-        return Err(Error::NotFound(format!("there is no trace `{root}`; list them with /_hawker/traces")));
+        return Err(Error::NotFound(format!("There is no trace `{root}`; list them with /_hawker/traces")));
     }
     Ok(TracePage { root, spans: rows.into_iter().map(|row| row.value).collect() })
 }
