@@ -40,7 +40,7 @@ impl PythonLibraries {
     ) -> Result<Option<PathBuf>, Error> {
         let version = format!("3.{}", python.version);
         let finished = self.directory.join(&version).join("boto3");
-        if finished.is_dir() || (!self.enabled && self.compiled(python)) {
+        if self.compiled(python) && (!self.enabled || finished.is_dir()) {
             return Ok(self.enabled.then_some(finished));
         }
         let _alone = self.flights.enter(&version).await;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::{Cgroup, Version, write};
 
@@ -126,19 +127,37 @@ fn start_time(pid: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// Removes the groups of nodes that are gone. Their processes died with them.
+/// Removes the groups of nodes that are gone. Their processes died with them, or are about to: a node that is
+/// started right after another was killed gives those a moment.
 fn remove_dead(top: &Path) {
-    for node in std::fs::read_dir(top).into_iter().flatten().flatten() {
-        let name = node.file_name();
-        let Some((pid, started)) = name.to_str().and_then(|name| name.split_once('-')) else { continue };
-        if start_time(pid).is_some_and(|start| start.to_string() == started) {
-            continue;
+    for _ in 0..40 {
+        if dead_groups(top).iter().all(|node| remove_with_children(node)) {
+            return;
         }
-        for group in std::fs::read_dir(node.path()).into_iter().flatten().flatten() {
-            let _ = std::fs::remove_dir(group.path());
-        }
-        let _ = std::fs::remove_dir(node.path());
+        std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+fn dead_groups(top: &Path) -> Vec<PathBuf> {
+    let nodes = std::fs::read_dir(top).into_iter().flatten().flatten();
+    nodes
+        .filter(|node| {
+            let name = node.file_name();
+            let parts = name.to_str().and_then(|name| name.split_once('-'));
+            parts.is_some_and(|(pid, started)| {
+                start_time(pid).is_none_or(|start| start.to_string() != started)
+            })
+        })
+        .map(|node| node.path())
+        .collect()
+}
+
+fn remove_with_children(node: &Path) -> bool {
+    for group in std::fs::read_dir(node).into_iter().flatten().flatten() {
+        // It fails for the files that every group has, and while processes are left.
+        let _ = std::fs::remove_dir(group.path());
+    }
+    super::is_removed(node)
 }
 
 #[cfg(test)]

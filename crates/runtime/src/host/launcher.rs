@@ -7,7 +7,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -39,6 +39,7 @@ pub(crate) struct Launcher {
     next_id: AtomicU32,
     spares: Mutex<Vec<Helper>>,
     wanted_spares: usize,
+    refilling: AtomicBool,
 }
 
 impl Launcher {
@@ -50,6 +51,7 @@ impl Launcher {
             next_id: AtomicU32::new(0),
             spares: Mutex::default(),
             wanted_spares,
+            refilling: AtomicBool::new(false),
         })
     }
 
@@ -68,6 +70,9 @@ impl Launcher {
     /// Makes spares, in the background, until there are as many as wanted. Called when a start is over, so
     /// that it takes nothing from one.
     pub(crate) fn refill(self: &Arc<Self>) {
+        if self.refilling.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let launcher = self.clone();
         tokio::spawn(async move {
             while launcher.spares.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -79,10 +84,11 @@ impl Launcher {
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a spare sandbox could not be made");
-                        return;
+                        break;
                     }
                 }
             }
+            launcher.refilling.store(false, Ordering::Release);
         });
     }
 
