@@ -55,7 +55,11 @@ fn fail(cx: &Cx, error: Error) -> S3Error {
         answer.set_status_code(StatusCode::NOT_MODIFIED);
         answer.set_headers(headers);
     } else {
-        *cx.state.failure.lock().expect("no holder of this lock panics") = Some(error.into());
+        let error = aws::Error::from(error);
+        // The protocol crate logs what looks like a fault of the server.
+        answer
+            .set_status_code(StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
+        *cx.state.failure.lock().expect("no holder of this lock panics") = Some(error);
     }
     answer
 }
