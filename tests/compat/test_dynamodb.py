@@ -178,7 +178,7 @@ def test_update_expressions(table):
     assert "tags" not in update("DELETE tags :t", {":t": {"b"}})
     assert update("REMOVE m", returns="UPDATED_OLD") == {"m": {"k": {"n": 1, "deeper": True}}}
     for expression, values, message in [
-        ("SET absent = other + :v", {":v": 1}, "The provided expression refers to an attribute that does not exist in the item"),
+        ("SET absent = nosuch + :v", {":v": 1}, "The provided expression refers to an attribute that does not exist in the item"),
         ("SET a.b = :v", {":v": 1}, "The document path provided in the update expression is invalid for update"),
         ("SET id = :v", {":v": "x"}, "One or more parameter values were invalid: Cannot update attribute id. This attribute is part of the key"),
         ("SET a = :v, a = :v", {":v": 1}, "Invalid UpdateExpression: Two document paths overlap with each other; must remove or rewrite one of these paths; path one: [a], path two: [a]"),

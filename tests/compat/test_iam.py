@@ -104,10 +104,10 @@ def test_assume_role(node, user):
     arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
     iam.put_role_policy(RoleName=role, PolicyName="p", PolicyDocument=document({"Effect": "Allow", "Action": "dynamodb:ListTables", "Resource": "*"}))
     iam.put_user_policy(UserName=name, PolicyName="p", PolicyDocument=document({"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": arn}))
-    session = node.client("sts", **key).assume_role(RoleArn=arn, RoleSessionName="s")["Credentials"]
+    session = node.client("sts", **key).assume_role(RoleArn=arn, RoleSessionName="one")["Credentials"]
     assert session["AccessKeyId"].startswith("ASIA")
     temporary = {k: session[k] for k in ("AccessKeyId", "SecretAccessKey", "SessionToken")}
-    assert node.client("sts", **temporary).get_caller_identity()["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/{role}/s"
+    assert node.client("sts", **temporary).get_caller_identity()["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/{role}/one"
     node.client("dynamodb", **temporary).list_tables()
     with pytest.raises(ClientError) as e:
         node.client("iam", **temporary).list_users()
@@ -116,7 +116,7 @@ def test_assume_role(node, user):
         node.client("dynamodb", **{**temporary, "SessionToken": temporary["SessionToken"][:-8] + "AAAAAAAA"}).list_tables()
     assert code(e) in ("UnrecognizedClientException", "InvalidClientTokenId")
     narrowed = node.client("sts", **key).assume_role(
-        RoleArn=arn, RoleSessionName="s", Policy=document({"Effect": "Allow", "Action": "s3:*", "Resource": "*"})
+        RoleArn=arn, RoleSessionName="one", Policy=document({"Effect": "Allow", "Action": "s3:*", "Resource": "*"})
     )["Credentials"]
     with pytest.raises(ClientError) as e:
         node.client("dynamodb", **{k: narrowed[k] for k in ("AccessKeyId", "SecretAccessKey", "SessionToken")}).list_tables()
@@ -224,8 +224,8 @@ def test_clock_skew_and_tampered_body(node):
 @pytest.mark.local
 def test_accounts_are_apart(node):
     made = json.loads(node.hawker("account", "create", "--json").stdout)
-    other = {"AccessKeyId": made["access_key_id"], "SecretAccessKey": made["secret_access_key"]}
-    assert node.client("sts", **other).get_caller_identity()["Account"] == made["account_id"] != ACCOUNT
+    other = {"AccessKeyId": made["accessKeyId"], "SecretAccessKey": made["secretAccessKey"]}
+    assert node.client("sts", **other).get_caller_identity()["Account"] == made["accountId"] != ACCOUNT
     ours, theirs = node.client("dynamodb"), node.client("dynamodb", **other)
     name = unique("table")
     for client in (ours, theirs):

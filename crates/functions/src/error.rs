@@ -28,6 +28,9 @@ pub enum Error {
     /// A parameter breaks a rule; the message names it.
     #[error("{0}")]
     InvalidParameter(String),
+    /// A value outside of what the service's model allows; the message names it and the constraint.
+    #[error("1 validation error detected: {0}")]
+    Validation(String),
     /// A member or value that Lambda has and this node does not offer.
     #[error("{0}")]
     Unsupported(String),
@@ -96,9 +99,11 @@ impl Error {
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::InvalidParameter(_) | Self::Content(_) | Self::PolicyLength { .. } | Self::Code(_) => {
-                ErrorKind::Invalid
-            }
+            Self::InvalidParameter(_)
+            | Self::Validation(_)
+            | Self::Content(_)
+            | Self::PolicyLength { .. }
+            | Self::Code(_) => ErrorKind::Invalid,
             Self::Unsupported(_) | Self::Runtime(_) => ErrorKind::Unsupported,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Conflict(_) => ErrorKind::Conflict,
@@ -119,6 +124,7 @@ impl From<Error> for aws::Error {
             Error::InvalidParameter(_) | Error::Unsupported(_) => {
                 ("InvalidParameterValueException", 400, "User")
             }
+            Error::Validation(_) => ("ValidationException", 400, "User"),
             Error::NotFound(_) => ("ResourceNotFoundException", 404, "User"),
             Error::Conflict(_) => ("ResourceConflictException", 409, "User"),
             Error::Revision => ("PreconditionFailedException", 412, "User"),

@@ -20,8 +20,8 @@ impl FunctionName {
     /// Reads a name in any of its forms, of a function of `account` in `region`.
     pub fn parse(text: &str, account: AccountId, region: &Region) -> Result<Self, Error> {
         let invalid = || {
-            Error::InvalidParameter(format!(
-                "1 validation error detected: Value '{text}' at 'functionName' failed to satisfy constraint: \
+            Error::Validation(format!(
+                "Value '{text}' at 'functionName' failed to satisfy constraint: \
                  Member must satisfy regular expression pattern: (arn:(aws[a-zA-Z-]*)?:lambda:)?\
                  ([a-z]{{2}}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{{1}}:)?(\\d{{12}}:)?(function:)?\
                  ([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?"

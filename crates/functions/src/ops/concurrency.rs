@@ -16,8 +16,8 @@ impl Cx {
         reserved: i64,
     ) -> Result<Response, Error> {
         let value = u32::try_from(reserved).map_err(|_| {
-            Error::InvalidParameter(format!(
-                "1 validation error detected: Value '{reserved}' at 'reservedConcurrentExecutions' failed to \
+            Error::Validation(format!(
+                "Value '{reserved}' at 'reservedConcurrentExecutions' failed to \
                  satisfy constraint: Member must have value greater than or equal to 0"
             ))
         })?;

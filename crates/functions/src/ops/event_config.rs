@@ -13,8 +13,8 @@ use crate::wire::input::{Destination, EventInvokeConfig};
 
 fn within(value: i64, at: &str, least: u32, most: u32) -> Result<u32, Error> {
     u32::try_from(value).ok().filter(|value| (least..=most).contains(value)).ok_or_else(|| {
-        Error::InvalidParameter(format!(
-            "1 validation error detected: Value '{value}' at '{at}' failed to satisfy constraint: Member must \
+        Error::Validation(format!(
+            "Value '{value}' at '{at}' failed to satisfy constraint: Member must \
              have value between {least} and {most}"
         ))
     })

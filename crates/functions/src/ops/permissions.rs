@@ -53,8 +53,8 @@ fn policy_document(policy: &PolicyRow, resource: &str) -> String {
 fn check(input: &AddPermission) -> Result<(), Error> {
     let word = |s: &str| s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     let constraint = |value: &str, at: &str, pattern: &str| {
-        Err(Error::InvalidParameter(format!(
-            "1 validation error detected: Value '{value}' at '{at}' failed to satisfy constraint: Member must \
+        Err(Error::Validation(format!(
+            "Value '{value}' at '{at}' failed to satisfy constraint: Member must \
              satisfy regular expression pattern: {pattern}"
         )))
     };

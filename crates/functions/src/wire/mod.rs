@@ -52,8 +52,8 @@ impl Query {
         let Some(text) = self.take("MaxItems") else { return Ok(limit) };
         match text.parse() {
             Ok(items) if (1..=10_000).contains(&items) => Ok(limit.min(items)),
-            _ => Err(Error::InvalidParameter(format!(
-                "1 validation error detected: Value '{text}' at 'maxItems' failed to satisfy constraint: \
+            _ => Err(Error::Validation(format!(
+                "Value '{text}' at 'maxItems' failed to satisfy constraint: \
                  Member must have value between 1 and 10000"
             ))),
         }
@@ -231,8 +231,8 @@ async fn invoke(
         value.to_str().map(Some).map_err(|_| invalid().into())
     };
     let constraint = |value: &str, at: &str, values: &str| {
-        Error::InvalidParameter(format!(
-            "1 validation error detected: Value '{value}' at '{at}' failed to satisfy constraint: Member must \
+        Error::Validation(format!(
+            "Value '{value}' at '{at}' failed to satisfy constraint: Member must \
              satisfy enum value set: [{values}]"
         ))
     };

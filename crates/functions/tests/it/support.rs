@@ -88,7 +88,7 @@ impl Runtime for Closures {
         // As a runtime would: the package has to be there.
         let scratch = tempfile::tempdir().unwrap();
         let zip = scratch.path().join("code.zip");
-        request.code.fetch.fetch(&zip).await.map_err(|e| StartError::Code(e.to_string()))?;
+        request.code.fetch.fetch(&zip).await.map_err(|e| StartError::Platform(e.to_string()))?;
         let number = self.started.fetch_add(1, Ordering::SeqCst);
         if let Some(error) = self.init_error.lock().unwrap().clone() {
             let payload = Bytes::from(error.to_string());
