@@ -117,7 +117,7 @@ mod tests {
             assert_eq!(qualified.qualifier.as_deref(), Some("$LATEST"), "{text}");
         }
         for text in ["", "a b", "thumb:", "thumb:a:b", "arn:aws:lambda:", "../x"] {
-            assert!(matches!(parse(text), Err(Error::InvalidParameter(_))), "{text}");
+            assert!(matches!(parse(text), Err(Error::Validation(_))), "{text}");
         }
         for text in ["arn:aws:lambda:eu-west-1:000000000000:function:thumb", "000000000001:function:thumb"] {
             assert!(matches!(parse(text), Err(Error::NotFound(_))), "{text}");
