@@ -58,6 +58,11 @@ pub struct Request {
     pub context: RequestContext,
 }
 
+/// In an answer's extensions: the request ran a function or caused an event, so its hop belongs to their trace
+/// even if nobody asked for one.
+#[derive(Debug, Clone, Copy)]
+pub struct Traced;
+
 /// An answer.
 pub type Response = http::Response<Body>;
 

@@ -25,6 +25,6 @@ pub mod xml;
 pub use access::{
     Access, Authorizer, Caller, Credential, CredentialSource, Origin, RoleSource, TemporaryCredentials,
 };
-pub use api::{Api, Dispatch, Operation, Protocol, Request, RequestContext, Response};
+pub use api::{Api, Dispatch, Operation, Protocol, Request, RequestContext, Response, Traced};
 pub use body::{Body, BodyError};
 pub use error::Error;

@@ -5,8 +5,8 @@ use std::panic::AssertUnwindSafe;
 use aws::render::{ErrorContext, content_type, render, request_id_headers};
 use aws::sigv4::{Failure, Payload, Presented, Verified, strip};
 use aws::{
-    Api, Caller, Credential, Error, Origin, Protocol, Request, RequestContext, Response, body, checked,
-    chunked, sigv2,
+    Api, Caller, Credential, Error, Origin, Protocol, Request, RequestContext, Response, Traced, body,
+    checked, chunked, sigv2,
 };
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
@@ -90,7 +90,8 @@ impl Gateway {
         };
         dress(&mut response, shape.protocol, &exchange);
         let status = response.status().as_u16();
-        exchange.record(&*self.env, self.spans.as_deref(), status, error.as_ref()).await;
+        let traced = response.extensions().get::<Traced>().is_some();
+        exchange.record(&*self.env, self.spans.as_deref(), status, error.as_ref(), traced).await;
         response.map(|inner| Outbound { inner, _busy: busy })
     }
 

@@ -30,8 +30,10 @@ pub(crate) struct Exchange {
     pub(crate) began: Duration,
     /// The trace as it came.
     pub(crate) trace: TraceHeader,
-    /// The id of this hop, if the request is part of a trace that somebody follows.
+    /// The id of this hop, unless its trace is not to be kept.
     pub(crate) span_id: Option<String>,
+    /// Whether somebody follows the trace already.
+    pub(crate) followed: bool,
     pub(crate) service: &'static str,
     pub(crate) operation: &'static str,
     pub(crate) caller: Option<Caller>,
@@ -42,7 +44,7 @@ impl Exchange {
         let given = trace_header.and_then(TraceHeader::parse);
         let followed = given.is_some() || from_function;
         let trace = given.unwrap_or_else(|| TraceHeader::new(env));
-        let span_id = (followed && trace.sampled).then(|| {
+        let span_id = trace.sampled.then(|| {
             let mut id = [0; 8];
             env.fill(&mut id);
             format!("{:016x}", u64::from_be_bytes(id))
@@ -53,6 +55,7 @@ impl Exchange {
             began: env.monotonic(),
             trace,
             span_id,
+            followed,
             service: "",
             operation: "",
             caller: None,
@@ -67,13 +70,14 @@ impl Exchange {
         }
     }
 
-    /// Tells what came of it.
+    /// Tells what came of it; `traced` if it caused something that is traced.
     pub(crate) async fn record(
         self,
         env: &dyn Env,
         spans: Option<&dyn SpanSink>,
         status: u16,
         error: Option<&aws::Error>,
+        traced: bool,
     ) {
         let duration = env.monotonic().saturating_sub(self.began);
         let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
@@ -90,7 +94,9 @@ impl Exchange {
                 "request"
             );
         }
-        if let (Some(spans), Some(id), Some(caller)) = (spans, self.span_id, self.caller) {
+        if (self.followed || traced)
+            && let (Some(spans), Some(id), Some(caller)) = (spans, self.span_id, self.caller)
+        {
             let span = Span {
                 account: caller.account,
                 trace: self.trace,

@@ -1,13 +1,14 @@
 //! The service as the pipeline sees it: a request in, an authorised operation, an answer out.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use aws::chunked::Trailers;
-use aws::{Access, Api, Body, Operation, Protocol, Request, Response};
+use aws::{Access, Api, Body, Operation, Protocol, Request, Response, Traced};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use s3s::dto::Delete;
 use s3s::xml::Deserialize;
@@ -32,7 +33,6 @@ impl Api for S3 {
     async fn parse(&self, request: Request) -> Result<Box<dyn Operation>, aws::Error> {
         let Request { mut head, body, context } = request;
         let query = Query::parse(head.uri.query().unwrap_or_default());
-        hoist(&query, &mut head.headers)?;
         let route = Route::of(&head.method, head.uri.path(), &query, &head.headers)?;
         refuse::check(&head.headers)?;
         let trailers = head.extensions.remove::<Trailers>();
@@ -47,6 +47,7 @@ impl Api for S3 {
         }
         let access = route.access(&query, &head.headers, &deleted)?;
         let state = State {
+            caused: Arc::default(),
             context,
             route,
             query: head.uri.query().unwrap_or_default().to_owned(),
@@ -60,23 +61,6 @@ impl Api for S3 {
         let cx = Cx { inner: self.inner.clone(), state: Arc::new(state) };
         Ok(Box::new(S3Operation { protocol, cx, head, access, xml }))
     }
-}
-
-/// Presigned URLs carry in their query what is otherwise a header (Amazon S3 API reference, "Authenticating
-/// Requests: Using Query Parameters"). Digests of a body are not among it: who makes a URL does not know them yet.
-fn hoist(query: &Query<'_>, headers: &mut HeaderMap) -> Result<(), Error> {
-    for (name, value) in query.pairs() {
-        let name = name.to_ascii_lowercase();
-        let digest = name.starts_with("x-amz-checksum-") && name != "x-amz-checksum-mode";
-        let other = ["x-amz-sdk-checksum-algorithm", "x-amz-content-sha256", "x-amz-user-agent"];
-        if !name.starts_with("x-amz-") || digest || other.contains(&&*name) {
-            continue;
-        }
-        let name = HeaderName::try_from(name).map_err(|_| Error::InvalidUri)?;
-        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| Error::InvalidUri)?;
-        headers.entry(name).or_insert(value);
-    }
-    Ok(())
 }
 
 async fn collect(body: Body) -> Result<Bytes, aws::Error> {
@@ -135,6 +119,9 @@ impl Operation for S3Operation {
         let id = notify::host_id(state.context.request_id);
         if let Ok(id) = HeaderValue::try_from(id) {
             response.headers_mut().insert("x-amz-id-2", id);
+        }
+        if state.caused.load(Ordering::Relaxed) {
+            response.extensions_mut().insert(Traced);
         }
         Ok(response)
     }

@@ -3,6 +3,9 @@
 //! Invariant: deliveries are written in the commit of the change that they tell of; their sequencer is that
 //! commit's version, so for one key a later event always compares greater.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use aws::{Origin, RequestContext};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -68,10 +71,12 @@ pub(crate) struct Cause {
     region: Region,
     env: SharedEnv,
     now: Timestamp,
+    /// Set once an event is caused.
+    caused: Arc<AtomicBool>,
 }
 
 impl Cause {
-    pub(crate) fn new(context: &RequestContext, env: &SharedEnv) -> Self {
+    pub(crate) fn new(context: &RequestContext, env: &SharedEnv, caused: Arc<AtomicBool>) -> Self {
         let principal_id = match &context.caller.principal {
             Principal::Root { account } => account.to_string(),
             Principal::User { id, .. } => format!("AWS:{id}"),
@@ -91,6 +96,7 @@ impl Cause {
             region: context.region.clone(),
             env: env.clone(),
             now: env.now(),
+            caused,
         }
     }
 }
@@ -113,6 +119,7 @@ impl Change<'_> {
         let wanting = bucket.notifications.iter().filter(|target| target.matches(self.name, self.key));
         wanting
             .map(|target| {
+                cause.caused.store(true, Ordering::Relaxed);
                 let delivery = Delivery {
                     request_id: RequestId::new(&*cause.env),
                     target: target.arn.clone(),

@@ -101,6 +101,8 @@ pub(crate) struct State {
     pub(crate) body: Mutex<Option<Body>>,
     /// The body of a download, which goes around it too.
     pub(crate) answer: Mutex<Option<Body>>,
+    /// Whether the operation caused an event.
+    pub(crate) caused: Arc<AtomicBool>,
     /// The error that an operation ended with, with all its members.
     pub(crate) failure: Mutex<Option<aws::Error>>,
 }
@@ -132,7 +134,7 @@ impl Cx {
     }
 
     pub(crate) fn cause(&self) -> Cause {
-        Cause::new(&self.state.context, &self.inner.env)
+        Cause::new(&self.state.context, &self.inner.env, self.state.caused.clone())
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {

@@ -1,6 +1,6 @@
 //! `Invoke`.
 
-use aws::Response;
+use aws::{Response, Traced};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
@@ -12,9 +12,13 @@ use crate::{Error, Invocation, LATEST};
 
 impl Cx {
     pub(super) async fn invoke(&self, input: Invoke) -> Result<Response, Error> {
+        let traced = |mut response: Response| {
+            response.extensions_mut().insert(Traced);
+            response
+        };
         match input.kind {
-            InvocationType::RequestResponse => self.invoke_and_wait(input).await,
-            InvocationType::Event => self.invoke_later(input).await,
+            InvocationType::RequestResponse => self.invoke_and_wait(input).await.map(traced),
+            InvocationType::Event => self.invoke_later(input).await.map(traced),
             InvocationType::DryRun => {
                 self.require_latest(&input.function)?;
                 self.row(&input.function.name).await?;
