@@ -66,11 +66,6 @@ impl<'a> Query<'a> {
 
 impl Query<'_> {
     /// All of them, in order.
-    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (&**name, &**value))
-    }
-
-    /// All of them, in order.
     pub(crate) fn into_pairs(self) -> Vec<(String, String)> {
         self.0.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
     }

@@ -187,6 +187,20 @@ pub fn strip(head: &mut Parts, source: Source) {
     head.headers.remove("x-amz-security-token");
 }
 
+/// Whether a parameter says what the checksum of a body is. The AWS SDK for JavaScript puts that of no bytes into
+/// each URL that it presigns, long before there is a body; S3 does not look at it.
+fn is_body_digest(name: &str) -> bool {
+    const DIGESTS: [&str; 6] = [
+        "x-amz-checksum-crc32",
+        "x-amz-checksum-crc32c",
+        "x-amz-checksum-crc64nvme",
+        "x-amz-checksum-sha1",
+        "x-amz-checksum-sha256",
+        "x-amz-sdk-checksum-algorithm",
+    ];
+    DIGESTS.iter().any(|digest| digest.eq_ignore_ascii_case(name))
+}
+
 /// Keeps the parameters of a presigned URL that are not its signature. Those that stand for a header
 /// (`x-amz-acl`), as some clients write them, become that header.
 pub(crate) fn retain_query(head: &mut Parts, keep: impl Fn(&str) -> bool) {
@@ -196,6 +210,9 @@ pub(crate) fn retain_query(head: &mut Parts, keep: impl Fn(&str) -> bool) {
         let Some((name, value)) = pairs(pair).next().filter(|(name, _)| keep(name)) else { continue };
         if !name.to_ascii_lowercase().starts_with("x-amz-") {
             kept.push(pair);
+            continue;
+        }
+        if is_body_digest(name) {
             continue;
         }
         let value: Vec<u8> = percent_decode_str(value).collect();
