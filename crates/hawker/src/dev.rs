@@ -24,7 +24,7 @@ const LOGS: Duration = Duration::from_millis(300);
 
 /// Runs it until Ctrl-C.
 pub(crate) async fn run(args: cli::Dev) -> anyhow::Result<()> {
-    log_to_stderr(args.node.log_format, "warn");
+    log_to_stderr(args.node.log_format, "warn,s3s=off");
     // What is wrong with the template shows before anything is started.
     let file = TemplateFile::find(&args.source.source)?;
     let shutdown = on_signal()?;
@@ -158,7 +158,10 @@ fn welcome(client: &Client, deployed: &Deployed, region: &str, data: &Path) -> a
         std::path::absolute(data.join("credentials")).context("the data directory has a path")?;
     ui::line("");
     ui::line(&ui::paint(Colour::Dim, "in another terminal:"));
-    ui::line(&format!("  export AWS_ENDPOINT_URL={} AWS_REGION={region}", client.endpoint()));
+    ui::line(&format!(
+        "  export AWS_ENDPOINT_URL={} AWS_REGION={region} AWS_DEFAULT_REGION={region}",
+        client.endpoint()
+    ));
     ui::line(&format!("  export AWS_SHARED_CREDENTIALS_FILE={}", credentials.display()));
     let bucket = deployed.outputs.iter().find(|(key, _, _)| key.to_ascii_lowercase().contains("bucket"));
     if let Some((_, bucket, _)) = bucket {

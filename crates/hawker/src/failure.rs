@@ -8,17 +8,24 @@ pub(crate) struct Failure {
     what: String,
     why: Option<String>,
     next: Option<String>,
+    detail: Option<serde_json::Value>,
 }
 
 impl Failure {
     /// What failed.
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), why: None, next: None }
+        Self { what: what.into(), why: None, next: None, detail: None }
     }
 
     /// Why.
     pub(crate) fn why(mut self, why: impl Into<String>) -> Self {
         self.why = Some(why.into());
+        self
+    }
+
+    /// What a machine wants to know beyond that.
+    pub(crate) fn detail(mut self, detail: serde_json::Value) -> Self {
+        self.detail = Some(detail);
         self
     }
 
@@ -59,7 +66,9 @@ pub(crate) fn print(error: &anyhow::Error, json: bool) {
     causes.extend(failure.and_then(|f| f.why.clone()));
     let next = failure.and_then(|f| f.next.clone());
     if json {
-        let value = serde_json::json!({"error": error.to_string(), "causes": causes, "next": next});
+        let detail = failure.and_then(|f| f.detail.clone());
+        let value =
+            serde_json::json!({"error": error.to_string(), "causes": causes, "next": next, "detail": detail});
         eprintln!("{value}");
         return;
     }

@@ -13,7 +13,8 @@ use crate::failure::Failure;
 
 /// Runs a node.
 pub(crate) async fn run(args: Serve) -> anyhow::Result<()> {
-    log_to_stderr(args.node.log_format, "info");
+    // The S3 protocol library logs as a fault of its own what a service answers with an error.
+    log_to_stderr(args.node.log_format, "info,s3s=off");
     let config = config(&args.node)?;
     let shutdown = on_signal()?;
     let node = Node::start(config).await?;

@@ -303,6 +303,9 @@ impl<'a> Context<'a> {
         };
         let mut found = IndexSet::new();
         found.extend(resource.depends_on.iter().map(String::as_str));
+        if late {
+            found.extend(resource.late_depends_on.iter().map(String::as_str));
+        }
         for (key, value) in resource.properties.as_map().into_iter().flatten() {
             if !skip.contains(&key.as_str()) {
                 self.collect(value, &mut found);

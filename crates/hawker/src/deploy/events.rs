@@ -15,6 +15,8 @@ pub(crate) struct End {
     pub(crate) status: String,
     /// What went wrong first, and with what.
     pub(crate) first_failure: Option<String>,
+    /// The bucket that this was about, if it was one.
+    pub(crate) failed_bucket: Option<String>,
 }
 
 async fn page(
@@ -68,6 +70,7 @@ pub(crate) async fn follow(
     let spinner = show.then(|| ui::spinner("starting"));
     let mut last = last.map(str::to_owned);
     let mut first_failure = None;
+    let mut failed_bucket = None;
     loop {
         for event in newer(client, stack, last.as_deref()).await? {
             let text = |name: &str| event.text(name).unwrap_or_default();
@@ -76,6 +79,8 @@ pub(crate) async fn follow(
             let reason = event.text("ResourceStatusReason");
             if status.ends_with("_FAILED") && first_failure.is_none() {
                 first_failure = Some(format!("{logical_id}: {}", reason.unwrap_or("no reason was given")));
+                let is_bucket = text("ResourceType") == "AWS::S3::Bucket";
+                failed_bucket = is_bucket.then(|| text("PhysicalResourceId").to_owned());
             }
             let of_stack = text("PhysicalResourceId") == text("StackId");
             if let Some(spinner) = &spinner {
@@ -90,7 +95,7 @@ pub(crate) async fn follow(
                 if let Some(spinner) = &spinner {
                     spinner.finish_and_clear();
                 }
-                return Ok(End { status: status.to_owned(), first_failure });
+                return Ok(End { status: status.to_owned(), first_failure, failed_bucket });
             }
         }
         tokio::time::sleep(INTERVAL).await;

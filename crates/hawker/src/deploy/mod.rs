@@ -117,7 +117,7 @@ impl Deployment {
         let file = TemplateFile::find(&self.source)?;
         let stack = self.stack_name.clone().map_or_else(|| file.stack_name(), Ok)?;
         let account = self.client.account().await?;
-        let existing = describe_stack(&self.client, &stack).await?;
+        let existing = Existing::find(&self.client, &stack).await?;
         self.check(&file, &stack, &account, existing.as_ref())?;
 
         let bucket = format!("hawker-deploy-{account}-{}", self.client.region);
@@ -134,12 +134,15 @@ impl Deployment {
         file: &TemplateFile,
         stack: &str,
         account: &str,
-        existing: Option<&Element>,
+        existing: Option<&Existing>,
     ) -> anyhow::Result<()> {
         let mut parameters: IndexMap<String, String> = IndexMap::new();
-        for old in existing.map(|s| s.members("Parameters")).unwrap_or_default() {
+        let set = existing.map(Existing::set_parameters).unwrap_or_default();
+        for old in existing.map(|e| e.stack.members("Parameters")).unwrap_or_default() {
             let (name, value) = (old.text("ParameterKey"), old.text("ParameterValue"));
-            parameters.insert(name.unwrap_or_default().to_owned(), value.unwrap_or_default().to_owned());
+            if let Some(name) = name.filter(|name| set.iter().any(|s| s == name)) {
+                parameters.insert(name.to_owned(), value.unwrap_or_default().to_owned());
+            }
         }
         if let Ok(template) = stacks::template::Template::read(&file.text, stacks::template::Code::Local) {
             // Hidden values can not be checked here, and those of parameters that went need not be.
@@ -154,8 +157,16 @@ impl Deployment {
         };
         let Err(problems) = stacks::check(&file.text, &parameters, &pseudo) else { return Ok(()) };
         if self.quiet() {
-            let text: Vec<_> = problems.iter().map(|p| format!("{}: {p}", file.path.display())).collect();
-            return Err(Failure::new("the template has problems").why(text.join("; ")).into());
+            let path = file.path.display().to_string();
+            let problems: Vec<_> = problems
+                .iter()
+                .map(
+                    |p| json!({"file": path, "line": p.at.line, "column": p.at.column, "message": p.message}),
+                )
+                .collect();
+            return Err(Failure::new("the template has problems")
+                .detail(json!({"problems": problems}))
+                .into());
         }
         file.show(&problems);
         let count = problems.len();
@@ -219,8 +230,8 @@ impl Deployment {
     }
 
     /// A stack that was never made stands in the way of one that is to be: it holds nothing.
-    async fn clear_the_way(&self, stack: &str, existing: Option<Element>) -> anyhow::Result<Option<Element>> {
-        let status = existing.as_ref().and_then(|s| s.text("StackStatus")).unwrap_or_default().to_owned();
+    async fn clear_the_way(&self, stack: &str, existing: Option<Existing>) -> anyhow::Result<Option<Existing>> {
+        let status = existing.as_ref().and_then(|e| e.stack.text("StackStatus")).unwrap_or_default().to_owned();
         match status.as_str() {
             "REVIEW_IN_PROGRESS" => Ok(None),
             "ROLLBACK_COMPLETE" if self.show != Show::PlanOnly => {
@@ -229,7 +240,7 @@ impl Deployment {
                         "{stack} failed to be created before and holds nothing; starting over"
                     ));
                 }
-                let id = existing.as_ref().and_then(|s| s.text("StackId")).unwrap_or(stack).to_owned();
+                let id = existing.as_ref().and_then(|e| e.stack.text("StackId")).unwrap_or(stack).to_owned();
                 let parameters = [("StackName".to_owned(), stack.to_owned())];
                 self.client.query("cloudformation", "DeleteStack", &parameters).await?;
                 events::follow(&self.client, &id, None, false).await?;
@@ -250,7 +261,7 @@ impl Deployment {
         stack: &str,
         bucket: &str,
         text: String,
-        existing: Option<&Element>,
+        existing: Option<&Existing>,
     ) -> anyhow::Result<Element> {
         let name = format!("hawker-{}", types::Timestamp::now().as_millisecond());
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
@@ -279,10 +290,9 @@ impl Deployment {
         for (key, value) in &self.parameters {
             parameter(key, Ok(value));
         }
-        for old in existing.map(|s| s.members("Parameters")).unwrap_or_default() {
-            let key = old.text("ParameterKey").unwrap_or_default();
-            if declared.contains_key(key) && !self.parameters.iter().any(|(name, _)| name == key) {
-                parameter(key, Err(()));
+        for key in existing.map(Existing::set_parameters).unwrap_or_default() {
+            if declared.contains_key(&key) && !self.parameters.iter().any(|(name, _)| *name == key) {
+                parameter(&key, Err(()));
             }
         }
         if text.len() > MAX_TEMPLATE_BODY {
@@ -301,7 +311,7 @@ impl Deployment {
         &self,
         stack: &str,
         set: &Element,
-        existing: Option<&Element>,
+        existing: Option<&Existing>,
     ) -> anyhow::Result<Deployed> {
         let changes: Vec<Json> = set.members("Changes").iter().map(change_json).collect();
         let name = set.text("ChangeSetName").unwrap_or_default();
@@ -317,7 +327,7 @@ impl Deployment {
             if !self.quiet() {
                 ui::note(&format!("{stack} is up to date"));
             }
-            return Ok(deployed(stack, existing, changes));
+            return Ok(deployed(stack, existing.map(|e| &e.stack), changes));
         }
         if !self.quiet() {
             show_plan(stack, &changes, existing.is_some());
@@ -333,7 +343,7 @@ impl Deployment {
                 ui::note("nothing was changed");
                 return Err(Shown.into());
             }
-            return Ok(deployed(stack, existing, changes));
+            return Ok(deployed(stack, existing.map(|e| &e.stack), changes));
         }
         let last = events::latest(&self.client, stack).await?;
         self.client.query("cloudformation", "ExecuteChangeSet", &form).await?;
@@ -354,6 +364,37 @@ impl Deployment {
             _ => "some resources could not be put back; delete the stack with `hawker delete`",
         };
         Err(failure.next(next).into())
+    }
+}
+
+/// A stack that is there.
+struct Existing {
+    stack: Element,
+    /// The defaults of the template that it was made from.
+    defaults: IndexMap<String, Option<String>>,
+}
+
+impl Existing {
+    async fn find(client: &Client, name: &str) -> anyhow::Result<Option<Self>> {
+        let Some(stack) = describe_stack(client, name).await? else { return Ok(None) };
+        let form =
+            [("StackName".to_owned(), name.to_owned()), ("TemplateStage".to_owned(), "Original".to_owned())];
+        let template = client.query("cloudformation", "GetTemplate", &form).await?;
+        let text = template.text("TemplateBody").unwrap_or_default();
+        let read = stacks::template::Template::read(text, stacks::template::Code::Packaged);
+        let parameters = read.map(|template| template.parameters).unwrap_or_default();
+        let defaults = parameters.into_iter().map(|(name, p)| (name, p.default)).collect();
+        Ok(Some(Self { stack, defaults }))
+    }
+
+    /// The parameters that somebody set: those that have the default of their template follow a new default.
+    fn set_parameters(&self) -> Vec<String> {
+        let set = self.stack.members("Parameters").iter().filter_map(|old| {
+            let (name, value) = (old.text("ParameterKey")?, old.text("ParameterValue")?);
+            let default = self.defaults.get(name).and_then(Option::as_deref);
+            (default != Some(value)).then(|| name.to_owned())
+        });
+        set.collect()
     }
 }
 
@@ -481,9 +522,10 @@ pub(crate) async fn delete(args: cli::Delete) -> anyhow::Result<()> {
     if end.status == "DELETE_COMPLETE" {
         return Ok(());
     }
-    let failure = Failure::new(format!("{stack} was not deleted ({})", end.status));
-    Err(failure
-        .why(end.first_failure.unwrap_or_else(|| "no reason was given".to_owned()))
-        .next("remove what stands in the way and delete it again (a bucket must be empty: aws s3 rm --recursive)")
-        .into())
+    let why = end.first_failure.unwrap_or_else(|| "no reason was given".to_owned());
+    let next = match end.failed_bucket.filter(|_| why.contains("BucketNotEmpty")) {
+        Some(bucket) => format!("empty it (aws s3 rm --recursive s3://{bucket}) and delete the stack again"),
+        None => "remove what stands in the way and delete the stack again".to_owned(),
+    };
+    Err(Failure::new(format!("{stack} was not deleted ({})", end.status)).why(why).next(next).into())
 }

@@ -334,7 +334,8 @@ fn capabilities(template: &Template, given: &[String], direct: bool) -> Result<(
     let has = |name: &str| given.iter().any(|c| c == name);
     let (needed, _) = template.capabilities();
     for capability in needed {
-        if !has(capability) && !(capability == "CAPABILITY_IAM" && has("CAPABILITY_NAMED_IAM")) {
+        let named = capability == "CAPABILITY_IAM" && has("CAPABILITY_NAMED_IAM");
+        if !(named || has(capability)) {
             return Err(Error::InsufficientCapabilities(capability.to_owned()));
         }
     }

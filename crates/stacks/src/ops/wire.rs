@@ -39,17 +39,7 @@ pub(super) fn tags(xml: &mut Xml, tags: &[(String, String)]) {
 }
 
 pub(super) fn texts(xml: &mut Xml, name: &str, texts: &[String]) {
-    xml.list(name, texts, Xml::escape_string);
-}
-
-trait EscapeString {
-    fn escape_string(&mut self, text: &String);
-}
-
-impl EscapeString for Xml {
-    fn escape_string(&mut self, text: &String) {
-        self.escape(text);
-    }
+    xml.list(name, texts, |xml, text| xml.escape(text));
 }
 
 /// The source to show: that of an operation that may still succeed, else what the stack was made from.

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use crate::template::{Node, Problems, Value};
+use crate::template::{Node, Problems, Value, advice};
 
 /// What a change of a property does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,8 +127,8 @@ pub(crate) fn convert(
                 out.insert(name.clone(), property.shape.convert(&path, value, problems));
             }
             None => {
-                let known: Vec<_> = properties.iter().map(|p| p.name).collect();
-                let message = format!("{path}.{name} is not supported; supported are {}", known.join(", "));
+                let advice = advice(name, properties.iter().map(|p| p.name));
+                let message = format!("{path}.{name} is not supported; {advice}");
                 problems.add(value.at, message);
             }
         }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::policies;
 use super::tag_list;
-use crate::template::{At, Code, Disposal, Node, Problems, Resource, Template, Value};
+use crate::template::{At, Code, Disposal, Node, Problems, Resource, Template, Value, advice};
 
 /// Properties that go to the Lambda function as they are.
 const SAME: &[&str] = &[
@@ -66,7 +66,9 @@ pub(super) fn expand(
     let given = properties.as_map().unwrap_or(&empty);
     for (key, value) in given {
         if !SAME.contains(&key.as_str()) && !OWN.contains(&key.as_str()) {
-            let message = format!("property `{key}` of AWS::Serverless::Function `{name}` is not supported");
+            let advice = advice(key, SAME.iter().chain(OWN).copied());
+            let message =
+                format!("property `{key}` of AWS::Serverless::Function `{name}` is not supported; {advice}");
             problems.add(value.at, message);
         }
     }
@@ -75,6 +77,7 @@ pub(super) fn expand(
         at,
         properties: Node::new(Value::Map(properties), at),
         depends_on: Vec::new(),
+        late_depends_on: Vec::new(),
         condition: function.condition.clone(),
         deletion_policy: Disposal::Delete,
         update_replace_policy: Disposal::Delete,
@@ -346,6 +349,8 @@ fn s3_event(
         });
     }
     add_notifications(target, added, at);
+    // S3 checks that it may invoke the function when it takes the notification.
+    target.late_depends_on.push(format!("{function}{event}Permission"));
     Some(IndexMap::from([
         ("Action".to_owned(), Node::text("lambda:InvokeFunction", at)),
         ("FunctionName".to_owned(), Node::from_json(&json!({"Ref": function}), at)),

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use crate::template::{At, Node, Problems, Value};
+use crate::template::{At, Node, Problems, Value, advice};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -74,8 +74,8 @@ pub(super) fn read(function: &str, node: &Node, problems: &mut Problems) -> Poli
                     None => problems.add(
                         entry.at,
                         format!(
-                            "there is no policy template `{policy}` here; known are {}",
-                            TEMPLATES.keys().cloned().collect::<Vec<_>>().join(", ")
+                            "there is no policy template `{policy}` here; {}",
+                            advice(policy, TEMPLATES.keys().map(String::as_str))
                         ),
                     ),
                 },

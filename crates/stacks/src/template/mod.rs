@@ -12,6 +12,7 @@ use indexmap::IndexMap;
 
 pub use intrinsics::Pseudo;
 use intrinsics::Reference;
+pub(crate) use node::advice;
 pub use node::{At, Node, Problem, Problems, Value};
 pub use parameters::{Parameter, ParameterType};
 
@@ -41,6 +42,9 @@ pub struct Resource {
     pub properties: Node,
     /// Resources that must exist before it, beyond those it refers to.
     pub depends_on: Vec<String>,
+    /// Resources that must exist before its late properties are set, and go after it, beyond those that those
+    /// refer to.
+    pub late_depends_on: Vec<String>,
     /// It is made only if this condition holds.
     pub condition: Option<String>,
     /// When it leaves the stack.
@@ -120,9 +124,9 @@ impl Template {
             let known = crate::resources::find(&resource.type_name);
             if known.is_none() {
                 let message = format!(
-                    "resource type `{}` of `{name}` is not supported; supported are {}",
+                    "resource type `{}` of `{name}` is not supported; {}",
                     resource.type_name,
-                    crate::resources::names().join(", ")
+                    advice(&resource.type_name, crate::resources::names())
                 );
                 problems.add(resource.at, message);
             }
@@ -159,8 +163,14 @@ impl Template {
                     || self.parameters.contains_key(name)
                     || self.resources.contains_key(name);
                 if !known {
-                    problems
-                        .add(at, format!("`{name}` is neither a parameter nor a resource of this template"));
+                    let mut message =
+                        format!("`{name}` is neither a parameter nor a resource of this template");
+                    let names = self.parameters.keys().chain(self.resources.keys()).map(String::as_str);
+                    let advice = advice(name, names);
+                    if advice.starts_with("did") {
+                        message.push_str(&format!("; {advice}"));
+                    }
+                    problems.add(at, message);
                 }
             }
             Reference::Attribute(name, attribute) => match self.resources.get(name) {
@@ -342,6 +352,7 @@ fn read_resource(name: &str, node: &Node, problems: &mut Problems) -> Option<Res
         at: map.get("Type").map_or(node.at, |n| n.at),
         properties: Node::map::<String>([], node.at),
         depends_on: Vec::new(),
+        late_depends_on: Vec::new(),
         condition: None,
         deletion_policy: Disposal::Delete,
         update_replace_policy: Disposal::Delete,

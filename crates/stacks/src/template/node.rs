@@ -54,6 +54,31 @@ impl Problems {
     }
 }
 
+/// Advice about a name that is not among `known`: the one that was probably meant, else all of them.
+pub(crate) fn advice<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
+    let near = known.iter().map(|k| (distance(name, k), *k)).min();
+    match near {
+        Some((distance, near)) if distance <= (name.len() / 4).max(2) => format!("did you mean `{near}`?"),
+        _ => format!("supported are {}", known.join(", ")),
+    }
+}
+
+/// How many characters are to be added, removed or changed to get from one to the other, case aside.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let change = diagonal + usize::from(!x.eq_ignore_ascii_case(y));
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {

@@ -49,7 +49,9 @@ pub(crate) fn read(text: &str) -> Result<Node, Problem> {
     } else {
         text
     };
-    let mut reader = Reader { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0 };
+    let characters = text.chars().collect();
+    let mut reader =
+        Reader { parser: Parser::new_from_str(text), characters, anchors: HashMap::new(), nodes: 0 };
     loop {
         match reader.next()? {
             (Event::StreamStart | Event::DocumentStart(_) | Event::Nothing, _) => {}
@@ -98,6 +100,7 @@ fn tidy_json(text: &str) -> String {
 
 struct Reader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    characters: Vec<char>,
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
 }
@@ -172,7 +175,8 @@ impl<'a> Reader<'a> {
         let scalar = !matches!(value, Value::List(_) | Value::Map(_));
         let mut node = Node::new(value, at(span));
         if scalar && span.end.index() > span.start.index() {
-            node.span = Some((span.start.index(), span.end.index()));
+            let end = self.scalar_end(span.start.index(), span.end.index());
+            node.span = Some((span.start.index(), end));
         }
         if let Some(tag) = tag {
             node = tagged(node, &tag, span)?;
@@ -181,6 +185,24 @@ impl<'a> Reader<'a> {
             self.anchors.insert(anchor, (node.clone(), self.nodes - before));
         }
         Ok(node)
+    }
+
+    /// Where a scalar of one line ends: the parser counts what follows it, too.
+    fn scalar_end(&self, start: usize, end: usize) -> usize {
+        let text = &self.characters[start..end.min(self.characters.len())];
+        let quote = text.first().copied().filter(|c| matches!(c, '\'' | '"'));
+        let mut at = 1;
+        while let (Some(quote), Some(c)) = (quote, text.get(at)) {
+            match c {
+                '\\' if quote == '"' => at += 2,
+                c if *c == quote && quote == '\'' && text.get(at + 1) == Some(&quote) => at += 2,
+                c if *c == quote => return start + at + 1,
+                _ => at += 1,
+            }
+        }
+        let comment = text.windows(2).position(|pair| pair[0].is_whitespace() && pair[1] == '#');
+        let text = &text[..comment.unwrap_or(text.len())];
+        start + text.iter().rposition(|c| !c.is_whitespace()).map_or(0, |last| last + 1)
     }
 
     fn mapping(&mut self, depth: usize) -> Result<IndexMap<String, Node>, Problem> {

@@ -1,5 +1,6 @@
 //! The CloudFormation API against a cloud that only remembers: what is made, in which order, and that nothing
 //! half-made remains.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 mod cloud;
 
@@ -190,11 +191,11 @@ async fn a_failed_creation_leaves_nothing() {
     assert_eq!(setup.create(ALBUM).await, "CREATE_COMPLETE");
     let changing: Vec<String> = setup.cloud.changes();
     assert!(changing.len() > 6, "{changing:#?}");
-    for number in 0..changing.len() {
+    for (number, change) in changing.iter().enumerate() {
         let setup = Setup::new();
         setup.cloud.fail_change(number);
-        assert_eq!(setup.create(ALBUM).await, "ROLLBACK_COMPLETE", "{}", changing[number]);
-        assert!(setup.cloud.is_empty(), "after {}: {:#?}", changing[number], setup.cloud);
+        assert_eq!(setup.create(ALBUM).await, "ROLLBACK_COMPLETE", "{}", change);
+        assert!(setup.cloud.is_empty(), "after {}: {:#?}", change, setup.cloud);
         let events = setup.call("DescribeStackEvents", &[("StackName", "app")]).await.unwrap();
         assert!(events.contains("it was told to fail"), "{events}");
         setup.call("DeleteStack", &[("StackName", "app")]).await.unwrap();
@@ -222,13 +223,13 @@ async fn a_failed_update_puts_everything_back() {
     assert!(setup.cloud.state() != before && changing.len() > 6, "{changing:#?}");
     // The deletions come when all else has succeeded; they are not undone.
     let until = changing.iter().position(|c| c.contains("DeleteTable")).unwrap();
-    for number in 0..until {
+    for (number, change) in changing.iter().enumerate().take(until) {
         let setup = Setup::new();
         setup.create(ALBUM).await;
         let before = setup.cloud.state();
         setup.cloud.fail_change(made + number);
-        assert_eq!(setup.update(&changed).await.unwrap(), "UPDATE_ROLLBACK_COMPLETE", "{}", changing[number]);
-        cloud::assert_same(&comparable(before), &comparable(setup.cloud.state()), &changing[number]);
+        assert_eq!(setup.update(&changed).await.unwrap(), "UPDATE_ROLLBACK_COMPLETE", "{}", change);
+        cloud::assert_same(&comparable(before), &comparable(setup.cloud.state()), change);
         let described = setup.call("DescribeStacks", &[("StackName", "app")]).await.unwrap();
         assert_eq!(all(&described, "OutputValue").len(), 2);
     }
@@ -379,7 +380,8 @@ async fn updates_replace_where_they_must() {
 #[tokio::test]
 async fn requests_are_refused_as_on_aws() {
     let setup = Setup::new();
-    let table: &[(&str, &[(&str, &str)], &str, &str)] = &[
+    type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
+    let table: &[Row<'_>] = &[
         ("DescribeStacks", &[("StackName", "nope")], "ValidationError", "Stack with id nope does not exist"),
         (
             "UpdateStack",
