@@ -2,7 +2,8 @@
 //! what some clients still make of "presign a URL" in us-east-1, boto3 among them, unless told otherwise.
 //!
 //! Invariants: only for S3, only in a query, only verified; the signature is compared in constant time. The
-//! body is not part of it.
+//! body is not part of it. Nor is a parameter whose name is not known here as it is written: who holds a URL
+//! could add it, so a request with one is refused.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -54,6 +55,32 @@ const SIGNED: [&str; 31] = [
     "versioning",
 ];
 const SIGNED_TOO: [&str; 4] = ["defaultObjectAcl", "storageClass", "versions", "website"];
+
+/// The parameters that are not signed and may be there all the same: they say which part of a listing is wanted,
+/// or belong to the signature.
+const UNSIGNED: [&str; 21] = [
+    "AWSAccessKeyId",
+    "Expires",
+    "Signature",
+    "content-md5",
+    "content-type",
+    "continuation-token",
+    "delimiter",
+    "encoding-type",
+    "fetch-owner",
+    "key-marker",
+    "list-type",
+    "marker",
+    "max-keys",
+    "max-parts",
+    "max-uploads",
+    "part-number-marker",
+    "prefix",
+    "start-after",
+    "upload-id-marker",
+    "version-id-marker",
+    "x-id",
+];
 
 /// Whether a request has a signature of this kind.
 pub fn is_presented(head: &Parts) -> bool {
@@ -114,6 +141,7 @@ impl<'a> Presented<'a> {
             return Err(Failure::Expired { request, expires_seconds: 0, now });
         }
         session_token_matches(credential, self.session_token(), now)?;
+        all_known(head.uri.query().unwrap_or(""))?;
         let text = string_to_sign(head, bucket, self.expires);
         let key = credential.secret_access_key.as_bytes();
         let key = Hmac::<Sha1>::new_from_slice(key).expect("HMAC takes keys of any length");
@@ -179,6 +207,26 @@ fn string_to_sign(head: &Parts, bucket: Option<&str>, expires: i64) -> String {
     text
 }
 
+/// Refuses parameters that would mean something and that the signature does not vouch for: unknown ones, known
+/// ones in another spelling (`X-Amz-Copy-Source`, `%75ploadId`), and text that pretends to be several lines of
+/// what was signed.
+fn all_known(query: &str) -> Result<(), Failure> {
+    for (name, value) in pairs(query) {
+        let in_header_form = name.starts_with("x-amz-")
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let one_line = percent_decode_str(value).all(|byte| byte != b'\n');
+        if !one_line || !(in_header_form || is_signed(name) || UNSIGNED.contains(&name)) {
+            let name: String = name.chars().take(64).collect();
+            let message = format!(
+                "The parameter `{name}` is no part of a signature of version 2; sign with version 4 \
+                 (AWS4-HMAC-SHA256) to use it"
+            );
+            return Err(Failure::Malformed { source: Source::Query, message });
+        }
+    }
+    Ok(())
+}
+
 fn is_signed(name: &str) -> bool {
     SIGNED.contains(&name) || SIGNED_TOO.contains(&name)
 }
@@ -222,16 +270,42 @@ mod tests {
 
     #[test]
     fn what_changes_the_request_is_signed() {
-        let uri = "/b/k%20ey?uploadId=x&partNumber=2&x=y&response-content-type=a%20b&content-type=text/plain&\
+        let uri = "/b/k%20ey?uploadId=x&partNumber=2&prefix=y&response-content-type=a%20b&content-type=text/plain&\
                    x-amz-meta-a=b%20c&x-amz-security-token=t%2Fk%3D&AWSAccessKeyId=A&Expires=1175139620&Signature=";
         let signature = "9%2F6BLMvfGduuqsihmvm6MQyQoQk%3D";
         let mut put = head("PUT", &format!("{uri}{signature}"));
         verify(&put, None, Some("t/k="), 0).unwrap();
         strip(&mut put);
-        assert_eq!(put.uri.query(), Some("uploadId=x&partNumber=2&x=y&response-content-type=a%20b"));
+        assert_eq!(put.uri.query(), Some("uploadId=x&partNumber=2&prefix=y&response-content-type=a%20b"));
         assert_eq!(put.headers["x-amz-meta-a"], "b c");
         assert!(!put.headers.contains_key("x-amz-security-token"));
         let other = head("PUT", &format!("{uri}{signature}").replace("partNumber=2", "partNumber=3"));
         assert!(matches!(verify(&other, None, Some("t/k="), 0), Err(Failure::Mismatch(_))));
+    }
+    #[test]
+    fn what_is_not_signed_can_not_be_added() {
+        let uri = "/photos/puppy.jpg?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&Signature=NpgCjnDzrM%2BWFzoENXmpNDUsSn8%3D&\
+                   Expires=1175139620";
+        let with = |added: &str| {
+            let head = head("GET", &format!("{uri}{added}"));
+            verify(&head, Some("johnsmith"), None, 0)
+        };
+        with("&prefix=x").unwrap();
+        for added in [
+            "&X-Amz-Copy-Source=/b/secret",
+            "&x-Amz-copy-source=/b/secret",
+            "&x-amz%2Dcopy-source=/b/secret",
+            "&%75ploadId=x",
+            "&%74agging",
+            "&attributes",
+            "&retention",
+            "&anything=else",
+            "&prefix=a%0Ab",
+        ] {
+            assert!(matches!(with(added), Err(Failure::Malformed { .. })), "{added}");
+        }
+        for added in ["&x-amz-copy-source=/b/secret", "&tagging"] {
+            assert!(matches!(with(added), Err(Failure::Mismatch(_))), "{added}");
+        }
     }
 }
