@@ -230,8 +230,13 @@ impl Deployment {
     }
 
     /// A stack that was never made stands in the way of one that is to be: it holds nothing.
-    async fn clear_the_way(&self, stack: &str, existing: Option<Existing>) -> anyhow::Result<Option<Existing>> {
-        let status = existing.as_ref().and_then(|e| e.stack.text("StackStatus")).unwrap_or_default().to_owned();
+    async fn clear_the_way(
+        &self,
+        stack: &str,
+        existing: Option<Existing>,
+    ) -> anyhow::Result<Option<Existing>> {
+        let status =
+            existing.as_ref().and_then(|e| e.stack.text("StackStatus")).unwrap_or_default().to_owned();
         match status.as_str() {
             "REVIEW_IN_PROGRESS" => Ok(None),
             "ROLLBACK_COMPLETE" if self.show != Show::PlanOnly => {
@@ -246,6 +251,10 @@ impl Deployment {
                 events::follow(&self.client, &id, None, false).await?;
                 Ok(None)
             }
+            "ROLLBACK_COMPLETE" => Err(Failure::new(format!("{stack} failed to be created before"))
+                .why("what is left of it holds nothing, and goes when it is deployed again")
+                .next("hawker deploy, without --plan, starts over")
+                .into()),
             status if status.ends_with("_IN_PROGRESS") => {
                 Err(Failure::new(format!("{stack} is being changed already ({status})"))
                     .next("wait until that is done: hawker status")

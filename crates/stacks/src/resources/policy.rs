@@ -27,8 +27,7 @@ pub(super) const MANAGED_POLICY: ResourceType = ResourceType {
         Property::new("Description", Shape::Text).replaces(),
         Property::new("ManagedPolicyName", Shape::Text).replaces(),
         Property::new("Path", Shape::Text).replaces(),
-        // A new version of the policy would be kinder; replacing has the same effect on whoever holds it.
-        Property::new("PolicyDocument", Shape::Document).required().replaces(),
+        Property::new("PolicyDocument", Shape::Document).required(),
         Property::new("Roles", Shape::List(&Shape::Text)),
     ],
     attributes: &[],
@@ -143,13 +142,39 @@ impl Provider for ManagedPolicy {
         old: &Properties,
         new: &Properties,
     ) -> Result<(), aws::Error> {
+        if old.get("PolicyDocument") != new.get("PolicyDocument") {
+            forget_versions(calls, id).await?;
+            let document = new.get("PolicyDocument").map(Json::to_string).unwrap_or_default();
+            let form = [("PolicyArn", id), ("PolicyDocument", document.as_str()), ("SetAsDefault", "true")];
+            calls.iam("CreatePolicyVersion", &form).await?;
+        }
         attach(calls, id, &roles(old), &roles(new)).await
     }
 
     async fn delete(&self, calls: &Calls, id: &str, properties: &Properties) -> Result<(), aws::Error> {
         attach(calls, id, &roles(properties), &[]).await?;
+        match forget_versions(calls, id).await {
+            Err(error) if !super::is_gone(&error) => return Err(error),
+            _ => {}
+        }
         gone_is_fine(calls.iam("DeletePolicy", &[("PolicyArn", id)]).await)
     }
+}
+
+/// Deletes every version but the one in force: a policy has at most five, and goes only with one.
+async fn forget_versions(calls: &Calls, arn: &str) -> Result<(), aws::Error> {
+    let answer = calls.iam("ListPolicyVersions", &[("PolicyArn", arn)]).await?;
+    let text = String::from_utf8_lossy(&answer);
+    for member in text.split("<member>").skip(1) {
+        let id = member.split("<VersionId>").nth(1).and_then(|rest| rest.split('<').next());
+        if let Some(id) = id
+            && !member.contains("<IsDefaultVersion>true")
+        {
+            let form = [("PolicyArn", arn), ("VersionId", id)];
+            gone_is_fine(calls.iam("DeletePolicyVersion", &form).await)?;
+        }
+    }
+    Ok(())
 }
 
 async fn attach(calls: &Calls, arn: &str, old: &[&str], new: &[&str]) -> Result<(), aws::Error> {

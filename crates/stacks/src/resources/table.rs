@@ -16,11 +16,6 @@ const KEY_SCHEMA: Shape = Shape::List(&Shape::Object(&[
     Property::new("KeyType", Shape::Text).required(),
 ]));
 
-const PROJECTION: Shape = Shape::Object(&[
-    Property::new("NonKeyAttributes", Shape::List(&Shape::Text)),
-    Property::new("ProjectionType", Shape::Text),
-]);
-
 const THROUGHPUT: Shape = Shape::Object(&[
     Property::new("ReadCapacityUnits", Shape::Integer).required(),
     Property::new("WriteCapacityUnits", Shape::Integer).required(),
@@ -36,38 +31,15 @@ pub(super) const TABLE: ResourceType = ResourceType {
                 Property::new("AttributeType", Shape::Text).required(),
             ])),
         )
-        .required(),
+        .required()
+        // Without indexes, the attributes are those of the key.
+        .replaces(),
         Property::new("BillingMode", Shape::Text),
         Property::new("DeletionProtectionEnabled", Shape::Boolean),
-        Property::new(
-            "GlobalSecondaryIndexes",
-            Shape::List(&Shape::Object(&[
-                Property::new("IndexName", Shape::Text).required(),
-                Property::new("KeySchema", KEY_SCHEMA).required(),
-                Property::new("Projection", PROJECTION).required(),
-                Property::new("ProvisionedThroughput", THROUGHPUT),
-            ])),
-        ),
         Property::new("KeySchema", KEY_SCHEMA).required().replaces(),
-        Property::new(
-            "LocalSecondaryIndexes",
-            Shape::List(&Shape::Object(&[
-                Property::new("IndexName", Shape::Text).required(),
-                Property::new("KeySchema", KEY_SCHEMA).required(),
-                Property::new("Projection", PROJECTION).required(),
-            ])),
-        )
-        .replaces(),
         Property::new("ProvisionedThroughput", THROUGHPUT),
         Property::new("TableName", Shape::Text).replaces(),
         Property::new("Tags", TAGS),
-        Property::new(
-            "TimeToLiveSpecification",
-            Shape::Object(&[
-                Property::new("AttributeName", Shape::Text),
-                Property::new("Enabled", Shape::Boolean).required(),
-            ]),
-        ),
     ],
     attributes: &["Arn"],
     late: &[],
@@ -79,9 +51,7 @@ const CREATE: &[&str] = &[
     "AttributeDefinitions",
     "BillingMode",
     "DeletionProtectionEnabled",
-    "GlobalSecondaryIndexes",
     "KeySchema",
-    "LocalSecondaryIndexes",
     "ProvisionedThroughput",
     "Tags",
 ];
@@ -92,21 +62,12 @@ async fn call(calls: &Calls, operation: &str, body: &Json) -> Result<Json, aws::
     calls.json("dynamodb", &format!("DynamoDB_20120810.{operation}"), body).await
 }
 
-/// Waits until the table is active; true if it is gone.
-async fn settled(calls: &Calls, id: &str) -> Result<bool, aws::Error> {
-    loop {
-        match call(calls, "DescribeTable", &json!({"TableName": id})).await {
-            Ok(description) if description["Table"]["TableStatus"] == "ACTIVE" => return Ok(false),
-            Ok(_) => calls.env.sleep(Duration::from_millis(50)).await,
-            Err(error) if super::is_gone(&error) => return Ok(true),
-            Err(error) => return Err(error),
-        }
+/// Waits until the table is active.
+async fn settled(calls: &Calls, id: &str) -> Result<(), aws::Error> {
+    while call(calls, "DescribeTable", &json!({"TableName": id})).await?["Table"]["TableStatus"] != "ACTIVE" {
+        calls.env.sleep(Duration::from_millis(50)).await;
     }
-}
-
-async fn put_time_to_live(calls: &Calls, id: &str, specification: &Json) -> Result<(), aws::Error> {
-    let body = json!({"TableName": id, "TimeToLiveSpecification": specification});
-    call(calls, "UpdateTimeToLive", &body).await.map(drop)
+    Ok(())
 }
 
 #[async_trait]
@@ -142,14 +103,7 @@ impl Provider for Table {
             Err(error) => return Err(CreateError::nothing_made(error)),
             Ok(_) => {}
         }
-        let rest = async {
-            settled(calls, id).await?;
-            match properties.get("TimeToLiveSpecification") {
-                Some(specification) => put_time_to_live(calls, id, specification).await,
-                None => Ok(()),
-            }
-        };
-        rest.await.map_err(CreateError::half_made)
+        settled(calls, id).await.map_err(CreateError::half_made)
     }
 
     async fn update(
@@ -177,15 +131,6 @@ impl Provider for Table {
             call(calls, "UpdateTable", &body).await?;
             settled(calls, id).await?;
         }
-        put_indexes(calls, id, old, new).await?;
-        let (was, is) = (old.get("TimeToLiveSpecification"), new.get("TimeToLiveSpecification"));
-        if was != is {
-            let mut specification = is.or(was).cloned().unwrap_or_default();
-            if is.is_none() {
-                specification["Enabled"] = Json::Bool(false);
-            }
-            put_time_to_live(calls, id, &specification).await?;
-        }
         if old.get("Tags") != new.get("Tags") {
             put_tags(calls, id, old, new).await?;
         }
@@ -194,34 +139,15 @@ impl Provider for Table {
 
     async fn delete(&self, calls: &Calls, id: &str, _: &Properties) -> Result<(), aws::Error> {
         gone_is_fine(call(calls, "DeleteTable", &json!({"TableName": id})).await)?;
-        while !settled(calls, id).await? {
-            calls.env.sleep(Duration::from_millis(50)).await;
+        loop {
+            match call(calls, "DescribeTable", &json!({"TableName": id})).await {
+                Ok(table) if table["Table"]["TableStatus"] == "DELETING" => {
+                    calls.env.sleep(Duration::from_millis(50)).await;
+                }
+                other => return gone_is_fine(other),
+            }
         }
-        Ok(())
     }
-}
-
-/// Global indexes go and come one at a time, as DynamoDB wants it; one that changed goes and comes.
-async fn put_indexes(calls: &Calls, id: &str, old: &Properties, new: &Properties) -> Result<(), aws::Error> {
-    let list = |p: &Properties| {
-        p.get("GlobalSecondaryIndexes").and_then(Json::as_array).cloned().unwrap_or_default()
-    };
-    let (was, is) = (list(old), list(new));
-    let gone = was.iter().filter(|index| !is.contains(index));
-    let come = is.iter().filter(|index| !was.contains(index));
-    let changes = gone
-        .map(|index| json!({"Delete": {"IndexName": index["IndexName"]}}))
-        .chain(come.map(|index| json!({"Create": index})));
-    for change in changes {
-        let body = json!({
-            "TableName": id,
-            "AttributeDefinitions": new.get("AttributeDefinitions"),
-            "GlobalSecondaryIndexUpdates": [change],
-        });
-        call(calls, "UpdateTable", &body).await?;
-        settled(calls, id).await?;
-    }
-    Ok(())
 }
 
 async fn put_tags(calls: &Calls, id: &str, old: &Properties, new: &Properties) -> Result<(), aws::Error> {
