@@ -306,17 +306,27 @@ impl ProcessRuntime {
         }
         let mut instance = ProcessInstance { sandbox, exchange, logs, _servers: servers };
 
-        let patience = request.timeout.max(Duration::from_millis(self.config.init_timeout_ms));
         enum What {
             Ready,
             Ended(End),
             TimedOut,
         }
-        let what = tokio::select! {
-            biased;
-            () = instance.exchange.ready() => What::Ready,
-            end = instance.sandbox.ended() => What::Ended(end),
-            () = tokio::time::sleep(patience) => What::TimedOut,
+        let init_timeout = Duration::from_millis(self.config.init_timeout_ms);
+        let patience = request.timeout.max(init_timeout);
+        let now = tokio::time::Instant::now();
+        // Nobody has more CPU than is due by never getting ready.
+        let mut has_more_cpu = true;
+        let what = loop {
+            tokio::select! {
+                biased;
+                () = instance.exchange.ready() => break What::Ready,
+                end = instance.sandbox.ended() => break What::Ended(end),
+                () = tokio::time::sleep_until(now + patience) => break What::TimedOut,
+                () = tokio::time::sleep_until(now + init_timeout), if has_more_cpu => {
+                    instance.sandbox.share_cpu();
+                    has_more_cpu = false;
+                }
+            }
         };
         let mut before = Vec::from_iter(self.substitution(&request.runtime, target));
         let mut fail = |payload: Bytes, out_of_memory: bool, logs: Vec<LogEvent>| {
@@ -327,6 +337,9 @@ impl ProcessRuntime {
         match what {
             What::Ready => {
                 let init_duration = began.elapsed();
+                if has_more_cpu {
+                    instance.sandbox.share_cpu();
+                }
                 before.extend(instance.logs.take());
                 Ok(Started { instance: Box::new(instance), init_duration, logs: before })
             }

@@ -1,5 +1,7 @@
 //! Control groups: hard limits of memory and processes, the share of CPU, and what was used.
 //!
+//! The share of CPU follows a function's memory from the moment it is ready; while it is loaded it has more.
+//!
 //! Each sandbox has a group of its own below a directory of this node, `hawker/<pid>-<start time>`, in each
 //! hierarchy (v1) or in the one (v2). Groups whose node is gone are removed when a node starts.
 //!
@@ -18,6 +20,9 @@ pub(crate) use hierarchy::Hierarchy;
 /// A function with this much memory has one CPU (AWS Lambda developer guide, "Configure memory").
 const MB_PER_CPU: u64 = 1769;
 const PERIOD_US: u64 = 100_000;
+/// What a function may use at least while it is loaded, in CPUs: as on Lambda, loading is not slowed down to the
+/// share of a small function, and on a large host it does not take all there is.
+const CPUS_WHILE_LOADING: u64 = 2;
 
 /// What a sandbox may use.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +44,11 @@ pub(crate) struct Cgroup {
     peak: Option<File>,
 }
 
+/// How long a function may run in each period that has its share of CPU, in microseconds.
+fn quota_us(memory_mb: u32) -> u64 {
+    (u64::from(memory_mb) * PERIOD_US / MB_PER_CPU).max(1_000)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
     V1,
@@ -51,10 +61,9 @@ impl Cgroup {
         self.directories.iter().try_for_each(|group| write(&group.join("cgroup.procs"), pid))
     }
 
-    /// Sets the limits.
+    /// Sets the limits, but for that of CPU: what is needed to load a function.
     pub(crate) fn limit(&self, limits: Limits) -> io::Result<()> {
         let bytes = (u64::from(limits.memory_mb) + u64::from(limits.overhead_mb)) << 20;
-        let quota_us = (u64::from(limits.memory_mb) * PERIOD_US / MB_PER_CPU).max(1_000);
         // The helper and init count, and a little air for a burst of short-lived ones.
         let processes = limits.processes + 8;
         match self.version {
@@ -64,23 +73,40 @@ impl Cgroup {
                 // Only where the kernel accounts for swap.
                 let _ = write(&memory.join("memory.memsw.limit_in_bytes"), bytes);
                 for group in rest {
-                    if group.join("cpu.cfs_quota_us").exists() {
+                    if group.join("cpu.cfs_period_us").exists() {
                         write(&group.join("cpu.cfs_period_us"), PERIOD_US)?;
-                        write(&group.join("cpu.cfs_quota_us"), quota_us)?;
                     }
                     if group.join("pids.max").exists() {
                         write(&group.join("pids.max"), processes)?;
                     }
                 }
-                Ok(())
             }
             Version::V2 => {
                 let group = &self.directories[0];
                 write(&group.join("memory.max"), bytes)?;
                 let _ = write(&group.join("memory.swap.max"), 0);
-                write(&group.join("cpu.max"), format!("{quota_us} {PERIOD_US}"))?;
-                write(&group.join("pids.max"), processes)
+                write(&group.join("pids.max"), processes)?;
             }
+        }
+        self.limit_cpu(quota_us(limits.memory_mb).max(CPUS_WHILE_LOADING * PERIOD_US))
+    }
+
+    /// Gives it the share of CPU that a function with this much memory has, from now on.
+    pub(crate) fn share_cpu(&self, limits: Limits) -> io::Result<()> {
+        match quota_us(limits.memory_mb) {
+            // It never had more.
+            quota if quota >= CPUS_WHILE_LOADING * PERIOD_US => Ok(()),
+            quota => self.limit_cpu(quota),
+        }
+    }
+
+    fn limit_cpu(&self, quota_us: u64) -> io::Result<()> {
+        match self.version {
+            Version::V1 => {
+                let files = self.directories.iter().map(|group| group.join("cpu.cfs_quota_us"));
+                files.filter(|file| file.exists()).try_for_each(|file| write(&file, quota_us))
+            }
+            Version::V2 => write(&self.directories[0].join("cpu.max"), format!("{quota_us} {PERIOD_US}")),
         }
     }
 

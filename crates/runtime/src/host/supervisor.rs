@@ -43,6 +43,7 @@ pub(crate) struct Sandbox {
     end: watch::Receiver<Option<End>>,
     memory: Arc<Memory>,
     group: Arc<std::sync::Mutex<Option<Cgroup>>>,
+    limits: Limits,
 }
 
 impl Drop for Sandbox {
@@ -73,7 +74,7 @@ impl Sandbox {
         let (listening, listeners) = tokio::sync::oneshot::channel();
         let supervisor = Supervisor { child, memory: memory.clone(), group: group.clone() };
         tokio::spawn(supervisor.run(control, close.clone(), listening, ended));
-        let mut sandbox = Self { close, end, memory, group };
+        let mut sandbox = Self { close, end, memory, group, limits };
         match listeners.await {
             Ok(listeners) => Ok((sandbox, listeners)),
             Err(_) => {
@@ -101,6 +102,18 @@ impl Sandbox {
     pub(crate) async fn stop(&mut self) -> End {
         self.close.cancel();
         self.ended().await
+    }
+
+    /// Ends the time of loading, in which it has more CPU than its share.
+    pub(crate) fn share_cpu(&self) {
+        let group = self.group.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(group) = group.as_ref()
+            && let Err(error) = group.share_cpu(self.limits)
+            // A group that has just been removed needs no limit.
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "a function's share of CPU could not be limited");
+        }
     }
 
     /// The most memory used so far, in bytes.

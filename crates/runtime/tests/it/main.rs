@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod cpu;
 mod failures;
 mod isolation;
 mod lifecycle;
