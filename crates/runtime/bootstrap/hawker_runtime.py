@@ -1,11 +1,11 @@
 """Loads a Python function and runs it on what the Lambda Runtime API hands out.
 
-Behaves as AWS's runtime interface client for Python; imports little, since every import is paid by every
-cold start. `logging` is set up when the function first imports it.
+Behaves as AWS's runtime interface client for Python. Imports only what is part of the interpreter, since every
+import is paid by every cold start: `json` alone, by way of `re`, would be half of one, and `os` a tenth.
+`logging` is set up when the function first imports it.
 """
 
-import json
-import os
+import posix
 import sys
 from time import time
 
@@ -14,6 +14,24 @@ import _socket
 _API = "/2018-06-01/runtime/"
 _NBSP = "\u00a0"
 _request_id = ""
+
+
+def _env(name, default=None):
+    """As `os.environ.get`: what `os.environ` shows and changes is this very dictionary."""
+    value = posix.environ.get(name.encode("ascii"))
+    return default if value is None else value.decode("utf-8", "surrogateescape")
+
+
+def _set_env(name, value):
+    key, value = name.encode("ascii"), value.encode("utf-8", "surrogateescape")
+    posix.environ[key] = value
+    posix.putenv(key, value)
+
+
+def _unset_env(name):
+    key = name.encode("ascii")
+    if posix.environ.pop(key, None) is not None:
+        posix.unsetenv(key)
 
 
 class _Fault(Exception):
@@ -34,12 +52,13 @@ class _Client:
         self._socket.connect((host, int(port)))
         self._socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         self._next = self._head("GET", "invocation/next") + b"\r\n"
+        self._rest = b""
 
     def _head(self, method, path):
         return ("%s %s%s HTTP/1.1\r\nHost: %s\r\n" % (method, _API, path, self._address)).encode("ascii")
 
     def _read(self):
-        data = b""
+        data = self._rest
         while True:
             end = data.find(b"\r\n\r\n")
             if end >= 0:
@@ -54,7 +73,8 @@ class _Client:
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
         length = int(headers.get("content-length", "0"))
-        body = data[end + 4 :]
+        body = data[end + 4 : end + 4 + length]
+        self._rest = data[end + 4 + length :]
         if len(body) < length:
             parts = [body]
             missing = length - len(body)
@@ -69,22 +89,36 @@ class _Client:
 
     def next(self):
         self._socket.sendall(self._next)
+        return self._event()
+
+    def _event(self):
         status, headers, body = self._read()
         if status != 200:
             raise RuntimeError("the Runtime API answered %d: %s" % (status, body))
         return headers, body
 
-    def post(self, path, body, headers=""):
+    def _send(self, path, body, headers, then):
         head = self._head("POST", path)
         head += ("Content-Type: application/json\r\nContent-Length: %d\r\n%s\r\n" % (len(body), headers)).encode(
             "ascii", "replace"
         )
         if len(body) < 65536:
-            self._socket.sendall(head + body)
+            self._socket.sendall(head + body + then)
         else:
             self._socket.sendall(head)
             self._socket.sendall(body)
+            if then:
+                self._socket.sendall(then)
+
+    def post(self, path, body, headers=""):
+        self._send(path, body, headers, b"")
         return self._read()
+
+    def post_and_next(self, path, body, headers=""):
+        """Asks for the next event in the same breath: what is said to the answer changes nothing."""
+        self._send(path, body, headers, self._next)
+        self._read()
+        return self._event()
 
 
 class CognitoIdentity:
@@ -112,11 +146,11 @@ class ClientContext(_Record):
 class LambdaContext:
     def __init__(self, headers):
         self.aws_request_id = headers.get("lambda-runtime-aws-request-id")
-        self.log_group_name = os.environ.get("AWS_LAMBDA_LOG_GROUP_NAME")
-        self.log_stream_name = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME")
-        self.function_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
-        self.memory_limit_in_mb = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
-        self.function_version = os.environ.get("AWS_LAMBDA_FUNCTION_VERSION")
+        self.log_group_name = _env("AWS_LAMBDA_LOG_GROUP_NAME")
+        self.log_stream_name = _env("AWS_LAMBDA_LOG_STREAM_NAME")
+        self.function_name = _env("AWS_LAMBDA_FUNCTION_NAME")
+        self.memory_limit_in_mb = _env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
+        self.function_version = _env("AWS_LAMBDA_FUNCTION_VERSION")
         self.invoked_function_arn = headers.get("lambda-runtime-invoked-function-arn")
         self.tenant_id = None
         self.identity = CognitoIdentity()
@@ -124,7 +158,7 @@ class LambdaContext:
         context = headers.get("lambda-runtime-client-context")
         if context:
             try:
-                values = json.loads(context)
+                values = _loads(context.encode("utf-8"))
                 self.client_context = ClientContext(("custom", "env", "client"), values)
                 if self.client_context.client is not None:
                     fields = "installation_id app_title app_version_name app_version_code app_package_name"
@@ -151,9 +185,56 @@ class LambdaContext:
         )
 
 
-# JSON as awslambdaric writes it: Decimal as a number with all its digits, and since 3.12 no ASCII escapes.
+# JSON by the C parts of `json`, which is what `json` itself uses; whatever they do not take goes through it.
+class _Scan:
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = {"-Infinity": -float("inf"), "Infinity": float("inf"), "NaN": float("nan")}.__getitem__
+
+
+try:
+    import _json
+
+    _scan = _json.make_scanner(_Scan)
+    _json_encoder = _json.make_encoder
+except Exception:
+    _json = None
+
+
+def _loads(body):
+    """As `json.loads`."""
+    if _json is not None:
+        try:
+            text = body.decode("utf-8", "surrogatepass").strip(" \t\n\r")
+            value, end = _scan(text, 0)
+            if end == len(text):
+                return value
+        except (StopIteration, ValueError):
+            pass
+    # For its words on what is wrong, and for other encodings.
+    import json
+
+    return json.loads(body)
+
+
+# As awslambdaric writes it: Decimal as a number with all its digits, and since 3.12 no ASCII escapes.
 _ENSURE_ASCII = sys.version_info < (3, 12)
-_DECIMAL = "hawker-decimal-%s-" % os.urandom(12).hex()
+_DECIMAL = "hawker-decimal-%s-" % posix.urandom(12).hex()
+
+
+def _encode(value, default):
+    """As `json.dumps`."""
+    if _json is None:
+        import json
+
+        return json.dumps(value, ensure_ascii=_ENSURE_ASCII, default=default)
+    string = _json.encode_basestring_ascii if _ENSURE_ASCII else _json.encode_basestring
+    if isinstance(value, str):
+        return string(value)
+    return "".join(_json_encoder({}, default, string, None, ": ", ", ", False, False, True)(value, 0))
 
 
 def _dumps(value):
@@ -168,7 +249,7 @@ def _dumps(value):
             return "%s%d" % (_DECIMAL, len(decimals) - 1)
         raise TypeError("Object of type %s is not JSON serializable" % type(found).__name__)
 
-    text = json.dumps(value, ensure_ascii=_ENSURE_ASCII, default=default)
+    text = _encode(value, default)
     for number, digits in enumerate(decimals):
         text = text.replace('"%s%d"' % (_DECIMAL, number), digits, 1)
     return text.encode("utf-8")
@@ -197,6 +278,7 @@ class _Handler:
 
 
 def _set_up_logging(logging):
+    import json
     from time import gmtime
 
     class LambdaLoggerHandler(logging.Handler):
@@ -208,7 +290,7 @@ def _set_up_logging(logging):
             except Exception:
                 self.handleError(record)
 
-    as_json = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
+    as_json = _env("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
     logging.Formatter.converter = gmtime
     handler = LambdaLoggerHandler()
     if as_json:
@@ -236,7 +318,7 @@ def _set_up_logging(logging):
             )
         )
     root = logging.getLogger()
-    level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
+    level = _env("AWS_LAMBDA_LOG_LEVEL", "").upper()
     if level:
         root.setLevel({"TRACE": "DEBUG", "WARN": "WARNING", "FATAL": "CRITICAL"}.get(level, level))
     root.addHandler(handler)
@@ -254,9 +336,13 @@ def _load(handler):
             "Runtime.BuiltInModuleConflict", "Cannot use built-in module %s as a handler module" % module
         )
     try:
-        from importlib import import_module
+        # What `importlib.import_module` is.
+        from _frozen_importlib import _gcd_import
 
-        loaded = import_module(module.replace("/", "."))
+        name = module.replace("/", ".")
+        if name.startswith("."):
+            raise TypeError("the 'package' argument is required to perform a relative import for %r" % name)
+        loaded = _gcd_import(name)
     except ImportError as error:
         raise _Fault("Runtime.ImportModuleError", "Unable to import module '%s': %s" % (module, error))
     except SyntaxError as error:
@@ -291,7 +377,9 @@ def _error(error):
 
 
 def _log_error(error):
-    if os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON":
+    if _env("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON":
+        import json
+
         sys.stdout.write(json.dumps(dict(error, level="ERROR"), ensure_ascii=False) + "\n")
         return
     lines = ["[ERROR] %s: %s" % (error["errorType"], error["errorMessage"]), "Traceback (most recent call last):"]
@@ -326,12 +414,13 @@ def _set_up():
     for name in ("exit", "quit"):
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
 
-    runtime = os.environ["LAMBDA_RUNTIME_DIR"]
+    runtime = _env("LAMBDA_RUNTIME_DIR")
     version = "python%d.%d" % sys.version_info[:2]
     standard = [path for path in sys.path if path != runtime and path]
     layer = "/opt/python/lib/%s/site-packages" % version
-    first = [os.environ["LAMBDA_TASK_ROOT"], layer, "/opt/python"]
-    site = os.environ.pop("HAWKER_SITE_PACKAGES", None)
+    first = [_env("LAMBDA_TASK_ROOT"), layer, "/opt/python"]
+    site = _env("HAWKER_SITE_PACKAGES")
+    _unset_env("HAWKER_SITE_PACKAGES")
     sys.path[:] = first + standard + ([site] if site else [])
     sys.argv[:] = ["bootstrap.py"]
     sys.meta_path.insert(0, _Handler())
@@ -339,18 +428,18 @@ def _set_up():
 
 def _run(client, handler):
     global _request_id
+    headers, body = client.next()
     while True:
-        headers, body = client.next()
         _request_id = headers.get("lambda-runtime-aws-request-id", "")
         trace = headers.get("lambda-runtime-trace-id")
         if trace:
-            os.environ["_X_AMZN_TRACE_ID"] = trace
+            _set_env("_X_AMZN_TRACE_ID", trace)
         else:
-            os.environ.pop("_X_AMZN_TRACE_ID", None)
+            _unset_env("_X_AMZN_TRACE_ID")
         try:
             context = LambdaContext(headers)
             try:
-                event = json.loads(body)
+                event = _loads(body)
             except Exception as error:
                 raise _Fault("Runtime.UnmarshalError", "Unable to unmarshal input: %s" % error)
             result = handler(event, context)
@@ -365,18 +454,20 @@ def _run(client, handler):
             _log_error(error)
         _flush()
         if error is None:
-            client.post("invocation/%s/response" % _request_id, result)
+            answer = ("response", result, "")
         else:
-            client.post("invocation/%s/error" % _request_id, _dumps(error), _error_type(error))
+            answer = ("error", _dumps(error), _error_type(error))
         # Nothing of one event is kept alive until the next.
         event = result = error = context = body = None
+        headers, body = client.post_and_next("invocation/%s/%s" % (_request_id, answer[0]), answer[1], answer[2])
+        answer = None
 
 
 def main():
     _set_up()
-    client = _Client(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    client = _Client(_env("AWS_LAMBDA_RUNTIME_API"))
     try:
-        handler = _load(os.environ["_HANDLER"])
+        handler = _load(_env("_HANDLER"))
     except Exception as exception:
         error = _error(exception)
         _log_error(error)

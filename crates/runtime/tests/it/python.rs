@@ -55,6 +55,40 @@ def handler(event, context):
     ] {
         assert_eq!(answer["env"][name], value, "{name}");
     }
+    // What AWS documents, the user's own, and nothing else; HOME is not among it. LC_CTYPE is Python's own doing
+    // on hosts that do not have the language.
+    let mut names: Vec<_> = answer["env"].as_object().unwrap().keys().map(String::as_str).collect();
+    names.retain(|name| *name != "LC_CTYPE");
+    assert_eq!(
+        names,
+        [
+            "AWS_ACCESS_KEY_ID",
+            "AWS_DEFAULT_REGION",
+            "AWS_ENDPOINT_URL",
+            "AWS_EXECUTION_ENV",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+            "AWS_LAMBDA_FUNCTION_NAME",
+            "AWS_LAMBDA_FUNCTION_VERSION",
+            "AWS_LAMBDA_INITIALIZATION_TYPE",
+            "AWS_LAMBDA_LOG_GROUP_NAME",
+            "AWS_LAMBDA_LOG_STREAM_NAME",
+            "AWS_LAMBDA_RUNTIME_API",
+            "AWS_REGION",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+            "AWS_XRAY_CONTEXT_MISSING",
+            "COLOUR",
+            "LAMBDA_RUNTIME_DIR",
+            "LAMBDA_TASK_ROOT",
+            "LANG",
+            "LD_LIBRARY_PATH",
+            "PATH",
+            "PYTHONPATH",
+            "TZ",
+            "_HANDLER",
+            "_X_AMZN_TRACE_ID",
+        ]
+    );
     assert!(result.max_memory_bytes > 1 << 20, "{}", result.max_memory_bytes);
 }
 
@@ -213,4 +247,54 @@ async fn another_version_stands_in_only_where_that_is_allowed() {
     let house = House::new().await;
     let started = house.runtime.start(request("python3.99", "app.handler", text)).await.unwrap();
     assert!(lines(&started.logs)[0].starts_with("[hawker] python3.99 is not on this host"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_is_read_and_written_as_by_the_json_module() {
+    let house = House::new().await;
+    let mut f = house
+        .python(
+            r#"import enum, sys
+before = sorted(name for name in ('json', 're', 'os') if name in sys.modules)
+import hawker_runtime, json, os
+class Level(enum.IntEnum):
+    HIGH = 3
+def outcome(call, value):
+    try:
+        return repr(call(value))
+    except BaseException as error:
+        return [type(error).__name__, str(error)]
+def written(value):
+    return json.dumps(value, ensure_ascii=sys.version_info < (3, 12)).encode()
+def handler(event, context):
+    wrong = []
+    texts = ['{}', ' [1, 2.5, null, true, "\\u00fc\\ud800"] \n', '1', '-0.0', '1e999', 'NaN', '[Infinity,-Infinity]', '',
+             'nul', '{', '1 2', '[1,]', '"\x01"', '{"a":1,"a":2}', '\ufeff{}', '[' * 100000, '9' * 30, '{"a" 1}', '\x0b1']
+    bodies = [text.encode(encoding, 'surrogatepass') for text in texts for encoding in ('utf-8', 'utf-16', 'utf-32-le')]
+    for body in bodies + [b'\xff', b'"\xed\xa0\x80"']:
+        if outcome(json.loads, body) != outcome(hawker_runtime._loads, body):
+            wrong.append(repr(body)[:50])
+    ring = []
+    ring.append(ring)
+    for value in [None, True, 1, 1.5, float('nan'), float('inf'), 'zo\u00eb\n"', Level.HIGH, {'a': 1, 1: 2, None: 3, 1.5: [{}]},
+                  (1, 2), ring, {1, 2}, b'x', {(1, 2): 3}, 10 ** 400, {'x': {'y': {1}}}]:
+        if outcome(written, value) != outcome(hawker_runtime._dumps, value):
+            wrong.append(repr(value)[:50])
+    os.environ['SET_BY_USER'] = 'x'
+    return [before, wrong, hawker_runtime._env('SET_BY_USER'), os.environ['_X_AMZN_TRACE_ID'] == os.getenv('_X_AMZN_TRACE_ID')]
+"#,
+        )
+        .await;
+    assert_eq!(ask(&mut f, "{}").await, json!([[], [], "x", true]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_and_answers_of_all_sizes_follow_each_other() {
+    let house = House::new().await;
+    let mut f = house.python("def handler(event, context): return event").await;
+    for length in [0, 1, 1000, 65_000, 65_536, 70_000, 1_000_000, 1_900_000, 3] {
+        let text = format!("\"{}\"", "ü".repeat(length / 2));
+        let result = invoke(&mut f, &text).await;
+        assert_eq!(serde_json::from_slice::<Value>(&result.payload).unwrap(), text.trim_matches('"'));
+    }
 }
