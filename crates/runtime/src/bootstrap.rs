@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 const FILES: [(&str, &str); 3] = [
     ("bootstrap.py", include_str!("../bootstrap/bootstrap.py")),
     ("hawker_runtime.py", include_str!("../bootstrap/hawker_runtime.py")),
-    ("index.mjs", include_str!("../bootstrap/index.mjs")),
+    ("index.cjs", include_str!("../bootstrap/index.cjs")),
 ];
 
 /// Where boto3 is mounted, below the directory of the bootstraps.

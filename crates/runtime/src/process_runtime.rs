@@ -206,7 +206,7 @@ impl ProcessRuntime {
                 program(node),
                 format!("--max-old-space-size={}", memory_mb * 9 / 10),
                 format!("--max-semi-space-size={}", (memory_mb / 20).max(1)),
-                format!("{}/index.mjs", places.runtime),
+                format!("{}/index.cjs", places.runtime),
             ],
             Target::Provided => vec![format!("{}/bootstrap", places.task)],
         }

@@ -1,9 +1,9 @@
 //! Node.js functions.
 
-use functions::StartError;
+use functions::{Runtime, StartError};
 use serde_json::{Value, json};
 
-use crate::support::{House, ask, invoke, lines};
+use crate::support::{House, ask, invoke, lines, request, try_invoke};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn modules_of_both_kinds_and_handlers_of_all_styles() {
@@ -70,5 +70,84 @@ async fn code_that_can_not_be_loaded_is_an_init_error() {
         let Err(StartError::Init { payload, .. }) = result else { panic!("{text}: {result:?}") };
         let error: Value = serde_json::from_slice(&payload).unwrap();
         assert_eq!(error["errorType"], kind, "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_says_what_its_files_are() {
+    let house = House::new().await;
+    let module = b"import { one } from './one.mjs'; export const handler = async () => one;";
+    let common = b"const { one } = require('./one.cjs'); exports.handler = async () => one;";
+    for (kind, text) in [("module", &module[..]), ("commonjs", &common[..])] {
+        let package = format!("{{\"type\":\"{kind}\"}}");
+        let files: &[(&str, &[u8])] = &[
+            ("app.js", text),
+            ("package.json", package.as_bytes()),
+            ("one.mjs", b"export const one = 'module';"),
+            ("one.cjs", b"exports.one = 'commonjs';"),
+        ];
+        let mut f = house.runtime.start(request("nodejs20.x", "app.handler", files)).await.unwrap().instance;
+        assert_eq!(ask(&mut f, "{}").await, kind);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_and_answers_of_all_sizes_follow_each_other() {
+    let house = House::new().await;
+    let text = "exports.handler = async (event) => event;";
+    let mut f = house.start("nodejs20.x", "app.cjs", text).await.unwrap().instance;
+    for length in [0, 1, 1000, 65_000, 65_536, 70_000, 1_000_000, 5_000_000, 3] {
+        let text = format!("\"{}\"", "ü".repeat(length / 2));
+        let result = invoke(&mut f, &text).await;
+        assert_eq!(serde_json::from_slice::<Value>(&result.payload).unwrap(), text.trim_matches('"'));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_may_wait_for_an_empty_loop_and_work_may_outlive_an_answer() {
+    let house = House::new().await;
+    let text = "let later = 0;
+exports.handler = (event, context, callback) => {
+  if (event === 'count') { callback(null, later); return; }
+  if (event === 'nothing') return;
+  if (event === 'now') context.callbackWaitsForEmptyEventLoop = false;
+  setTimeout(() => { later += 1; }, 20);
+  callback(null, later);
+};";
+    let mut f = house.start("nodejs20.x", "app.cjs", text).await.unwrap().instance;
+    // The answer is given when the loop is empty, so the timer has run by the next event.
+    assert_eq!(ask(&mut f, "\"wait\"").await, 0);
+    assert_eq!(ask(&mut f, "\"count\"").await, 1);
+    assert_eq!(ask(&mut f, "\"nothing\"").await, Value::Null);
+    assert_eq!(ask(&mut f, "\"now\"").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_catches_ends_the_instance_with_an_error() {
+    let house = House::new().await;
+    for (text, kind) in [
+        (
+            "exports.handler = () => { setTimeout(() => { throw new RangeError('late'); }, 1); };",
+            "RangeError",
+        ),
+        (
+            "exports.handler = () => { Promise.reject(new RangeError('late')); return new Promise(() => {}); };",
+            "Runtime.UnhandledPromiseRejection",
+        ),
+    ] {
+        let mut f = house.start("nodejs20.x", "app.cjs", text).await.unwrap().instance;
+        let result = invoke(&mut f, "{}").await;
+        assert_eq!(result.function_error.as_deref(), Some("Unhandled"), "{text}");
+        let error: Value = serde_json::from_slice(&result.payload).unwrap();
+        assert_eq!(error["errorType"], kind);
+        let next = try_invoke(&mut f, "{}").await;
+        assert!(matches!(next, Err(functions::RunError::Exited { .. })), "{next:?}");
+    }
+    // Also while the next event is awaited.
+    let text = "exports.handler = async () => { setTimeout(() => { throw new RangeError('late'); }, 30); return 1; };";
+    let mut f = house.start("nodejs20.x", "app.cjs", text).await.unwrap().instance;
+    assert_eq!(ask(&mut f, "{}").await, 1);
+    while f.is_alive() {
+        tokio::task::yield_now().await;
     }
 }

@@ -1,15 +1,14 @@
 // Loads a Node.js function and runs it on what the Lambda Runtime API hands out.
-// Behaves as AWS's runtime interface client for Node.js.
+// Behaves as AWS's runtime interface client for Node.js. No `http`: a plain socket is quicker to load and to use.
+'use strict';
 
-import fs from 'node:fs';
-import http from 'node:http';
-import path from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { format } from 'node:util';
+const fs = require('fs');
+const net = require('net');
+const path = require('path');
+const { format } = require('util');
 
 const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(':');
 const taskRoot = process.env.LAMBDA_TASK_ROOT;
-const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
 let requestId;
 
 class Fault extends Error {
@@ -19,35 +18,69 @@ class Fault extends Error {
   }
 }
 
-function call(method, suffix, body, headers = {}) {
-  return new Promise((resolve, reject) => {
-    const request = http.request(
-      { host, port, method, agent, path: `/2018-06-01/runtime/${suffix}`, headers },
-      (response) => {
-        const chunks = [];
-        response.on('data', (chunk) => chunks.push(chunk));
-        response.on('end', () =>
-          resolve({
-            status: response.statusCode,
-            headers: response.headers,
-            body: Buffer.concat(chunks).toString('utf8'),
-          }),
-        );
-        response.on('error', reject);
-      },
-    );
-    request.on('error', reject);
-    request.end(body);
-  });
-}
+// HTTP/1.1 over one kept connection: the server is ours, and always says how long its answers are.
+class Client {
+  constructor() {
+    this.waiting = [];
+    this.parts = [];
+    this.length = 0;
+    this.answer = null;
+    this.socket = net.connect({ host, port: Number(port), noDelay: true });
+    this.socket.on('data', (chunk) => this.take(chunk));
+    this.socket.on('error', (error) => this.fail(error));
+    this.socket.on('close', () => this.fail(new Error('the Runtime API closed the connection')));
+    this.socket.unref();
+  }
 
-function post(suffix, body, headers = {}) {
-  const bytes = Buffer.from(body, 'utf8');
-  return call('POST', suffix, bytes, {
-    'Content-Type': 'application/json',
-    'Content-Length': bytes.length,
-    ...headers,
-  });
+  fail(error) {
+    for (const { reject } of this.waiting.splice(0)) reject(error);
+  }
+
+  // The answers come in the order of the calls.
+  call(method, suffix, body, headers = '') {
+    return new Promise((resolve, reject) => {
+      this.waiting.push({ resolve, reject });
+      // Only while there is something to wait for does the connection keep the event loop going.
+      this.socket.ref();
+      const head = `${method} /2018-06-01/runtime/${suffix} HTTP/1.1\r\nHost: ${host}:${port}\r\n`;
+      if (body === undefined) this.socket.write(`${head}\r\n`);
+      else {
+        const length = Buffer.byteLength(body);
+        this.socket.write(`${head}Content-Type: application/json\r\nContent-Length: ${length}\r\n${headers}\r\n${body}`);
+      }
+    });
+  }
+
+  take(chunk) {
+    this.parts.push(chunk);
+    this.length += chunk.length;
+    for (;;) {
+      if (!this.answer) {
+        const data = this.parts.length === 1 ? this.parts[0] : Buffer.concat(this.parts);
+        this.parts = [data];
+        const end = data.indexOf('\r\n\r\n');
+        if (end < 0) return;
+        const [first, ...lines] = data.toString('utf8', 0, end).split('\r\n');
+        const headers = {};
+        for (const line of lines) {
+          const colon = line.indexOf(':');
+          headers[line.slice(0, colon).toLowerCase()] = line.slice(colon + 1).trim();
+        }
+        this.answer = { status: Number(first.split(' ')[1]), headers, from: end + 4, to: end + 4 + Number(headers['content-length'] ?? 0) };
+      }
+      const { status, headers, from, to } = this.answer;
+      if (this.length < to) return;
+      const data = this.parts.length === 1 ? this.parts[0] : Buffer.concat(this.parts);
+      const rest = data.subarray(to);
+      this.answer = null;
+      this.parts = rest.length > 0 ? [rest] : [];
+      this.length = rest.length;
+      const { resolve } = this.waiting.shift();
+      if (this.waiting.length === 0) this.socket.unref();
+      resolve({ status, headers, body: data.toString('utf8', from, to) });
+      if (rest.length === 0) return;
+    }
+  }
 }
 
 // A carriage return keeps the lines of one record together.
@@ -96,7 +129,34 @@ function errorObject(error) {
 }
 
 function errorHeaders(error) {
-  return { 'Lambda-Runtime-Function-Error-Type': String(error.errorType).replace(/[^\x20-\x7e]/g, ' ') };
+  return `Lambda-Runtime-Function-Error-Type: ${String(error.errorType).replace(/[^\x20-\x7e]/g, ' ')}\r\n`;
+}
+
+// As Lambda decides: by the file's name, then by the nearest package.json.
+function isModule(file) {
+  if (!file.endsWith('.js')) return file.endsWith('.mjs');
+  for (let directory = path.dirname(file); ; directory = path.dirname(directory)) {
+    let text;
+    try {
+      text = fs.readFileSync(path.join(directory, 'package.json'), 'utf8');
+    } catch {
+      if (directory === taskRoot || directory === path.dirname(directory)) return false;
+      continue;
+    }
+    return JSON.parse(text).type === 'module';
+  }
+}
+
+async function loadFile(file) {
+  if (!isModule(file)) {
+    try {
+      return require(file);
+    } catch (error) {
+      // A module after all, by its contents.
+      if (error?.code !== 'ERR_REQUIRE_ESM' && error?.code !== 'ERR_REQUIRE_ASYNC_MODULE') throw error;
+    }
+  }
+  return import(require('url').pathToFileURL(file).href);
 }
 
 async function load(name) {
@@ -111,11 +171,11 @@ async function load(name) {
   const file = ['.js', '.mjs', '.cjs'].map((end) => stem + end).find((file) => fs.existsSync(file));
   const directory = !file && fs.existsSync(path.join(stem, 'index.js')) ? path.join(stem, 'index.js') : file;
   if (!directory) {
-    throw new Fault('Runtime.ImportModuleError', `Error: Cannot find module '${module}'\nRequire stack:\n- ${import.meta.filename ?? 'index.mjs'}`);
+    throw new Fault('Runtime.ImportModuleError', `Error: Cannot find module '${module}'\nRequire stack:\n- /var/runtime/index.mjs`);
   }
   let loaded;
   try {
-    loaded = await import(pathToFileURL(directory).href);
+    loaded = await loadFile(directory);
   } catch (error) {
     if (error instanceof SyntaxError) throw new Fault('Runtime.UserCodeSyntaxError', String(error.stack ?? error));
     if (error?.code === 'MODULE_NOT_FOUND' || error?.code === 'ERR_MODULE_NOT_FOUND') {
@@ -124,7 +184,7 @@ async function load(name) {
     throw error;
   }
   const find = (root) => member.split('.').reduce((value, key) => value?.[key], root);
-  const handler = find(loaded) ?? find(loaded.default);
+  const handler = find(loaded) ?? find(loaded?.default);
   if (handler === undefined) throw new Fault('Runtime.HandlerNotFound', `${name} is undefined or not exported`);
   if (typeof handler !== 'function') throw new Fault('Runtime.HandlerNotFound', `${name} is not a function`);
   return handler;
@@ -211,7 +271,8 @@ async function fatal(error, kind) {
   log('ERROR', [kind === 'Runtime.UnhandledPromiseRejection' ? 'Unhandled Promise Rejection' : 'Uncaught Exception', JSON.stringify(object)]);
   const suffix = requestId ? `invocation/${requestId}/error` : 'init/error';
   try {
-    await post(suffix, JSON.stringify(object), errorHeaders(object));
+    // The usual connection may be waiting for the next event.
+    await new Client().call('POST', suffix, JSON.stringify(object), errorHeaders(object));
   } finally {
     process.exit(kind === 'Runtime.UnhandledPromiseRejection' ? 128 : 129);
   }
@@ -220,31 +281,41 @@ async function fatal(error, kind) {
 process.on('uncaughtException', (error) => fatal(error));
 process.on('unhandledRejection', (error) => fatal(error, 'Runtime.UnhandledPromiseRejection'));
 
-let handler;
-try {
-  handler = await load(process.env._HANDLER);
-} catch (error) {
-  const object = errorObject(error);
-  log('ERROR', ['Uncaught Exception', JSON.stringify(object)]);
-  await post('init/error', JSON.stringify(object), errorHeaders(object));
-  process.exit(1);
+async function main() {
+  const client = new Client();
+  let handler;
+  try {
+    handler = await load(process.env._HANDLER);
+  } catch (error) {
+    const object = errorObject(error);
+    log('ERROR', ['Uncaught Exception', JSON.stringify(object)]);
+    await client.call('POST', 'init/error', JSON.stringify(object), errorHeaders(object));
+    process.exit(1);
+  }
+
+  let next = client.call('GET', 'invocation/next');
+  for (;;) {
+    const { status, headers, body } = await next;
+    if (status !== 200) throw new Error(`the Runtime API answered ${status}: ${body}`);
+    requestId = headers['lambda-runtime-aws-request-id'];
+    process.env._X_AMZN_TRACE_ID = headers['lambda-runtime-trace-id'] ?? '';
+    let answer;
+    let error;
+    try {
+      const result = await run(handler, JSON.parse(body), makeContext(headers));
+      answer = JSON.stringify(result === undefined ? null : result);
+      if (answer === undefined) answer = 'null';
+    } catch (caught) {
+      error = errorObject(caught);
+      log('ERROR', ['Invoke Error', JSON.stringify({ ...error, stack: error.trace })]);
+    }
+    const told = error
+      ? client.call('POST', `invocation/${requestId}/error`, JSON.stringify(error), errorHeaders(error))
+      : client.call('POST', `invocation/${requestId}/response`, answer);
+    // In the same breath: what is said to the answer changes nothing.
+    next = client.call('GET', 'invocation/next');
+    await told;
+  }
 }
 
-for (;;) {
-  const { status, headers, body } = await call('GET', 'invocation/next');
-  if (status !== 200) throw new Error(`the Runtime API answered ${status}: ${body}`);
-  requestId = headers['lambda-runtime-aws-request-id'];
-  process.env._X_AMZN_TRACE_ID = headers['lambda-runtime-trace-id'] ?? '';
-  let answer;
-  let error;
-  try {
-    const result = await run(handler, JSON.parse(body), makeContext(headers));
-    answer = JSON.stringify(result === undefined ? null : result);
-    if (answer === undefined) answer = 'null';
-  } catch (caught) {
-    error = errorObject(caught);
-    log('ERROR', ['Invoke Error', JSON.stringify({ ...error, stack: error.trace })]);
-  }
-  if (error) await post(`invocation/${requestId}/error`, JSON.stringify(error), errorHeaders(error));
-  else await post(`invocation/${requestId}/response`, answer);
-}
+main().catch((error) => fatal(error));
