@@ -52,7 +52,7 @@ pub(crate) fn config(options: &NodeOptions) -> anyhow::Result<Config> {
     if let (Some(access_key_id), Some(secret_access_key)) =
         (&options.access_key_id, &options.secret_access_key)
     {
-        config.root_key = Some(identity::KeyPair {
+        config.root_key = Some(server::KeyPair {
             access_key_id: access_key_id.clone(),
             secret_access_key: secret_access_key.clone(),
         });

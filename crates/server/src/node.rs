@@ -4,22 +4,21 @@ use std::fs::Permissions;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
-use async_trait::async_trait;
 use aws::Origin;
 use blobs::FsBlobs;
 use dynamodb::DynamoDb;
 use events::Events;
 use functions::Functions;
-use gateway::{Gateway, SpanSink};
+use gateway::Gateway;
 use identity::{IamApi, Identity, KeyPair, StsApi};
 use runtime::{Platform, ProcessRuntime};
 use s3::S3;
 use stacks::Stacks;
 use store::{FjallConfig, FjallEngine, Store};
-use telemetry::{LogsApi, Span, Telemetry};
+use telemetry::{LogsApi, Telemetry};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -54,12 +53,14 @@ impl Node {
             .with_context(|| format!("cannot listen on {}; choose another with --listen", config.listen))?;
         let address = listener.local_addr()?;
 
-        let engine = FjallEngine::open(FjallConfig {
-            cache_bytes: config.store_cache_bytes,
-            ..FjallConfig::new(config.data.join("store"))
-        })?;
+        // Opening files and trying a sandbox out take about as long: they go side by side.
+        let platform = Arc::new(Endpoint { address, gateway: OnceLock::new() });
+        config.runtime.cache_dir = config.cache_dir();
+        let sandboxes =
+            tokio::spawn(ProcessRuntime::open(config.runtime.clone(), platform.clone(), env.clone()));
+        let (data, cache_bytes) = (config.data.clone(), config.store_cache_bytes);
+        let (engine, blobs) = tokio::task::spawn_blocking(move || open(&data, cache_bytes)).await??;
         let store = Store::new(engine);
-        let blobs = FsBlobs::open(config.data.join("blobs"))?;
 
         let identity = Identity::open(
             store.clone(),
@@ -82,12 +83,11 @@ impl Node {
             credentials: identity.clone(),
             authorizer: identity.clone(),
             env: env.clone(),
-            spans: Some(Arc::new(Spans(telemetry.clone()))),
+            spans: Some(Arc::new(telemetry.clone())),
         });
 
-        config.runtime.cache_dir = config.cache_dir();
-        let platform = Arc::new(Endpoint { address, gateway: gateway.clone() });
-        let runtime = ProcessRuntime::open(config.runtime.clone(), platform, env.clone()).await?;
+        platform.gateway.set(gateway.clone()).expect("it is set once, here");
+        let runtime = sandboxes.await??;
 
         let region = config.region.clone();
         let s3 = S3::new(config.s3.clone(), store.clone(), blobs.clone(), env.clone(), region.clone());
@@ -209,27 +209,17 @@ impl Stage {
     }
 }
 
-/// Hops of traces, from the gateway to telemetry.
-#[derive(Debug)]
-struct Spans(Telemetry);
-
-#[async_trait]
-impl SpanSink for Spans {
-    async fn record(&self, span: Span) {
-        self.0.span(span).await;
-    }
-}
-
 /// The platform's endpoint, as sandboxes reach it.
 #[derive(Debug)]
 struct Endpoint {
     address: SocketAddr,
-    gateway: Arc<Gateway>,
+    /// Set before any function runs.
+    gateway: OnceLock<Arc<Gateway>>,
 }
 
 impl Platform for Endpoint {
     fn serve(&self, stream: TcpStream, function_arn: Arc<str>) {
-        let gateway = self.gateway.clone();
+        let gateway = self.gateway.get().expect("functions run once the node is wired").clone();
         let origin = Origin::Function(function_arn.as_ref().to_owned());
         tokio::spawn(gateway.serve_connection(stream, origin));
     }
@@ -237,6 +227,12 @@ impl Platform for Endpoint {
     fn address(&self) -> SocketAddr {
         self.address
     }
+}
+
+/// Opens what is on disk.
+fn open(data: &Path, cache_bytes: u64) -> anyhow::Result<(Arc<FjallEngine>, Arc<FsBlobs>)> {
+    let engine = FjallEngine::open(FjallConfig { cache_bytes, ..FjallConfig::new(data.join("store")) })?;
+    Ok((engine, FsBlobs::open(data.join("blobs"))?))
 }
 
 /// Makes the data directory if it is not there, for the node's user alone.
