@@ -28,6 +28,7 @@ impl Instance for ProcessInstance {
     async fn invoke(&mut self, request: InvokeRequest) -> Result<InvokeResult, RunError> {
         let started = Instant::now();
         let timeout = request.timeout;
+        self.sandbox.set_busy(true);
         let answer = self.exchange.hand_out(request);
         enum What {
             Answered(crate::api::Answer),
@@ -40,6 +41,7 @@ impl Instance for ProcessInstance {
             end = self.sandbox.ended() => What::Ended(end),
             () = tokio::time::sleep(timeout) => What::TimedOut,
         };
+        self.sandbox.set_busy(false);
         match what {
             What::Answered(answer) => Ok(InvokeResult {
                 payload: answer.payload,

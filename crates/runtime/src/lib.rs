@@ -3,7 +3,8 @@
 //! The map: [`ProcessRuntime`] implements the seam [`functions::Runtime`]. A start takes the code (`code`,
 //! unpacked once), the interpreter (`interpreters`), a helper process (`host::launcher`), tells it what to
 //! build (`spec`), serves the Lambda Runtime API to it (`api`) and watches it (`host::supervisor`). The other
-//! side of the socket, inside the sandbox, is `child`. Memory and CPU limits are `cgroup`.
+//! side of the socket, inside the sandbox, is `child`. Memory and CPU limits are `cgroup` and `memory`: files in
+//! /tmp are in the host's memory beside that of the function, up to the size of its /tmp.
 //!
 //! Invariants: a sandbox sees its code, its interpreter, its /tmp and the platform's endpoint, nothing else
 //! of the host; when its time is over or the node dies, nothing of it is left. This crate is the only one

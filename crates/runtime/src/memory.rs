@@ -1,18 +1,32 @@
 //! Memory of a sandbox: from its control group, or, where there is none, by looking at its processes.
+//!
+//! The limit is kept by looking, so it may be passed for a few milliseconds. A group has a hard one behind it,
+//! which leaves room for a full /tmp (see `cgroup`).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Limits};
 
-/// How often processes are looked at where no control group limits them.
-const WATCH_EVERY: Duration = Duration::from_millis(50);
+/// How often processes are looked at where no control group counts what they use: that is work.
+const LOOK_AT_PROCESSES_EVERY: Duration = Duration::from_millis(50);
+/// How often the counter of a group is read while the function has something to do,
+const WATCH_EVERY: Duration = Duration::from_millis(5);
+/// and while it has not.
+const WATCH_IDLE_EVERY: Duration = Duration::from_millis(200);
+
+/// A sandbox's group, until it is removed.
+pub(crate) type Group = std::sync::Mutex<Option<Cgroup>>;
 
 /// What a sandbox uses.
 #[derive(Debug)]
 pub(crate) struct Memory {
     limit_bytes: u64,
+    /// With what the kernel and the helper need.
+    limit_of_group_bytes: u64,
+    busy: AtomicBool,
+    now_busy: tokio::sync::Notify,
     /// The helper, above all processes of the sandbox.
     helper: u32,
     grouped: bool,
@@ -23,9 +37,12 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    pub(crate) fn new(limit_mb: u32, helper: u32, grouped: bool) -> Arc<Self> {
+    pub(crate) fn new(limits: Limits, helper: u32, grouped: bool) -> Arc<Self> {
         Arc::new(Self {
-            limit_bytes: u64::from(limit_mb) << 20,
+            limit_bytes: u64::from(limits.memory_mb) << 20,
+            limit_of_group_bytes: limits.memory_bytes(),
+            busy: AtomicBool::new(true),
+            now_busy: tokio::sync::Notify::new(),
             helper,
             grouped,
             last_peak: AtomicU64::new(0),
@@ -34,14 +51,21 @@ impl Memory {
         })
     }
 
-    /// The most that was used so far, in bytes; files in the page cache do not count.
+    /// Says whether the function has something to do: then it is watched closely.
+    pub(crate) fn set_busy(&self, busy: bool) {
+        if !self.busy.swap(busy, Ordering::Relaxed) && busy {
+            self.now_busy.notify_one();
+        }
+    }
+
+    /// The most that was used so far, in bytes; files do not count, as far as they are still there.
     pub(crate) fn peak_bytes(&self, group: Option<&Cgroup>) -> u64 {
         match group {
             Some(group) => {
                 let peak = group.peak_bytes();
                 // The counter moves rarely once a function is warm, and then there is nothing to work out.
                 if self.last_peak.swap(peak, Ordering::Relaxed) != peak {
-                    let used = peak.saturating_sub(group.cache_bytes()).min(self.limit_bytes);
+                    let used = peak.saturating_sub(group.file_bytes()).min(self.limit_bytes);
                     self.used.fetch_max(used, Ordering::Relaxed);
                 }
             }
@@ -61,14 +85,20 @@ impl Memory {
         out
     }
 
-    /// Returns once the sandbox is over its limit; never where a control group sees to that.
-    pub(crate) async fn over_limit(&self) {
-        if self.grouped {
-            return std::future::pending().await;
-        }
+    /// Returns once the sandbox is over its limit.
+    pub(crate) async fn over_limit(&self, group: &Group) {
         loop {
-            tokio::time::sleep(WATCH_EVERY).await;
-            if self.look() > self.limit_bytes {
+            let pause = match (self.grouped, self.busy.load(Ordering::Relaxed)) {
+                (false, _) => LOOK_AT_PROCESSES_EVERY,
+                (true, true) => WATCH_EVERY,
+                (true, false) => WATCH_IDLE_EVERY,
+            };
+            let _ = tokio::time::timeout(pause, self.now_busy.notified()).await;
+            let over = match &*group.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(group) => group.uses_more_than(self.limit_of_group_bytes),
+                None => self.look() > self.limit_bytes,
+            };
+            if over {
                 self.out_of_memory.store(true, Ordering::Relaxed);
                 return;
             }

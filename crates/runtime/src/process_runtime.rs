@@ -113,7 +113,7 @@ impl ProcessRuntime {
                 processes: self.config.max_processes,
                 open_files: OPEN_FILES,
             };
-            let (mut sandbox, _) = Sandbox::make(helper, &spec, self.limits(128)).await?;
+            let (mut sandbox, _) = Sandbox::make(helper, &spec, self.limits(128, 0)).await?;
             let end = sandbox.ended().await;
             match end {
                 End { failure: Some(failure), .. } => Err(failure),
@@ -146,9 +146,10 @@ impl ProcessRuntime {
         }
     }
 
-    fn limits(&self, memory_mb: u32) -> Limits {
+    fn limits(&self, memory_mb: u32, tmp_mb: u32) -> Limits {
         Limits {
             memory_mb,
+            tmp_mb,
             overhead_mb: self.config.memory_overhead_mb,
             processes: self.config.max_processes,
         }
@@ -291,9 +292,10 @@ impl ProcessRuntime {
             Logs::collect(pipe, self.config.max_log_bytes, self.env.clone()).map_err(platform_error)?;
         // The pipe has one reader.
         helper.logs = std::fs::File::open("/dev/null").map_err(platform_error)?.into();
-        let (sandbox, listeners) = Sandbox::make(helper, &spec, self.limits(request.memory_mb))
-            .await
-            .map_err(StartError::Platform)?;
+        let (sandbox, listeners) =
+            Sandbox::make(helper, &spec, self.limits(request.memory_mb, request.ephemeral_storage_mb))
+                .await
+                .map_err(StartError::Platform)?;
         let exchange = Exchange::new();
         let mut servers = Vec::with_capacity(2);
         let mut listeners = listeners.into_iter();
@@ -340,6 +342,7 @@ impl ProcessRuntime {
                 if has_more_cpu {
                     instance.sandbox.share_cpu();
                 }
+                instance.sandbox.set_busy(false);
                 before.extend(instance.logs.take());
                 Ok(Started { instance: Box::new(instance), init_duration, logs: before })
             }

@@ -43,13 +43,13 @@ impl Hierarchy {
         for directory in &directories {
             std::fs::create_dir(directory)?;
         }
-        let peak = match self.version {
-            Version::V1 => "memory.max_usage_in_bytes",
-            Version::V2 => "memory.peak",
+        let (peak, usage) = match self.version {
+            Version::V1 => ("memory.max_usage_in_bytes", "memory.usage_in_bytes"),
+            Version::V2 => ("memory.peak", "memory.current"),
         };
         // memory.peak is there since Linux 5.19.
-        let peak = std::fs::File::open(directories[0].join(peak)).ok();
-        Ok(Cgroup { version: self.version, directories, peak })
+        let [peak, usage] = [peak, usage].map(|name| std::fs::File::open(directories[0].join(name)).ok());
+        Ok(Cgroup { version: self.version, directories, peak, usage })
     }
 }
 

@@ -1,5 +1,10 @@
 //! Control groups: hard limits of memory and processes, the share of CPU, and what was used.
 //!
+//! Files in /tmp are in memory, and the kernel counts them to whoever writes them. On Lambda they are on a disk:
+//! a function can fill its /tmp however little memory it has. So the limit that the kernel keeps is that of
+//! memory and that of /tmp together, and the function's own is kept by looking (`memory`): it is over when what
+//! it uses without files is more.
+//!
 //! The share of CPU follows a function's memory from the moment it is ready; while it is loaded it has more.
 //!
 //! Each sandbox has a group of its own below a directory of this node, `hawker/<pid>-<start time>`, in each
@@ -29,10 +34,19 @@ const CPUS_WHILE_LOADING: u64 = 2;
 pub(crate) struct Limits {
     /// Memory of the function, in MB.
     pub(crate) memory_mb: u32,
+    /// Size of /tmp, in MB.
+    pub(crate) tmp_mb: u32,
     /// What the kernel and the helper need beside it, in MB.
     pub(crate) overhead_mb: u32,
     /// Processes and threads.
     pub(crate) processes: u64,
+}
+
+impl Limits {
+    /// How much may be used without files.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        (u64::from(self.memory_mb) + u64::from(self.overhead_mb)) << 20
+    }
 }
 
 /// The group of one sandbox.
@@ -42,6 +56,7 @@ pub(crate) struct Cgroup {
     /// The group's directory in each hierarchy that is used: memory first.
     directories: Vec<PathBuf>,
     peak: Option<File>,
+    usage: Option<File>,
 }
 
 /// How long a function may run in each period that has its share of CPU, in microseconds.
@@ -63,7 +78,7 @@ impl Cgroup {
 
     /// Sets the limits, but for that of CPU: what is needed to load a function.
     pub(crate) fn limit(&self, limits: Limits) -> io::Result<()> {
-        let bytes = (u64::from(limits.memory_mb) + u64::from(limits.overhead_mb)) << 20;
+        let bytes = limits.memory_bytes() + (u64::from(limits.tmp_mb) << 20);
         // The helper and init count, and a little air for a burst of short-lived ones.
         let processes = limits.processes + 8;
         match self.version {
@@ -112,16 +127,22 @@ impl Cgroup {
 
     /// The most memory that was used at one time, as the limit counts it, in bytes.
     pub(crate) fn peak_bytes(&self) -> u64 {
-        let mut buffer = [0; 32];
-        let read = self.peak.as_ref().and_then(|file| file.read_at(&mut buffer, 0).ok()).unwrap_or(0);
-        std::str::from_utf8(&buffer[..read]).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+        self.peak.as_ref().map_or(0, number)
     }
 
-    /// How much of what is used is cached files, which the kernel takes back when memory is short, in bytes.
-    pub(crate) fn cache_bytes(&self) -> u64 {
+    /// True if more than `bytes` are used now, files not counted.
+    pub(crate) fn uses_more_than(&self, bytes: u64) -> bool {
+        let usage = self.usage.as_ref().map_or(0, number);
+        // Most are far below, and then one cheap look is all.
+        usage > bytes && usage.saturating_sub(self.file_bytes()) > bytes
+    }
+
+    /// How much of what is used is files, in bytes: those of /tmp (and what else is shared in memory), and those
+    /// that the kernel keeps for speed and gives up when memory is short.
+    pub(crate) fn file_bytes(&self) -> u64 {
         let keys: &[&str] = match self.version {
-            Version::V1 => &["total_inactive_file", "total_active_file"],
-            Version::V2 => &["inactive_file", "active_file"],
+            Version::V1 => &["total_inactive_file", "total_active_file", "total_shmem"],
+            Version::V2 => &["inactive_file", "active_file", "shmem"],
         };
         let stat = std::fs::read_to_string(self.directories[0].join("memory.stat")).unwrap_or_default();
         stat.lines()
@@ -151,6 +172,13 @@ impl Cgroup {
         }
         tracing::warn!(groups = ?self.directories, "a control group could not be removed");
     }
+}
+
+/// The number that is all that such a file holds.
+fn number(file: &File) -> u64 {
+    let mut buffer = [0; 32];
+    let read = file.read_at(&mut buffer, 0).unwrap_or(0);
+    std::str::from_utf8(&buffer[..read]).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 fn is_removed(group: &Path) -> bool {

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Helper;
-use crate::cgroup::{Cgroup, Limits};
-use crate::memory::Memory;
+use crate::cgroup::Limits;
+use crate::memory::{Group, Memory};
 use crate::spec::{self, Report, Spec};
 
 /// How long a helper has to end its sandbox before it is killed, which ends the sandbox too.
@@ -42,7 +42,7 @@ pub(crate) struct Sandbox {
     close: CancellationToken,
     end: watch::Receiver<Option<End>>,
     memory: Arc<Memory>,
-    group: Arc<std::sync::Mutex<Option<Cgroup>>>,
+    group: Arc<Group>,
     limits: Limits,
 }
 
@@ -67,7 +67,7 @@ impl Sandbox {
             group.limit(limits).map_err(|error| format!("limiting the control group: {error}"))?;
         }
         spec::send(&control, spec, &[]).map_err(|error| format!("telling the helper: {error}"))?;
-        let memory = Memory::new(limits.memory_mb, pid, cgroup.is_some());
+        let memory = Memory::new(limits, pid, cgroup.is_some());
         let group = Arc::new(std::sync::Mutex::new(cgroup));
         let close = CancellationToken::new();
         let (ended, end) = watch::channel(None);
@@ -116,6 +116,11 @@ impl Sandbox {
         }
     }
 
+    /// Says whether the function has something to do.
+    pub(crate) fn set_busy(&self, busy: bool) {
+        self.memory.set_busy(busy);
+    }
+
     /// The most memory used so far, in bytes.
     pub(crate) fn peak_bytes(&self) -> u64 {
         let group = self.group.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -126,7 +131,7 @@ impl Sandbox {
 struct Supervisor {
     child: tokio::process::Child,
     memory: Arc<Memory>,
-    group: Arc<std::sync::Mutex<Option<Cgroup>>>,
+    group: Arc<Group>,
 }
 
 impl Supervisor {
@@ -144,7 +149,7 @@ impl Supervisor {
             Ok(control) => {
                 tokio::select! {
                     () = close.cancelled() => {}
-                    () = self.memory.over_limit() => {}
+                    () = self.memory.over_limit(&self.group) => {}
                     () = listen(&control, &mut end, &mut listening) => {}
                 }
                 // Reports may wait in the socket that `close` was faster than.

@@ -52,6 +52,33 @@ async fn memory_is_a_hard_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_tmp_is_no_memory_of_the_function_but_what_else_it_takes_is() {
+    let house = House::new().await;
+    let text = b"def handler(event, context):
+    if event == 'fill':
+        with open('/tmp/big', 'wb') as file:
+            for _ in range(500): file.write(bytes(1 << 20))
+        return open('/tmp/big', 'rb').seek(0, 2)
+    if event == 'over':
+        with open('/tmp/more', 'wb') as file:
+            try:
+                for _ in range(20): file.write(bytes(1 << 20))
+            except OSError as error: return error.errno
+    block = [bytearray(8 << 20) for _ in range(100)]";
+    let mut small = request("python3.11", "app.handler", &[("app.py", text)]);
+    (small.memory_mb, small.ephemeral_storage_mb) = (128, 512);
+    let mut f = house.runtime.start(small).await.unwrap().instance;
+    let result = invoke(&mut f, "\"fill\"").await;
+    assert_eq!(&result.payload[..], (500 << 20).to_string().as_bytes());
+    assert!(result.max_memory_bytes < 100 << 20, "{}", result.max_memory_bytes);
+    assert_eq!(ask(&mut f, "\"over\"").await, libc::ENOSPC);
+    let result = try_invoke(&mut f, "\"eat\"").await;
+    let Err(RunError::Exited { out_of_memory, max_memory_bytes, .. }) = result else { panic!("{result:?}") };
+    assert!(out_of_memory);
+    assert_eq!(max_memory_bytes, 128 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ends_are_told_apart() {
     let house = House::new().await;
     for (text, message) in [
