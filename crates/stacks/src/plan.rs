@@ -7,7 +7,7 @@ use types::Timestamp;
 use crate::resources::schema::{self, Update};
 use crate::resources::{self, Naming, Properties};
 use crate::tables::{Action, OutputValue, ParameterValue, Resource, Step};
-use crate::template::intrinsics::{self, NoResources, Reference, Resources, Scope};
+use crate::template::intrinsics::{self, Budget, NoResources, Reference, Resources, Scope};
 use crate::template::{Disposal, Node, Problem, Problems, Pseudo, Template, Value, parameters};
 
 /// What a change does to a resource.
@@ -71,7 +71,7 @@ pub(crate) fn plan(
     let context = Context { template, wanted: &wanted, conditions: &conditions };
     let order = context.order(&mut problems);
 
-    let mut planned = Planned { pseudo, resources: IndexMap::new() };
+    let mut planned = Planned { pseudo, resources: IndexMap::new(), budget: Budget::default() };
     for name in &order {
         let declared = &template.resources[*name];
         let Some(kind) = resources::find(&declared.type_name) else { continue };
@@ -81,6 +81,7 @@ pub(crate) fn plan(
             mappings: &template.mappings,
             conditions: &conditions,
             resources: &planned,
+            budget: &planned.budget,
         };
         let early = without(&declared.properties, kind.late);
         let path = format!("{} `{name}`", declared.type_name);
@@ -162,6 +163,7 @@ fn evaluate_conditions(
         mappings: &template.mappings,
         conditions: &none,
         resources: &NoResources,
+        budget: &Budget::default(),
     };
     intrinsics::conditions(&template.conditions, &|node, problems| scope.value(node, problems), problems)
 }
@@ -179,6 +181,7 @@ fn evaluate_outputs(
         mappings: &template.mappings,
         conditions,
         resources: planned,
+        budget: &planned.budget,
     };
     let mut outputs = Vec::new();
     for (name, output) in &template.outputs {
@@ -215,6 +218,7 @@ fn late_properties(
         mappings: &template.mappings,
         conditions,
         resources: planned,
+        budget: &planned.budget,
     };
     let mut late = IndexMap::new();
     for name in order {
@@ -271,6 +275,7 @@ fn only_late(properties: &Properties, late: &[&str]) -> Properties {
 struct Planned<'a> {
     pseudo: &'a Pseudo,
     resources: IndexMap<String, Resource>,
+    budget: Budget,
 }
 
 impl Resources for Planned<'_> {

@@ -12,6 +12,9 @@ use serde_json::json;
 
 use crate::template::{Code, Node, Problems, Resource, Template, Value};
 
+/// Most that globals may come to, in all resources that they are copied to.
+const MAX_GLOBALS: usize = 16 << 20;
+
 /// Expands every SAM resource of `template`.
 pub(crate) fn expand(
     template: &mut Template,
@@ -34,6 +37,12 @@ pub(crate) fn expand(
     }
     let empty = Node::map::<String>([], template.root.at);
     let function_globals = globals.get("Function").unwrap_or(&empty);
+    // Every function gets its own copy of the globals.
+    let copies = function_globals.weight().saturating_mul(template.resources.len());
+    if copies > MAX_GLOBALS {
+        let message = format!("the Globals come to more than {MAX_GLOBALS} bytes in all functions together");
+        return problems.add(function_globals.at, message);
+    }
     for name in template.resources.keys().cloned().collect::<Vec<_>>() {
         let resource = &template.resources[&name];
         match resource.type_name.as_str() {

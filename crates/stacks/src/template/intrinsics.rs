@@ -1,6 +1,10 @@
 //! Intrinsic functions: which names a value refers to, and what it comes to.
 //!
+//! Invariant: what a template comes to is bounded, whatever its functions say; see [`Budget`].
+//!
 //! Source: AWS CloudFormation template reference, "Intrinsic function reference" and "Pseudo parameters".
+
+use std::cell::Cell;
 
 use base64::Engine as _;
 use indexmap::IndexMap;
@@ -213,6 +217,32 @@ impl Resources for NoResources {
     }
 }
 
+/// How much a template may come to: functions within functions could double with each level. Whatever is made,
+/// that which only goes into something else included, is paid for by its [`Node::weight`].
+#[derive(Debug)]
+pub(crate) struct Budget(Cell<Option<usize>>);
+
+/// Several times what a template of the largest size says without functions.
+const MAX_EXPANDED: usize = 8 << 20;
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Cell::new(Some(MAX_EXPANDED)))
+    }
+}
+
+impl Budget {
+    /// Pays for something; `None` if that is too much, which is reported once.
+    pub(crate) fn pay(&self, weight: usize, at: At, problems: &mut Problems) -> Option<()> {
+        let left = self.0.get()?.checked_sub(weight);
+        if left.is_none() {
+            problems.add(at, format!("what the template comes to is more than {MAX_EXPANDED} bytes"));
+        }
+        self.0.set(left);
+        left.map(|_| ())
+    }
+}
+
 /// Everything that values are evaluated against.
 pub(crate) struct Scope<'a> {
     pub(crate) pseudo: &'a Pseudo,
@@ -220,15 +250,23 @@ pub(crate) struct Scope<'a> {
     pub(crate) mappings: &'a IndexMap<String, Node>,
     pub(crate) conditions: &'a IndexMap<String, bool>,
     pub(crate) resources: &'a dyn Resources,
+    pub(crate) budget: &'a Budget,
 }
 
 impl Scope<'_> {
     /// What `node` comes to; `None` for `AWS::NoValue`, and where a problem was reported.
     pub(crate) fn value(&self, node: &Node, problems: &mut Problems) -> Option<Node> {
         if let Some((name, argument)) = node.intrinsic() {
+            self.budget.pay(1, node.at, problems)?;
             let value = self.call(name, argument, node.at, problems)?;
+            self.budget.pay(value.weight(), node.at, problems)?;
             return Some(Node { at: node.at, ..value });
         }
+        let own = match &node.value {
+            Value::List(_) | Value::Map(_) => 1,
+            _ => node.weight(),
+        };
+        self.budget.pay(own, node.at, problems)?;
         let value = match &node.value {
             Value::List(items) => {
                 Value::List(items.iter().filter_map(|item| self.value(item, problems)).collect())
@@ -302,6 +340,7 @@ impl Scope<'_> {
                         None => problems.add(item.at, format!("`Fn::Join` joins text, not {}", item.kind())),
                     }
                 }
+                self.budget.pay(separator.len().saturating_mul(parts.len()), at, problems)?;
                 Some(Node::text(parts.join(&separator), at))
             }
             ("Fn::Split", Some([separator, text])) => {
@@ -311,6 +350,8 @@ impl Scope<'_> {
                     problems.add(at, "the separator of `Fn::Split` can not be empty");
                     return None;
                 }
+                let parts = text.matches(&separator).count() + 1;
+                self.budget.pay(parts.saturating_mul(size_of::<Node>()), at, problems)?;
                 Some(Node::list(text.split(&separator).map(|part| Node::text(part, at)).collect(), at))
             }
             ("Fn::Select", Some([index, list])) => {
@@ -368,7 +409,10 @@ impl Scope<'_> {
                 },
             };
             match value?.scalar_text() {
-                Some(text) => out.push_str(&text),
+                Some(text) => {
+                    self.budget.pay(text.len(), at, problems)?;
+                    out.push_str(&text);
+                }
                 None => problems.add(at, format!("`${{{name}}}` is not text, so `Fn::Sub` can not use it")),
             }
         }

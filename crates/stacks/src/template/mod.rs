@@ -221,10 +221,24 @@ impl Template {
     }
 }
 
+/// Most entries of a section (AWS CloudFormation user guide, "Understand CloudFormation quotas").
+fn quota(section: &str) -> usize {
+    if section == "Resources" { 500 } else { 200 }
+}
+
 fn section(root: &Node, name: &str, problems: &mut Problems) -> IndexMap<String, Node> {
     match root.get(name) {
         None => IndexMap::new(),
         Some(node) => match &node.value {
+            Value::Map(map) if map.len() > quota(name) => {
+                let (count, most) = (map.len(), quota(name));
+                let message = format!(
+                    "Template format error: Number of {}, {count}, is greater than maximum allowed, {most}",
+                    name.to_lowercase()
+                );
+                problems.add(node.at, message);
+                IndexMap::new()
+            }
             Value::Map(map) => map.clone(),
             Value::Null => IndexMap::new(),
             _ => {

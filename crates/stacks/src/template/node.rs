@@ -31,6 +31,9 @@ impl std::fmt::Display for Problem {
     }
 }
 
+/// Most problems that are reported at once: a template could have as many as it has words.
+const MAX_PROBLEMS: usize = 1_000;
+
 /// Collects problems, so that all of them are reported at once.
 #[derive(Debug, Default)]
 pub struct Problems(Vec<Problem>);
@@ -38,7 +41,9 @@ pub struct Problems(Vec<Problem>);
 impl Problems {
     /// Adds one.
     pub fn add(&mut self, at: At, message: impl Into<String>) {
-        self.0.push(Problem { at, message: message.into() });
+        if self.0.len() < MAX_PROBLEMS {
+            self.0.push(Problem { at, message: message.into() });
+        }
     }
 
     /// How many there are.
@@ -114,7 +119,21 @@ impl PartialEq for Node {
     }
 }
 
+/// What a value without text counts for in [`Node::weight`].
+const NODE_WEIGHT: usize = 16;
+
 impl Node {
+    /// About how many bytes it holds: what is bounded where a short template could come to a lot.
+    pub(crate) fn weight(&self) -> usize {
+        NODE_WEIGHT
+            + match &self.value {
+                Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+                Value::String(text) => text.len(),
+                Value::List(items) => items.iter().map(Self::weight).sum(),
+                Value::Map(map) => map.iter().map(|(key, value)| key.len() + value.weight()).sum(),
+            }
+    }
+
     /// A value at a place.
     pub fn new(value: Value, at: At) -> Self {
         Self { value, at, span: None }

@@ -17,6 +17,11 @@ pub enum ParameterType {
     NumberList,
 }
 
+/// Longest value, in bytes (AWS CloudFormation user guide, "Understand CloudFormation quotas").
+const MAX_VALUE_BYTES: usize = 4_096;
+/// Most memory that a compiled AllowedPattern may take; the time to match one grows with it.
+const MAX_PATTERN_BYTES: usize = 64 << 10;
+
 /// A declared parameter.
 #[derive(Debug, Clone)]
 pub struct Parameter {
@@ -156,6 +161,16 @@ impl Parameter {
 
     fn check(&self, name: &str, value: &str) -> Result<(), String> {
         let numeric = matches!(self.kind, ParameterType::Number | ParameterType::NumberList);
+        if value.len() > MAX_VALUE_BYTES {
+            return Err(format!("Parameter '{name}' must contain at most {MAX_VALUE_BYTES} bytes"));
+        }
+        let matcher = self.allowed_pattern.as_ref().map(|pattern| {
+            let matcher = regex_lite::RegexBuilder::new(&format!("^(?:{pattern})$"))
+                .size_limit(MAX_PATTERN_BYTES)
+                .build();
+            matcher.map_err(|e| format!("the AllowedPattern of parameter '{name}' can not be used: {e}"))
+        });
+        let matcher = matcher.transpose()?;
         for item in self.items(value) {
             let number = item.parse::<f64>().ok().filter(|n| n.is_finite());
             if numeric && number.is_none() {
@@ -196,12 +211,10 @@ impl Parameter {
                     )));
                 }
             }
-            if let Some(pattern) = &self.allowed_pattern {
-                let matcher = regex_lite::Regex::new(&format!("^(?:{pattern})$"))
-                    .map_err(|e| format!("the AllowedPattern of parameter '{name}' can not be used: {e}"))?;
-                if !matcher.is_match(item) {
-                    return Err(self.explain(format!("Parameter '{name}' must match pattern {pattern}")));
-                }
+            if let Some(pattern) = self.allowed_pattern.as_ref()
+                && matcher.as_ref().is_some_and(|matcher| !matcher.is_match(item))
+            {
+                return Err(self.explain(format!("Parameter '{name}' must match pattern {pattern}")));
             }
         }
         Ok(())

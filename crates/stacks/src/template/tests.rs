@@ -52,12 +52,56 @@ fn json_is_read_with_tabs_and_escapes() {
 }
 
 #[test]
+fn functions_can_not_blow_a_template_up() {
+    let with = |value: serde_json::Value| {
+        json!({"Resources": {"B": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": value}}}})
+            .to_string()
+    };
+    let long = "x".repeat(100);
+    let mut doubled = json!(long);
+    for _ in 0..25 {
+        doubled = json!({"Fn::Sub": ["${a}${a}", {"a": doubled}]});
+    }
+    let joined = |separator: &serde_json::Value| json!({"Fn::Join": [separator, vec!["x"; 1000]]});
+    let joins = joined(&joined(&joined(&json!(long))));
+    let split = json!({"Fn::Join": ["", {"Fn::Split": ["x", joined(&joined(&json!("xxxx")))]}]});
+    for bomb in [doubled, joins, split] {
+        let found = problems(&with(bomb), &[]);
+        assert!(found.iter().any(|p| p.contains("what the template comes to")), "{found:?}");
+        assert!(found.len() < 10, "{found:?}");
+    }
+}
+
+#[test]
+fn there_are_quotas() {
+    let resources: IndexMap<String, _> =
+        (0..501).map(|i| (format!("B{i}"), json!({"Type": "AWS::S3::Bucket"}))).collect();
+    let found = problems(&json!({ "Resources": resources }).to_string(), &[]);
+    assert!(found[0].contains("Number of resources, 501, is greater than maximum allowed, 500"), "{found:?}");
+
+    let pattern = |pattern: &str| {
+        let parameter = json!({"Type": "String", "AllowedPattern": pattern});
+        let text = json!({"Parameters": {"P": parameter}, "Resources": {"B": {"Type": "AWS::S3::Bucket"}}});
+        problems(&text.to_string(), &[("P", "aaaa")])
+    };
+    assert_eq!(pattern("a{2,20}"), Vec::<String>::new());
+    assert!(pattern("((a{0,100}){0,100}){0,100}")[0].contains("can not be used"));
+    let many =
+        json!({"Parameters": {"P": {"Type": "String"}}, "Resources": {"B": {"Type": "AWS::S3::Bucket"}}});
+    let found = problems(&many.to_string(), &[("P", &"x".repeat(5000))]);
+    assert!(found[0].contains("at most 4096 bytes"), "{found:?}");
+}
+
+#[test]
 fn bombs_are_defused() {
     let mut bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for (name, before) in ["b", "c", "d", "e", "f", "g"].iter().zip(["a", "b", "c", "d", "e", "f"]) {
         bomb.push_str(&format!("{name}: &{name} [{}]\n", vec![format!("*{before}"); 10].join(", ")));
     }
     assert!(yaml::read(&bomb).unwrap_err().message.contains("more than"));
+    // Few values, much text.
+    let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(40_000), vec!["*a"; 1000].join(", "));
+    assert!(yaml::read(&long).unwrap_err().message.contains("what aliases stand for"));
     let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
     assert!(yaml::read(&deep).is_err());
     assert!(yaml::read("a: &a [*a]").is_err());

@@ -13,6 +13,8 @@ use super::node::{At, Node, Problem, Value};
 const MAX_DEPTH: usize = 100;
 /// Most nodes, aliases expanded. A template of a megabyte has fewer.
 const MAX_NODES: usize = 200_000;
+/// Most that aliases may add, by [`Node::weight`].
+const MAX_ALIASED: usize = 4 << 20;
 
 /// The short intrinsics: `!Sub` is `Fn::Sub`, and so on.
 const SHORT: &[&str] = &[
@@ -50,8 +52,13 @@ pub(crate) fn read(text: &str) -> Result<Node, Problem> {
         text
     };
     let characters = text.chars().collect();
-    let mut reader =
-        Reader { parser: Parser::new_from_str(text), characters, anchors: HashMap::new(), nodes: 0 };
+    let mut reader = Reader {
+        parser: Parser::new_from_str(text),
+        characters,
+        anchors: HashMap::new(),
+        nodes: 0,
+        aliased: 0,
+    };
     loop {
         match reader.next()? {
             (Event::StreamStart | Event::DocumentStart(_) | Event::Nothing, _) => {}
@@ -103,6 +110,7 @@ struct Reader<'a> {
     characters: Vec<char>,
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
+    aliased: usize,
 }
 
 fn at(span: Span) -> At {
@@ -142,9 +150,15 @@ impl<'a> Reader<'a> {
         self.count(1, span)?;
         let (value, anchor, tag) = match event {
             Event::Alias(id) => {
-                let Some((node, size)) = self.anchors.get(&id).cloned() else {
+                let Some((node, size)) = self.anchors.get(&id) else {
                     return Err(problem(span, "an alias refers to something that is not complete yet"));
                 };
+                self.aliased += node.weight();
+                if self.aliased > MAX_ALIASED {
+                    let message = format!("what aliases stand for is more than {MAX_ALIASED} bytes");
+                    return Err(problem(span, message));
+                }
+                let (node, size) = (node.clone(), *size);
                 self.count(size, span)?;
                 return Ok(node);
             }
