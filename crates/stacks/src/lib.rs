@@ -68,6 +68,10 @@ impl Api for Stacks {
         Protocol::Query
     }
 
+    fn namespace(&self) -> &'static str {
+        ops::NAMESPACE
+    }
+
     async fn parse(&self, request: Request) -> Result<Box<dyn Operation>, aws::Error> {
         ops::parse(self.shared.clone(), request).await
     }

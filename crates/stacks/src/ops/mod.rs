@@ -19,6 +19,7 @@ use types::ErrorKind;
 use crate::tables::OnFailure;
 use crate::{Error, Shared};
 use input::{Deployment, TemplateSource};
+pub(crate) use wire::NAMESPACE;
 
 /// Largest request: a template of 51,200 bytes, form-encoded, and its parameters.
 const MAX_BODY: usize = 1 << 20;

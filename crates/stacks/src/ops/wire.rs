@@ -7,7 +7,7 @@ use types::{RequestId, Timestamp};
 use crate::plan::{Change, ChangeAction};
 use crate::tables::{ChangeSet, Event, ParameterValue, Resource, Stack, StackStatus};
 
-const NAMESPACE: &str = "http://cloudformation.amazonaws.com/doc/2010-05-15/";
+pub(crate) const NAMESPACE: &str = "http://cloudformation.amazonaws.com/doc/2010-05-15/";
 
 /// An answer.
 pub(super) fn output(operation: &str, id: RequestId, result: &dyn Fn(&mut Xml)) -> Response {
