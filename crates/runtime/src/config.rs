@@ -36,6 +36,9 @@ pub struct Config {
     pub init_timeout_ms: u64,
     /// How large a package may be once unpacked, in bytes.
     pub max_unzipped_bytes: u64,
+    /// How much room unpacked code may take on the disk, in bytes: what was not used for longest is removed and
+    /// unpacked again when it is needed. What runs is never removed, so it may be more for a while.
+    pub max_code_cache_bytes: u64,
     /// How many bytes of log an invocation may write; what is over is dropped, and the log says so.
     pub max_log_bytes: usize,
     /// How many processes and threads a sandbox may have.
@@ -57,6 +60,7 @@ impl Default for Config {
             spare_sandboxes: 2,
             init_timeout_ms: 10_000,
             max_unzipped_bytes: 250 * 1024 * 1024,
+            max_code_cache_bytes: 2 * 1024 * 1024 * 1024,
             max_log_bytes: 4 * 1024 * 1024,
             max_processes: 1024,
             memory_overhead_mb: 8,

@@ -13,7 +13,7 @@ use types::SharedEnv;
 
 use crate::api::{Exchange, error_payload};
 use crate::cgroup::{Hierarchy, Limits};
-use crate::code::CodeCache;
+use crate::code::{CodeCache, Package};
 use crate::environment::{self, Places};
 use crate::host::{End, Launcher, Sandbox};
 use crate::instance::{ProcessInstance, exit_reason, serve_api, serve_platform};
@@ -57,13 +57,13 @@ impl ProcessRuntime {
     ) -> Result<Arc<Self>, Error> {
         let cache = std::path::absolute(&config.cache_dir).map_err(Error::cache(&config.cache_dir))?;
         let substitute = config.substitute_runtimes;
-        let max_unzipped_bytes = config.max_unzipped_bytes;
+        let (max_unzipped_bytes, max_bytes) = (config.max_unzipped_bytes, config.max_code_cache_bytes);
         let provide_boto3 = config.provide_boto3;
         let opened = tokio::task::spawn_blocking(move || -> Result<_, Error> {
             std::fs::create_dir_all(&cache).map_err(Error::cache(&cache))?;
             let bootstraps = bootstrap::install(&cache).map_err(Error::cache(&cache))?;
-            let code =
-                CodeCache::open(cache.join("code"), max_unzipped_bytes).map_err(Error::cache(&cache))?;
+            let code = CodeCache::open(cache.join("code"), max_unzipped_bytes, max_bytes)
+                .map_err(Error::cache(&cache))?;
             let libraries = PythonLibraries::new(&cache, bootstraps.clone(), provide_boto3);
             Ok((bootstraps, code, libraries, Interpreters::find(substitute), Hierarchy::open()))
         })
@@ -113,7 +113,7 @@ impl ProcessRuntime {
                 processes: self.config.max_processes,
                 open_files: OPEN_FILES,
             };
-            let (mut sandbox, _) = Sandbox::make(helper, &spec, self.limits(128, 0)).await?;
+            let (mut sandbox, _) = Sandbox::make(helper, &spec, self.limits(128, 0), None).await?;
             let end = sandbox.ended().await;
             match end {
                 End { failure: Some(failure), .. } => Err(failure),
@@ -264,7 +264,7 @@ impl ProcessRuntime {
         mut helper: crate::host::Helper,
         request: &StartRequest,
         target: &Target,
-        code: &Path,
+        code: &Package,
         site: Option<PathBuf>,
         began: Instant,
     ) -> Result<Started, StartError> {
@@ -292,10 +292,9 @@ impl ProcessRuntime {
             Logs::collect(pipe, self.config.max_log_bytes, self.env.clone()).map_err(platform_error)?;
         // The pipe has one reader.
         helper.logs = std::fs::File::open("/dev/null").map_err(platform_error)?.into();
+        let limits = self.limits(request.memory_mb, request.ephemeral_storage_mb);
         let (sandbox, listeners) =
-            Sandbox::make(helper, &spec, self.limits(request.memory_mb, request.ephemeral_storage_mb))
-                .await
-                .map_err(StartError::Platform)?;
+            Sandbox::make(helper, &spec, limits, Some(code.clone())).await.map_err(StartError::Platform)?;
         let exchange = Exchange::new();
         let mut servers = Vec::with_capacity(2);
         let mut listeners = listeners.into_iter();

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Helper;
 use crate::cgroup::Limits;
+use crate::code::Package;
 use crate::memory::{Group, Memory};
 use crate::spec::{self, Report, Spec};
 
@@ -56,11 +57,13 @@ impl Drop for Sandbox {
 pub(crate) type Listeners = Vec<TcpListener>;
 
 impl Sandbox {
-    /// Has `helper` make the sandbox; returns once its listeners are there.
+    /// Has `helper` make the sandbox; returns once its listeners are there. `code` is in use until nothing of it is
+    /// left.
     pub(crate) async fn make(
         helper: Helper,
         spec: &Spec,
         limits: Limits,
+        code: Option<Package>,
     ) -> Result<(Self, Listeners), String> {
         let Helper { child, pid, control, cgroup, logs: _, host_id: _ } = helper;
         if let Some(group) = &cgroup {
@@ -72,7 +75,7 @@ impl Sandbox {
         let close = CancellationToken::new();
         let (ended, end) = watch::channel(None);
         let (listening, listeners) = tokio::sync::oneshot::channel();
-        let supervisor = Supervisor { child, memory: memory.clone(), group: group.clone() };
+        let supervisor = Supervisor { child, memory: memory.clone(), group: group.clone(), code };
         tokio::spawn(supervisor.run(control, close.clone(), listening, ended));
         let mut sandbox = Self { close, end, memory, group, limits };
         match listeners.await {
@@ -132,6 +135,7 @@ struct Supervisor {
     child: tokio::process::Child,
     memory: Arc<Memory>,
     group: Arc<Group>,
+    code: Option<Package>,
 }
 
 impl Supervisor {
@@ -174,6 +178,7 @@ impl Supervisor {
         if let Some(group) = group {
             tokio::spawn(group.remove());
         }
+        self.code = None;
         // Nobody may be interested any more.
         let _ = ended.send(Some(end));
     }

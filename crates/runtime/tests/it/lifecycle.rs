@@ -125,3 +125,23 @@ async fn many_start_at_once_from_spares_and_without() {
     });
     futures_util::future::join_all(starts).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_makes_room_for_other_code_but_not_while_it_runs() {
+    let house = House::with(|config| config.max_code_cache_bytes = 0).await;
+    let code = house.cache.path().join("cache/code");
+    let text = |number: u32| format!("def handler(e, c): return [{number}, len(open(__file__).read()) > 0]");
+    let mut first = house.python(&text(1)).await;
+    house.python(&text(2)).await.stop().await;
+    // It was idle when the next one came, so it makes room.
+    let mut third = house.python(&text(3)).await;
+    let patience = Instant::now();
+    while std::fs::read_dir(&code).unwrap().count() > 2 {
+        assert!(patience.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(ask(&mut first, "{}").await, serde_json::json!([1, true]));
+    assert_eq!(ask(&mut third, "{}").await, serde_json::json!([3, true]));
+    let mut second = house.python(&text(2)).await;
+    assert_eq!(ask(&mut second, "{}").await, serde_json::json!([2, true]));
+}

@@ -1,86 +1,18 @@
-//! Deployment packages: each is fetched, checked and unpacked once on a node, by the hash of its zip.
-//!
-//! Invariants: a directory is complete and read-only once it has its name. Nothing is ever written outside of
-//! the directory being unpacked, whatever the zip says. Nothing is removed yet: the cache grows with the
-//! versions that have run here.
+//! Checks a package and unpacks it. Nothing is ever written outside of the directory being unpacked, whatever the
+//! zip says.
 
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use functions::{Code, StartError};
+use functions::StartError;
 use sha2::{Digest, Sha256};
-
-use crate::single_flight::SingleFlight;
 
 /// Entries of a package; a limit against archives that are all directory.
 const MAX_ENTRIES: usize = 200_000;
 
-/// The unpacked packages of a node.
-#[derive(Debug)]
-pub(crate) struct CodeCache {
-    directory: PathBuf,
-    max_unzipped_bytes: u64,
-    flights: SingleFlight,
-}
-
-impl CodeCache {
-    /// Opens `directory`, and removes what a killed node left half done.
-    pub(crate) fn open(directory: PathBuf, max_unzipped_bytes: u64) -> io::Result<Self> {
-        fs::create_dir_all(&directory)?;
-        for entry in fs::read_dir(&directory)?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(".new-") {
-                // What can not be removed now is in nobody's way.
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
-        Ok(Self { directory, max_unzipped_bytes, flights: SingleFlight::default() })
-    }
-
-    /// The directory of a package, unpacked.
-    pub(crate) async fn get(&self, code: &Code) -> Result<PathBuf, StartError> {
-        let hash = code.sha256.to_ascii_lowercase();
-        if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(StartError::Code(format!("`{hash}` is not a SHA-256 in hexadecimal")));
-        }
-        let finished = self.directory.join(&hash);
-        if tokio::fs::try_exists(&finished).await.unwrap_or(false) {
-            return Ok(finished);
-        }
-        let _alone = self.flights.enter(&hash).await;
-        if tokio::fs::try_exists(&finished).await.unwrap_or(false) {
-            return Ok(finished);
-        }
-        let scratch = Scratch(self.directory.join(format!(".new-{hash}")));
-        let _ = fs::remove_dir_all(&scratch.0);
-        fs::create_dir(&scratch.0).map_err(platform("making room for the package"))?;
-        let zip = scratch.0.join("package.zip");
-        code.fetch.fetch(&zip).await.map_err(platform("fetching the package"))?;
-        let (limit, target) = (self.max_unzipped_bytes, finished.clone());
-        tokio::task::spawn_blocking(move || {
-            let unpacked = scratch.0.join("code");
-            check_hash(&zip, &hash)?;
-            unpack(&zip, &unpacked, limit)?;
-            fs::rename(&unpacked, &target).map_err(platform("naming the unpacked package"))
-        })
-        .await
-        .map_err(|error| StartError::Platform(error.to_string()))??;
-        Ok(finished)
-    }
-}
-
-/// A directory that is removed when it is no longer needed.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What can not be removed now is removed at the next start of the node.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn platform(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+pub(super) fn platform(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |error| StartError::Platform(format!("{what}: {error}"))
 }
 
@@ -88,7 +20,7 @@ fn broken(error: impl std::fmt::Display) -> StartError {
     StartError::Code(format!("the deployment package can not be unpacked: {error}"))
 }
 
-fn check_hash(zip: &Path, expected: &str) -> Result<(), StartError> {
+pub(super) fn check_hash(zip: &Path, expected: &str) -> Result<(), StartError> {
     let mut file = fs::File::open(zip).map_err(platform("reading the package"))?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 128 * 1024];
@@ -109,7 +41,7 @@ fn check_hash(zip: &Path, expected: &str) -> Result<(), StartError> {
 }
 
 /// Unpacks a zip into the new directory `target`. Blocks.
-fn unpack(zip: &Path, target: &Path, max_bytes: u64) -> Result<(), StartError> {
+pub(super) fn unpack(zip: &Path, target: &Path, max_bytes: u64) -> Result<(), StartError> {
     let file = fs::File::open(zip).map_err(platform("reading the package"))?;
     let mut archive = zip::ZipArchive::new(io::BufReader::new(file)).map_err(broken)?;
     if archive.len() > MAX_ENTRIES {

@@ -1,0 +1,303 @@
+//! Deployment packages: each is fetched, checked and unpacked once on a node, by the hash of its zip, and kept as
+//! long as there is room.
+//!
+//! Invariants: a directory is complete and read-only once it has its name. What a sandbox uses is not removed;
+//! when there is more than there may be, what was not used for longest goes first, in the background. The cache
+//! is one node's: another on the same directory would not know what is in use.
+
+mod unpack;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use functions::{Code, StartError};
+
+use crate::single_flight::SingleFlight;
+use unpack::{check_hash, platform, unpack};
+
+/// How exactly a directory's time says when it was last used: it is for the next node on it.
+const TOUCH_EVERY: Duration = Duration::from_secs(60);
+
+/// An unpacked package; it is in use as long as somebody holds this.
+pub(crate) type Package = Arc<PathBuf>;
+
+/// The unpacked packages of a node.
+#[derive(Debug)]
+pub(crate) struct CodeCache {
+    shelf: Arc<Shelf>,
+    max_unzipped_bytes: u64,
+    flights: SingleFlight,
+}
+
+#[derive(Debug)]
+struct Shelf {
+    directory: PathBuf,
+    max_bytes: u64,
+    packages: Mutex<HashMap<String, Kept>>,
+    /// One at a time makes room.
+    tidying: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    package: Package,
+    last_used: SystemTime,
+    touched: SystemTime,
+    /// How much room it takes, once that was looked at.
+    bytes: Option<u64>,
+}
+
+impl CodeCache {
+    /// Opens `directory`, and removes what a killed node left half done.
+    pub(crate) fn open(directory: PathBuf, max_unzipped_bytes: u64, max_bytes: u64) -> io::Result<Self> {
+        fs::create_dir_all(&directory)?;
+        let mut packages = HashMap::new();
+        for entry in fs::read_dir(&directory)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with('.') {
+                // What can not be removed now is in nobody's way.
+                let _ = fs::remove_dir_all(entry.path());
+            } else if is_hash(&name) {
+                let used =
+                    entry.metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+                let package = Arc::new(entry.path());
+                packages.insert(name, Kept { package, last_used: used, touched: used, bytes: None });
+            }
+        }
+        let shelf = Shelf { directory, max_bytes, packages: Mutex::new(packages), tidying: Mutex::default() };
+        Ok(Self { shelf: Arc::new(shelf), max_unzipped_bytes, flights: SingleFlight::default() })
+    }
+
+    /// The directory of a package, unpacked.
+    pub(crate) async fn get(&self, code: &Code) -> Result<Package, StartError> {
+        let hash = code.sha256.to_ascii_lowercase();
+        if !is_hash(&hash) {
+            return Err(StartError::Code(format!("`{hash}` is not a SHA-256 in hexadecimal")));
+        }
+        if let Some(package) = self.shelf.take(&hash) {
+            return Ok(package);
+        }
+        let _alone = self.flights.enter(&hash).await;
+        if let Some(package) = self.shelf.take(&hash) {
+            return Ok(package);
+        }
+        let scratch = Scratch(self.shelf.directory.join(format!(".new-{hash}")));
+        let _ = fs::remove_dir_all(&scratch.0);
+        fs::create_dir(&scratch.0).map_err(platform("making room for the package"))?;
+        let zip = scratch.0.join("package.zip");
+        code.fetch.fetch(&zip).await.map_err(platform("fetching the package"))?;
+        let (limit, shelf) = (self.max_unzipped_bytes, self.shelf.clone());
+        let package = tokio::task::spawn_blocking(move || {
+            let unpacked = scratch.0.join("code");
+            check_hash(&zip, &hash)?;
+            unpack(&zip, &unpacked, limit)?;
+            shelf.put(hash, &unpacked).map_err(platform("naming the unpacked package"))
+        })
+        .await
+        .map_err(|error| StartError::Platform(error.to_string()))??;
+        let shelf = self.shelf.clone();
+        tokio::task::spawn_blocking(move || shelf.tidy());
+        Ok(package)
+    }
+}
+
+fn is_hash(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+impl Shelf {
+    fn packages(&self) -> MutexGuard<'_, HashMap<String, Kept>> {
+        self.packages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, hash: &str) -> Option<Package> {
+        let mut packages = self.packages();
+        let kept = packages.get_mut(hash)?;
+        let now = SystemTime::now();
+        kept.last_used = now;
+        if now.duration_since(kept.touched).is_ok_and(|since| since > TOUCH_EVERY) {
+            kept.touched = now;
+            touch(&kept.package, now);
+        }
+        Some(kept.package.clone())
+    }
+
+    /// Takes in a directory that is complete.
+    fn put(&self, hash: String, unpacked: &Path) -> io::Result<Package> {
+        let target = self.directory.join(&hash);
+        fs::rename(unpacked, &target)?;
+        let (package, now) = (Arc::new(target), SystemTime::now());
+        touch(&package, now);
+        let kept = Kept { package: package.clone(), last_used: now, touched: now, bytes: None };
+        self.packages().insert(hash, kept);
+        Ok(package)
+    }
+
+    /// Removes what was not used for longest, until there is no more than there may be. Blocks.
+    fn tidy(&self) {
+        let _alone = self.tidying.lock().unwrap_or_else(PoisonError::into_inner);
+        self.measure();
+        while let Some(doomed) = self.doom_one() {
+            if let Err(error) = fs::remove_dir_all(&doomed) {
+                tracing::warn!(path = %doomed.display(), %error, "old code could not be removed");
+            }
+        }
+    }
+
+    /// Finds out how much room each takes, not holding anybody up.
+    fn measure(&self) {
+        let unknown: Vec<_> = self
+            .packages()
+            .iter()
+            .filter(|(_, kept)| kept.bytes.is_none())
+            .map(|(hash, kept)| (hash.clone(), kept.package.clone()))
+            .collect();
+        for (hash, package) in unknown {
+            let bytes = bytes_below(&package);
+            if let Some(kept) = self.packages().get_mut(&hash) {
+                kept.bytes = Some(bytes);
+            }
+        }
+    }
+
+    /// Takes one from the shelf if there are too many and it is not in use; where it is now.
+    fn doom_one(&self) -> Option<PathBuf> {
+        let mut packages = self.packages();
+        let total: u64 = packages.values().filter_map(|kept| kept.bytes).sum();
+        if total <= self.max_bytes {
+            return None;
+        }
+        let (hash, _) = packages
+            .iter()
+            // Nobody can take one meanwhile, since that is done under the same lock.
+            .filter(|(_, kept)| Arc::strong_count(&kept.package) == 1)
+            .min_by_key(|(_, kept)| kept.last_used)?;
+        let hash = hash.clone();
+        let kept = packages.remove(&hash)?;
+        let doomed = self.directory.join(format!(".old-{hash}"));
+        match fs::rename(&*kept.package, &doomed) {
+            Ok(()) => Some(doomed),
+            // It was removed by hand: the next start unpacks it again. The count is right by then.
+            Err(_) => Some(PathBuf::clone(&kept.package)),
+        }
+    }
+}
+
+/// Notes in the file system when it was used. Only the order after a restart depends on it.
+fn touch(directory: &Path, when: SystemTime) {
+    let _ = fs::File::open(directory).and_then(|directory| directory.set_modified(when));
+}
+
+/// What a directory takes on the disk.
+fn bytes_below(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| Some((entry.metadata().ok()?, entry)))
+        .map(|(found, entry)| {
+            let below = if found.is_dir() { bytes_below(&entry.path()) } else { 0 };
+            found.blocks() * 512 + below
+        })
+        .sum()
+}
+
+/// A directory that is removed when it is no longer needed.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What can not be removed now is removed at the next start of the node.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Zip(Vec<u8>);
+
+    #[async_trait::async_trait]
+    impl functions::CodeFetch for Zip {
+        async fn fetch(&self, path: &Path) -> io::Result<()> {
+            fs::write(path, &self.0)
+        }
+    }
+
+    /// A package of 100 kB.
+    fn code(number: u8) -> Code {
+        let mut writer = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+        writer.start_file("data", zip::write::SimpleFileOptions::default()).unwrap();
+        writer.write_all(&vec![number; 100_000]).unwrap();
+        let zip = writer.finish().unwrap().into_inner();
+        Code { sha256: hex::encode(Sha256::digest(&zip)), fetch: Arc::new(Zip(zip)) }
+    }
+
+    fn there(directory: &Path, numbers: &[u8]) -> Vec<u8> {
+        numbers.iter().copied().filter(|number| directory.join(code(*number).sha256).exists()).collect()
+    }
+
+    fn open(directory: &Path, max_bytes: u64) -> CodeCache {
+        CodeCache::open(directory.to_owned(), 1 << 20, max_bytes).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_in_use_stays_and_what_was_used_last_goes_last() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let cache = open(directory, u64::MAX);
+        let one = cache.get(&code(1)).await.unwrap();
+        for number in [2, 3, 4, 2] {
+            cache.get(&code(number)).await.unwrap();
+        }
+        let small = Shelf {
+            directory: directory.to_owned(),
+            max_bytes: 250_000,
+            packages: Mutex::new(std::mem::take(&mut *cache.shelf.packages())),
+            tidying: Mutex::default(),
+        };
+        small.tidy();
+        assert_eq!(there(directory, &[1, 2, 3, 4]), [1, 2]);
+        assert!(one.join("data").exists());
+        // Nothing is left to take.
+        let two = small.take(&code(2).sha256).unwrap();
+        let none = Shelf { max_bytes: 0, ..small };
+        none.tidy();
+        assert_eq!(there(directory, &[1, 2]), [1, 2]);
+        drop((one, two));
+        none.tidy();
+        assert_eq!(fs::read_dir(directory).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_order_outlives_the_node_and_what_was_removed_is_unpacked_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let cache = open(directory, u64::MAX);
+        for (number, age) in [(1, 100), (2, 300), (3, 200)] {
+            let package = cache.get(&code(number)).await.unwrap();
+            touch(&package, SystemTime::now() - Duration::from_secs(age));
+        }
+        fs::create_dir(directory.join(".old-x")).unwrap();
+        let cache = open(directory, 250_000);
+        assert!(!directory.join(".old-x").exists());
+        cache.shelf.tidy();
+        assert_eq!(there(directory, &[1, 2, 3]), [1, 3]);
+        // Used now, so that it is the other that makes room.
+        let three = cache.get(&code(3)).await.unwrap();
+        drop(three);
+        let two = cache.get(&code(2)).await.unwrap();
+        cache.shelf.tidy();
+        assert_eq!(there(directory, &[1, 2, 3]), [2, 3]);
+        assert_eq!(fs::read(two.join("data")).unwrap(), vec![2; 100_000]);
+    }
+}
