@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use super::{Cgroup, Version, write};
 
+/// Nodes in this process so far: tests have several.
+static NODES: AtomicU64 = AtomicU64::new(0);
+
 /// Where this node's groups are.
 #[derive(Debug)]
 pub(crate) struct Hierarchy {
@@ -21,7 +24,8 @@ impl Hierarchy {
     pub(crate) fn open() -> Result<Self, String> {
         let mounts = std::fs::read_to_string("/proc/self/mounts").map_err(|error| error.to_string())?;
         let (version, tops) = find(&mounts)?;
-        let node = format!("{}-{}", std::process::id(), start_time("self").unwrap_or(0));
+        let number = NODES.fetch_add(1, Ordering::Relaxed);
+        let node = format!("{}-{}-{number}", std::process::id(), start_time("self").unwrap_or(0));
         let mut directories = Vec::new();
         for top in tops {
             remove_dead(&top);
@@ -143,10 +147,13 @@ fn dead_groups(top: &Path) -> Vec<PathBuf> {
     nodes
         .filter(|node| {
             let name = node.file_name();
-            let parts = name.to_str().and_then(|name| name.split_once('-'));
-            parts.is_some_and(|(pid, started)| {
-                start_time(pid).is_none_or(|start| start.to_string() != started)
-            })
+            let mut parts = name.to_str().unwrap_or_default().split('-');
+            match (parts.next(), parts.next()) {
+                (Some(pid), Some(started)) => {
+                    start_time(pid).is_none_or(|start| start.to_string() != started)
+                }
+                _ => false,
+            }
         })
         .map(|node| node.path())
         .collect()

@@ -7,7 +7,7 @@
 //!
 //! The share of CPU follows a function's memory from the moment it is ready; while it is loaded it has more.
 //!
-//! Each sandbox has a group of its own below a directory of this node, `hawker/<pid>-<start time>`, in each
+//! Each sandbox has a group of its own below a directory of this node, `hawker/<pid>-<start time>-<number>`, in each
 //! hierarchy (v1) or in the one (v2). Groups whose node is gone are removed when a node starts.
 //!
 //! Not here: what happens where no group can be made (`memory` watches resident sizes instead).

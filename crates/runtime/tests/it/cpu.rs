@@ -1,9 +1,9 @@
 //! The share of CPU: more while a function is loaded, its own from then on.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use functions::Runtime;
+use functions::{Runtime, StartRequest};
 
 use crate::support::{House, ask, request};
 
@@ -14,23 +14,31 @@ fn quotas() -> Option<Vec<u64>> {
     let (top, file) =
         if v1.exists() { (v1, "cpu.cfs_quota_us") } else { (Path::new("/sys/fs/cgroup/hawker"), "cpu.max") };
     let own = format!("{}-", std::process::id());
-    let node: PathBuf = top
-        .read_dir()
-        .ok()?
-        .flatten()
-        .find(|node| node.file_name().to_string_lossy().starts_with(&own))?
-        .path();
-    let groups = node.read_dir().ok()?.flatten();
+    let nodes = top.read_dir().ok()?.flatten();
+    let nodes: Vec<_> = nodes
+        .filter(|node| node.file_name().to_string_lossy().starts_with(&own))
+        .map(|node| node.path())
+        .collect();
+    if nodes.is_empty() {
+        return None;
+    }
+    let groups = nodes.iter().filter_map(|node| node.read_dir().ok()).flatten().flatten();
     let texts = groups.filter_map(|group| std::fs::read_to_string(group.path().join(file)).ok());
     Some(texts.filter_map(|text| text.split_whitespace().next()?.parse().ok()).collect())
 }
 
-async fn until(is_so: impl Fn(&[u64]) -> bool) {
+async fn until_there_is(quota: u64) {
     let patience = Instant::now();
-    while !is_so(&quotas().unwrap()) {
+    while !quotas().unwrap().contains(&quota) {
         assert!(patience.elapsed() < Duration::from_secs(20), "{:?}", quotas());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// A function with an amount of memory that no other test's has.
+fn with_memory(memory_mb: u32) -> StartRequest {
+    let files: &[(&str, &[u8])] = &[("app.py", b"def handler(event, context): return event\n")];
+    StartRequest { memory_mb, ..request("python3.11", "app.handler", files) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,20 +47,15 @@ async fn a_function_has_its_share_of_cpu_once_it_is_ready() {
     if quotas().is_none() {
         return;
     }
-    let mut f = house.python("def handler(event, context): return event").await;
-    // 256 of 1,769 MB. The group in which the walls were tried out goes away by and by.
-    until(|quotas| quotas == [14_471]).await;
-    for number in 0..3 {
-        assert_eq!(ask(&mut f, &number.to_string()).await, number);
+    for (memory_mb, quota) in [(300, 16_958), (1769, 100_000), (3 * 1769, 300_000)] {
+        let mut f = house.runtime.start(with_memory(memory_mb)).await.unwrap().instance;
+        assert!(quotas().unwrap().contains(&quota), "{:?}", quotas());
+        for number in 0..3 {
+            assert_eq!(ask(&mut f, &number.to_string()).await, number);
+        }
+        assert!(quotas().unwrap().contains(&quota), "{:?}", quotas());
+        f.stop().await;
     }
-    assert_eq!(quotas().unwrap(), [14_471]);
-    f.stop().await;
-
-    let files: &[(&str, &[u8])] = &[("app.py", b"def handler(e, c): return 1\n")];
-    let mut large = request("python3.11", "app.handler", files);
-    large.memory_mb = 3 * 1769;
-    let _large = house.runtime.start(large).await.unwrap();
-    assert!(quotas().unwrap().contains(&300_000), "{:?}", quotas());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,13 +68,14 @@ async fn loading_has_more_cpu_but_not_for_longer_than_it_may_take() {
     if quotas().is_none() {
         return;
     }
-    let start = house.shell("while :; do sleep 1; done");
+    let script: &[(&str, &[u8])] = &[("bootstrap", b"#!/bin/sh\nwhile :; do sleep 1; done\n")];
+    let stuck = StartRequest { memory_mb: 333, ..request("provided.al2023", "x", script) };
     tokio::select! {
-        _ = start => panic!("it never asks for an event"),
+        _ = house.runtime.start(stuck) => panic!("it never asks for an event"),
         () = async {
-            until(|quotas| quotas.contains(&200_000)).await;
+            until_there_is(200_000).await;
             // Its timeout is a minute; its time with more CPU is over before.
-            until(|quotas| quotas.contains(&14_471)).await;
+            until_there_is(18_824).await;
         } => {}
     }
 }
