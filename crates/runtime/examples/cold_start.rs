@@ -103,6 +103,14 @@ async fn measure() -> Result<(), Box<dyn std::error::Error>> {
             functions.push(request(&name, "app.py", python));
         }
     }
+    // What small functions of some size do: much to load, little CPU. Any Python will do.
+    let python = functions.last().map(|request| request.runtime.clone());
+    for memory_mb in [128, 512] {
+        let text = b"import asyncio, ctypes, email.mime.text, http.client, logging, sqlite3, ssl, unittest, xml.dom\n\
+            def handler(event, context): return event\n";
+        let heavy = python.iter().map(|python| request(python, "app.py", text));
+        functions.extend(heavy.map(|request| StartRequest { memory_mb, ..request }));
+    }
     for major in 14..40 {
         let name = format!("nodejs{major}.x");
         if runtime.check(&name).is_ok() {
@@ -114,7 +122,7 @@ async fn measure() -> Result<(), Box<dyn std::error::Error>> {
         functions.push(request("provided.al2023", "bootstrap", &std::fs::read(program)?));
     }
     for request in functions {
-        println!("{}", request.runtime);
+        println!("{} with {} MB", request.runtime, request.memory_mb);
         let (mut starts, mut firsts, mut warm) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..=STARTS {
             let started = runtime.start(request.clone()).await?;
