@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use aws::{Caller, Dispatch};
 use indexmap::IndexMap;
+use serde_json::Value as Json;
 use store::{Store, Write};
 use tokio_util::sync::CancellationToken;
 use types::{AccountId, Region, RequestId, SharedEnv};
 
 use crate::Error;
 use crate::plan::{deletions, early_properties};
-use crate::resources::{self, Calls, CreateError, ResourceType};
+use crate::resources::{self, Calls, CreateError, Properties, ResourceType};
 use crate::tables::{
     Action, EVENTS, Event, OnFailure, Operation, OperationKind, PENDING, Resource, STACKS, Stack,
     StackStatus, Stage, Step, deleted_key, events_prefix, pending_key, stack_key,
@@ -23,6 +24,9 @@ use crate::template::{Disposal, Pseudo};
 
 /// How long deleted stacks can still be described.
 const KEEP_DELETED: jiff::SignedDuration = jiff::SignedDuration::from_hours(90 * 24);
+
+/// What is shown in place of what is not.
+pub(crate) const HIDDEN: &str = "****";
 
 /// What operations work with.
 #[derive(Debug)]
@@ -124,11 +128,12 @@ impl Run<'_> {
 
     fn event(&mut self, logical_id: &str, resource: &Resource, status: &str, reason: Option<&str>) {
         let now = self.machinery.env.now();
+        let reason = reason.map(|reason| self.masked(reason));
         if let Some(held) = self.stack.resources.get_mut(logical_id)
             && held.physical_id == resource.physical_id
         {
             status.clone_into(&mut held.status);
-            held.reason = reason.map(str::to_owned);
+            held.reason.clone_from(&reason);
             held.updated_at = now;
         }
         let event = Event {
@@ -137,12 +142,34 @@ impl Run<'_> {
             physical_id: resource.physical_id.clone(),
             type_name: resource.type_name.clone(),
             status: status.to_owned(),
-            reason: reason.map(str::to_owned),
-            properties: serde_json::to_string(&resource.properties).ok(),
+            reason,
+            properties: self.shown(&resource.properties),
             token: self.operation.token.clone(),
             at: now,
         };
         self.events.push(EVENTS.append(events_prefix(self.stack.account, &self.stack.uuid), &event));
+    }
+
+    /// Text without the values of parameters that are not to be shown.
+    fn masked(&self, text: &str) -> String {
+        let all = self.stack.source.parameters.iter().chain(&self.operation.target.parameters);
+        let hidden = all.filter(|parameter| parameter.no_echo && !parameter.value.is_empty());
+        hidden.fold(text.to_owned(), |text, parameter| text.replace(&parameter.value, HIDDEN))
+    }
+
+    /// Properties as events show them.
+    fn shown(&self, properties: &Properties) -> Option<String> {
+        fn mask(value: &mut Json, masked: &dyn Fn(&str) -> String) {
+            match value {
+                Json::String(text) => *text = masked(text),
+                Json::Array(items) => items.iter_mut().for_each(|item| mask(item, masked)),
+                Json::Object(map) => map.values_mut().for_each(|value| mask(value, masked)),
+                Json::Null | Json::Bool(_) | Json::Number(_) => {}
+            }
+        }
+        let mut properties = Json::Object(properties.clone());
+        mask(&mut properties, &|text| self.masked(text));
+        serde_json::to_string(&properties).ok()
     }
 
     /// Carries out the next step. What it did is written when the next one begins, or its stage ends.

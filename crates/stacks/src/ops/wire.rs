@@ -27,7 +27,7 @@ pub(super) fn time(at: Timestamp) -> String {
 pub(super) fn parameters(xml: &mut Xml, parameters: &[ParameterValue]) {
     xml.list("Parameters", parameters, |xml, parameter| {
         xml.text("ParameterKey", &parameter.name);
-        xml.text("ParameterValue", if parameter.no_echo { "****" } else { &parameter.value });
+        xml.text("ParameterValue", if parameter.no_echo { crate::operate::HIDDEN } else { &parameter.value });
     });
 }
 

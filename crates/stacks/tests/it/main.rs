@@ -429,3 +429,28 @@ async fn requests_are_refused_as_on_aws() {
     setup.call("DeleteStack", &[("StackName", "nope")]).await.unwrap();
     assert!(setup.cloud.is_empty());
 }
+
+#[tokio::test]
+async fn what_is_not_to_be_echoed_is_in_no_event() {
+    let setup = Setup::new();
+    let template = r"
+Parameters:
+  Secret: {Type: String, NoEcho: true}
+Resources:
+  B: {Type: AWS::S3::Bucket, Properties: {Tags: [{Key: t, Value: !Sub 'is ${Secret}!'}]}}
+";
+    let parameters = [
+        ("TemplateBody", template),
+        ("StackName", "app"),
+        ("Parameters.member.1.ParameterKey", "Secret"),
+        ("Parameters.member.1.ParameterValue", "hush"),
+    ];
+    setup.call("CreateStack", &parameters).await.unwrap();
+    assert_eq!(setup.settle("app").await, "CREATE_COMPLETE");
+    for action in ["DescribeStackEvents", "DescribeStacks", "DescribeStackResources", "ListStackResources"] {
+        let shown = setup.call(action, &[("StackName", "app")]).await.unwrap();
+        assert!(!shown.contains("hush"), "{action}: {shown}");
+    }
+    let events = setup.call("DescribeStackEvents", &[("StackName", "app")]).await.unwrap();
+    assert!(events.contains("is ****!"), "{events}");
+}
