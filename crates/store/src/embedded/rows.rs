@@ -46,7 +46,7 @@ impl Source for Keyspace {
     }
 
     fn range(&self, range: &Range) -> Iter {
-        Keyspace::range(self, &range.start[..]..&range.end[..])
+        Keyspace::range(self, bound(&range.start)..bound(&range.end))
     }
 }
 
@@ -59,13 +59,20 @@ impl Source for At<'_> {
     }
 
     fn range(&self, range: &Range) -> Iter {
-        self.0.range(self.1, &range.start[..]..&range.end[..])
+        self.0.range(self.1, bound(&range.start)..bound(&range.end))
     }
+}
+
+/// As much of a range's end as can make a difference: one byte more than the longest key has. The tree panics
+/// when it is asked about keys of 64 KiB.
+fn bound(key: &Key) -> &[u8] {
+    &key[..key.len().min(rows::MAX_KEY_BYTES + 1)]
 }
 
 /// One row.
 pub(super) fn get(source: &impl Source, key: &Key) -> Result<Option<Entry>, Error> {
-    if key.len() < PREFIX_LEN {
+    // No row has such a key.
+    if key.len() < PREFIX_LEN || key.len() > rows::MAX_KEY_BYTES {
         return Ok(None);
     }
     let stored = source.get(key).map_err(|e| failure::tree(&e))?;
@@ -74,7 +81,7 @@ pub(super) fn get(source: &impl Source, key: &Key) -> Result<Option<Entry>, Erro
 
 /// The rows of a range, from the end it asks for.
 pub(super) fn iter(source: &impl Source, range: &Range) -> impl Iterator<Item = Result<Entry, Error>> {
-    let mut rows = (range.start < range.end).then(|| source.range(range));
+    let mut rows = (bound(&range.start) < bound(&range.end)).then(|| source.range(range));
     let reverse = range.reverse;
     std::iter::from_fn(move || {
         loop {

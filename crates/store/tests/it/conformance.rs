@@ -68,6 +68,7 @@ suite! {
     watchers_that_fall_behind_are_told
     a_panic_harms_only_its_own_commit
     what_is_too_large_is_refused
+    no_key_is_too_long_to_be_asked_for
     keys_are_any_bytes
     size_grows_with_what_is_stored
     closing_refuses_commits_and_keeps_what_was_accepted
@@ -434,6 +435,34 @@ async fn what_is_too_large_is_refused(engine: Arc<dyn Engine>) {
     let long = "\0".repeat(3072);
     write(&*engine, vec![put(&long, &"v".repeat(1 << 20))]).await;
     assert_eq!(value(&*engine, &long).await.unwrap().len(), 1 << 20);
+}
+
+async fn no_key_is_too_long_to_be_asked_for(engine: Arc<dyn Engine>) {
+    let long = |name: &str| key(&name.repeat(70_000));
+    write(&*engine, vec![put("a", "1"), put("kk", "2"), put("z", "3")]).await;
+    let between = |start: Key, end: Key| Range { start, end, ..whole_table(TABLE) };
+    let nothing = between(after(&long("k")), prefix_end(&long("k")));
+    let reads = vec![
+        Read::Key(long("k")),
+        Read::Range(between(long("k"), long("z"))),
+        Read::Range(Range { reverse: true, ..between(long("a"), long("k")) }),
+        Read::Range(nothing),
+    ];
+    let expected: Vec<Vec<&[u8]>> = vec![vec![], vec![b"3"], vec![b"2"], vec![]];
+    let values = |pages: &[Page]| -> Vec<Vec<Bytes>> {
+        pages.iter().map(|page| page.entries.iter().map(|entry| entry.value.clone()).collect()).collect()
+    };
+    let pages = engine.read(ReadRequest { reads: reads.clone() }).await.unwrap().pages;
+    assert_eq!(values(&pages), expected);
+    // A decision sees the same, and the engine goes on.
+    let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let decide = Box::new(move |pages: &[Page], _| {
+        sender.send(pages.to_vec()).unwrap();
+        Some(vec![put("done", "")])
+    });
+    engine.commit(Commit { reads, decide }).await.unwrap();
+    assert_eq!(values(&seen.recv().await.unwrap()), expected);
+    assert!(value(&*engine, "done").await.is_some());
 }
 
 async fn keys_are_any_bytes(engine: Arc<dyn Engine>) {
