@@ -76,6 +76,8 @@ pub enum Error {
     IllegalLocationConstraint(String),
     #[error("{0}")]
     InvalidTag(String),
+    #[error("Object tags cannot be greater than {limit}")]
+    TooManyTags { limit: usize },
     #[error("The specified method is not allowed against this resource.")]
     MethodNotAllowed,
     /// Something that S3 has and this service does not, named.
@@ -141,6 +143,7 @@ impl Error {
             | Self::InvalidPartNumber { .. }
             | Self::InvalidArgument { .. }
             | Self::InvalidRequest(_)
+            | Self::TooManyTags { .. }
             | Self::EntityTooSmall { .. }
             | Self::MissingContentLength
             | Self::IncompleteBody
@@ -180,6 +183,7 @@ impl Error {
             Self::InvalidPartNumber { .. } => ("InvalidPartNumber", 416),
             Self::InvalidArgument { .. } => ("InvalidArgument", 400),
             Self::InvalidRequest(_) => ("InvalidRequest", 400),
+            Self::TooManyTags { .. } => ("BadRequest", 400),
             Self::EntityTooLarge { .. } => ("EntityTooLarge", 400),
             Self::EntityTooSmall { .. } => ("EntityTooSmall", 400),
             Self::MissingContentLength => ("MissingContentLength", 411),
@@ -273,6 +277,7 @@ impl From<Error> for aws::Error {
             Error::AccessDenied
             | Error::NotModified { .. }
             | Error::InvalidRequest(_)
+            | Error::TooManyTags { .. }
             | Error::MissingContentLength
             | Error::IncompleteBody
             | Error::BadDigest(_)

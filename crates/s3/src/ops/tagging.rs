@@ -21,8 +21,7 @@ const MAX_BUCKET_TAGS: usize = 50;
 
 fn valid(tags: Tags, limit: usize) -> Result<Tags, Error> {
     if tags.len() > limit {
-        let message = format!("Object tags cannot be greater than {limit}");
-        return Err(Error::invalid_request(message));
+        return Err(Error::TooManyTags { limit });
     }
     for (i, (key, value)) in tags.iter().enumerate() {
         if key.is_empty() || key.chars().count() > 128 || key.starts_with("aws:") {
@@ -135,4 +134,18 @@ pub(crate) async fn delete_bucket(
 ) -> Result<S3Response<DeleteBucketTaggingOutput>, Error> {
     set_bucket(cx, Vec::new()).await?;
     Ok(S3Response::new(DeleteBucketTaggingOutput {}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_not_too_many() {
+        let tags = |count: usize| (0..count).map(|n| (n.to_string(), String::new())).collect::<Tags>();
+        assert!(valid(tags(10), MAX_OBJECT_TAGS).is_ok());
+        let error = aws::Error::from(valid(tags(11), MAX_OBJECT_TAGS).unwrap_err());
+        assert_eq!((error.status, &*error.code), (400, "BadRequest"));
+        assert_eq!(error.message, "Object tags cannot be greater than 10");
+    }
 }
