@@ -204,7 +204,10 @@ impl Committer {
             std::thread::sleep(STALL_STEP);
         }
         // All rows are in table files. Older journals go when the flush that frees them ends, a moment after
-        // its memtable is gone; if that is not yet so, the next start sees to it.
+        // its memtable is gone.
+        while shared.db.journal_count() > 1 && start.elapsed() < END_PATIENCE {
+            std::thread::sleep(STALL_STEP);
+        }
         if tree.active_memtable().size() == 0 && shared.db.journal_count() == 1 && !self.is_poisoned() {
             shared.directory.set_journal_spent();
         }
