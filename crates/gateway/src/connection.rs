@@ -97,10 +97,7 @@ impl Gateway {
         let Origin::Function(function) = &origin else {
             return self.serve(stream, origin, CancellationToken::new()).await;
         };
-        let Some(_counted) = Counted::new(&self, function) else {
-            tracing::warn!(function, "connection refused: the function has too many open");
-            return;
-        };
+        let Some(_counted) = Counted::new(&self, function) else { return };
         self.clone().serve(stream, origin, CancellationToken::new()).await;
     }
 
@@ -178,11 +175,15 @@ struct Counted<'a> {
 impl<'a> Counted<'a> {
     fn new(gateway: &'a Gateway, function: &str) -> Option<Self> {
         let mut functions = gateway.functions.lock().expect("no holder of this lock panics");
-        let open = functions.entry(function.to_owned()).or_default();
-        if *open >= gateway.config.max_connections_per_function {
+        let connections = functions.entry(function.to_owned()).or_default();
+        if connections.open >= gateway.config.max_connections_per_function {
+            // Said once until all are closed: a function must not fill the node's log.
+            if !std::mem::replace(&mut connections.refused, true) {
+                tracing::warn!(function, "connections are refused: the function has too many open");
+            }
             return None;
         }
-        *open += 1;
+        connections.open += 1;
         Some(Self { gateway, function: function.to_owned() })
     }
 }
@@ -190,9 +191,9 @@ impl<'a> Counted<'a> {
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         let mut functions = self.gateway.functions.lock().expect("no holder of this lock panics");
-        if let Some(open) = functions.get_mut(&self.function) {
-            *open -= 1;
-            if *open == 0 {
+        if let Some(connections) = functions.get_mut(&self.function) {
+            connections.open -= 1;
+            if connections.open == 0 {
                 functions.remove(&self.function);
             }
         }

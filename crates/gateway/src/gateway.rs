@@ -59,8 +59,16 @@ pub struct Gateway {
     /// Handlers that outlived their connection.
     pub(crate) detached: TaskTracker,
     /// Open connections by function.
-    pub(crate) functions: Mutex<HashMap<String, usize>>,
+    pub(crate) functions: Mutex<HashMap<String, Connections>>,
     state: AtomicU8,
+}
+
+/// The connections of one function.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    pub(crate) open: usize,
+    /// Whether one was refused since the first was opened.
+    pub(crate) refused: bool,
 }
 
 /// Where the node is in its life.

@@ -15,18 +15,14 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
-use tokio::sync::OwnedSemaphorePermit;
 use types::{ErrorKind, Principal, SharedEnv};
 
 use crate::completion::ToItsEnd;
 use crate::connection::Connection;
 use crate::gateway::{Gateway, HELD_UNIT_BYTES, State, no_service};
-use crate::inbound::{Inbound, Outbound};
+use crate::inbound::{Counted, Held, Inbound, Outbound};
 use crate::record::Exchange;
 use crate::route::{HEALTH_PATH, bucket_of_host, guess_protocol, put_bucket_in_path, text};
-
-/// Bodies up to this size are not counted: connections bound them well enough.
-const UNCOUNTED_BODY_BYTES: u64 = 64 * 1024;
 
 /// A denial by the code and status of the protocol: JSON services say `AccessDeniedException`, the others
 /// `AccessDenied`.
@@ -47,7 +43,7 @@ struct Authentic {
     caller: Caller,
     body: aws::Body,
     /// The memory that its body may fill.
-    _held: Option<OwnedSemaphorePermit>,
+    _held: Held,
 }
 
 impl Gateway {
@@ -172,8 +168,9 @@ impl Gateway {
         let (access_key_id, token) = (presented.access_key_id(), presented.session_token());
         let credential = self.credential(access_key_id, token, shape.protocol).await?;
 
-        let held = self.hold(&*api, head).await?;
-        let mut inbound = Some(self.inbound(connection, incoming, shape.protocol));
+        let inbound = self.inbound(connection, incoming, shape.protocol);
+        let (inbound, held) = self.counted(&*api, head, inbound)?;
+        let mut inbound = Some(inbound);
         let mut whole = None;
         if presented.payload() == Payload::FromBody
             && let Some(inbound) = inbound.take_if(|inbound| !inbound.is_end_stream())
@@ -226,7 +223,7 @@ impl Gateway {
         let caller = self.caller(connection, id, credential);
         sigv2::strip(head);
         let body = self.inbound(connection, incoming, shape.protocol).boxed_unsync();
-        Ok(Authentic { api, caller, body, _held: None })
+        Ok(Authentic { api, caller, body, _held: Held::default() })
     }
 
     async fn credential(
@@ -286,7 +283,7 @@ impl Gateway {
             Some(streaming) if streaming.starts_with("STREAMING-") => return Err(missing(shape)),
             _ => inbound.boxed_unsync(),
         };
-        Ok(Authentic { api, caller, body, _held: None })
+        Ok(Authentic { api, caller, body, _held: Held::default() })
     }
 
     fn inbound(&self, connection: &Connection, incoming: Incoming, protocol: Protocol) -> Inbound {
@@ -294,32 +291,19 @@ impl Gateway {
         Inbound::new(incoming, connection.activity.clone(), env, timeout, protocol)
     }
 
-    /// Waits for the memory that a body will fill, where its service reads it whole.
-    async fn hold(&self, api: &dyn Api, head: &Parts) -> Result<Option<OwnedSemaphorePermit>, Error> {
+    /// The body of a request that may be kept in memory, and the memory that it takes as it arrives.
+    fn counted(&self, api: &dyn Api, head: &Parts, inbound: Inbound) -> Result<(Counted, Held), Error> {
         if api.protocol() == Protocol::RestXml {
-            return Ok(None);
+            return Ok(Counted::new(inbound, None, &self.env));
         }
         let most = api.max_signed_body_bytes();
-        let length = match text(&head.headers, CONTENT_LENGTH.as_str()).map(str::parse::<u64>) {
-            Some(Ok(length)) => length,
-            _ if head.headers.contains_key(http::header::TRANSFER_ENCODING) => most as u64,
-            _ => 0,
-        };
-        if length <= UNCOUNTED_BODY_BYTES {
-            return Ok(None);
+        let announced =
+            text(&head.headers, CONTENT_LENGTH.as_str()).and_then(|text| text.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > most as u64) {
+            return Err(Error::too_large(most));
         }
-        let length = usize::try_from(length).ok().filter(|length| *length <= most);
-        let length = length.ok_or_else(|| Error::too_large(most))?;
-        let all = self.config.max_held_body_bytes / HELD_UNIT_BYTES;
-        let units = u32::try_from(length.div_ceil(HELD_UNIT_BYTES).min(all.max(1))).unwrap_or(u32::MAX);
-        let wait = self.held.clone().acquire_many_owned(units);
-        tokio::select! {
-            permit = wait => Ok(permit.ok()),
-            () = self.env.sleep(self.config.stall_timeout()) => {
-                let message = "The node is reading too many large requests at once; try again later.";
-                Err(Error::new(ErrorKind::Unavailable, "ServiceUnavailable", message))
-            }
-        }
+        let all = (self.config.max_held_body_bytes / HELD_UNIT_BYTES).max(1);
+        Ok(Counted::new(inbound, Some((self.held.clone(), all)), &self.env))
     }
 }
 

@@ -94,6 +94,25 @@ async fn slow_peers_are_let_go() {
 }
 
 #[tokio::test]
+async fn memory_is_not_held_by_announcing_bodies() {
+    let node = Node::with(Config { max_held_body_bytes: 256 * 1024, ..Config::default() }).await;
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut client = Client::to(node.addr).await;
+        let bytes = Call::new("rest", "/echo", vec![b'x'; 1_000_000]).bytes();
+        client.send(&bytes[..bytes.len() - 999_900]).await;
+        slow.push(client);
+    }
+    // More than all of the memory in turn, and one that is larger than it.
+    for size in [200_000, 200_000, 600_000] {
+        let answer = call(node.addr, &Call::new("rest", "/echo", vec![b'y'; size])).await;
+        assert_eq!((answer.status, answer.body.len()), (200, size));
+    }
+    drop(slow);
+    still_serves(&node).await;
+}
+
+#[tokio::test]
 async fn half_sent_requests_reach_nobody() {
     let node = Node::start().await;
     node.world.gate.add_permits(10);
