@@ -181,7 +181,8 @@ impl Api for DynamoDb {
 
     async fn parse(&self, request: Request) -> Result<Box<dyn Operation>, aws::Error> {
         let target = request.head.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
-        let operation = target.and_then(|target| target.strip_prefix("DynamoDB_20120810."));
+        let target = target.map(str::to_owned);
+        let operation = target.as_deref().and_then(|target| target.strip_prefix("DynamoDB_20120810."));
         let operation = operation.unwrap_or_default().to_owned();
         let scope = Scope { account: request.context.caller.account, region: self.node.region.clone() };
         let body = aws::body::collect(request.body, MAX_BODY_BYTES).await?;
@@ -208,10 +209,12 @@ impl Api for DynamoDb {
             "DescribeTimeToLive" => call::<ops::DescribeTimeToLive>(node, scope, &body).await,
             "DescribeContinuousBackups" => call::<ops::DescribeContinuousBackups>(node, scope, &body).await,
             "DescribeLimits" => call::<ops::DescribeLimits>(node, scope, &body).await,
-            "" => Err(Error::UnknownOperation(
-                "The header X-Amz-Target must be DynamoDB_20120810.<operation>".into(),
-            )
-            .into()),
+            "" => {
+                let given =
+                    target.map_or_else(|| "it is missing".to_owned(), |target| format!("not {target}"));
+                let wanted = "The header X-Amz-Target must be DynamoDB_20120810.<operation>";
+                Err(Error::UnknownOperation(format!("{wanted}, {given}")).into())
+            }
             other => Err(Error::UnknownOperation(format!("The operation {other} is not supported")).into()),
         }
     }

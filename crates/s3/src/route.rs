@@ -449,6 +449,9 @@ fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
     {
         return Err(Error::NotImplemented(format!("{method} of a bucket with the parameter `{name}`")));
     }
+    if query.0.iter().filter(|(name, _)| name == "list-type").count() > 1 {
+        return Err(Error::argument("list-type", "", "The parameter list-type can be given once"));
+    }
     match *method {
         Method::GET if query.get("list-type") == Some("2") => route("ListObjectsV2", BodyKind::None),
         Method::GET => route("ListObjects", BodyKind::None),
@@ -520,6 +523,7 @@ mod tests {
             (&get, "/", Ok("ListBuckets")),
             (&get, "/bucket", Ok("ListObjects")),
             (&get, "/bucket/?list-type=2&prefix=a%2Fb", Ok("ListObjectsV2")),
+            (&get, "/bucket?list-type=2&list-type=1", Err("other")),
             (&get, "/bucket?location", Ok("GetBucketLocation")),
             (&get, "/bucket?cors", Ok("GetBucketCors")),
             (&put, "/bucket?cors", Err("NotImplemented")),
