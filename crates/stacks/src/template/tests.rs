@@ -1,3 +1,5 @@
+//! Reading templates: positions, intrinsics, and what bounds a template that is made to be large.
+
 use indexmap::IndexMap;
 use serde_json::json;
 
