@@ -71,8 +71,18 @@ async fn carry_out(
     stack: (AccountId, String),
     shutdown: CancellationToken,
 ) -> (AccountId, String) {
-    if let Err(error) = operate::run(&machinery, stack.0, &stack.1, &shutdown).await {
-        tracing::error!(%error, stack = stack.1, "a stack operation stopped; it will be taken up again");
+    // In a task of its own, so that a panic ends this try and not the stack's hope of another.
+    let work = {
+        let (machinery, stack) = (machinery.clone(), stack.clone());
+        async move { operate::run(&machinery, stack.0, &stack.1, &shutdown).await }
+    };
+    let failure = match tokio::spawn(work).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(panic) => Some(panic.to_string()),
+    };
+    if let Some(error) = failure {
+        tracing::error!(error, stack = stack.1, "a stack operation stopped; it will be taken up again");
         machinery.env.sleep(RETRY).await;
     }
     stack

@@ -150,9 +150,9 @@ impl State {
         match (method, query) {
             ("HEAD", "") => self.look(&name, "NoSuchBucket"),
             ("PUT", "") => self.create(name, json!({}), "BucketAlreadyOwnedByYou"),
-            ("PUT", "notification") => match self.things.get_mut(&name) {
+            ("PUT", property @ ("notification" | "tagging")) => match self.things.get_mut(&name) {
                 Some(bucket) => {
-                    bucket["notification"] = json!(body);
+                    bucket[property] = json!(body);
                     Reply::Json(json!({}))
                 }
                 None => Reply::Gone("NoSuchBucket"),
