@@ -113,6 +113,12 @@ impl Gateway {
         if before.contains_key(name) { Err(Error::Registered(name)) } else { Ok(()) }
     }
 
+    /// Lets go of the services: they hold the gateway, which they call each other through, and would keep each
+    /// other, and the store, for ever. What comes in afterwards finds no service.
+    pub fn unregister_all(&self) {
+        self.apis.store(Arc::default());
+    }
+
     /// Says whether the node is ready: `GET /_hawker/health` answers 200 once it is.
     pub fn set_ready(&self, ready: bool) {
         self.set_state(if ready { State::Ready } else { State::Starting });

@@ -32,6 +32,7 @@ use crate::{Config, credentials};
 pub struct Node {
     address: SocketAddr,
     root_key: KeyPair,
+    gateway: Arc<Gateway>,
     runtime: Arc<ProcessRuntime>,
     telemetry: Telemetry,
     store: Store,
@@ -125,6 +126,7 @@ impl Node {
         let node = Self {
             address,
             root_key,
+            gateway: gateway.clone(),
             runtime,
             telemetry,
             store,
@@ -182,6 +184,9 @@ impl Node {
         self.telemetry.flush().await;
         self.records.end().await;
         self.store.close().await?;
+        // With its last handle the store leaves its files as the next start reads them fastest.
+        self.gateway.unregister_all();
+        drop(self);
         tracing::info!("stopped");
         Ok(())
     }
