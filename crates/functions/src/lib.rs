@@ -24,7 +24,8 @@ pub use error::{Error, Throttle};
 pub use invoke::{Invocation, Outcome};
 pub use name::{FunctionName, LATEST, function_arn};
 pub use runtime::{
-    Code, CodeFetch, Instance, InvokeRequest, InvokeResult, RunError, Runtime, StartError, StartRequest,
+    Code, CodeFetch, CodeFormat, Event, ImageConfig, Initialization, Instance, InvokeRequest, InvokeResult,
+    LogFormat, LogLevel, Piece, ResponseHead, ResponseStream, RunError, Runtime, StartError, StartRequest,
     Started,
 };
 pub use service::{AsyncSettings, Functions};

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use aws::TemporaryCredentials;
 use bytes::Bytes;
 use telemetry::LogEvent;
+use tokio::sync::mpsc;
 use types::{AccountId, Region, RequestId, Timestamp, TraceHeader};
 
 /// Fetches a deployment package into a new file at the given path.
@@ -19,13 +20,94 @@ pub trait CodeFetch: Send + Sync + fmt::Debug {
     async fn fetch(&self, path: &Path) -> std::io::Result<()>;
 }
 
-/// A deployment package.
+/// A deployment package, or a layer.
 #[derive(Debug, Clone)]
 pub struct Code {
-    /// SHA-256 of the zip, 64 hex digits: the runtime unpacks each once.
+    /// SHA-256 of the file, 64 hex digits: the runtime unpacks each once.
     pub sha256: String,
+    /// What kind of file it is.
+    pub format: CodeFormat,
     /// Where to get it if it was not unpacked before.
     pub fetch: Arc<dyn CodeFetch>,
+}
+
+/// What a package is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeFormat {
+    /// A zip of files.
+    Zip,
+    /// A container image: a tar of an OCI image layout, or what `docker save` writes.
+    Image,
+}
+
+/// What a function overrides of its container image. What is empty is as the image says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// The program, with its first arguments.
+    pub entry_point: Vec<String>,
+    /// Its further arguments.
+    pub command: Vec<String>,
+    /// Where it starts.
+    pub working_directory: Option<String>,
+}
+
+/// How a function writes its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines as they come.
+    Text,
+    /// JSON objects, of which only those of the given level and above are kept.
+    Json {
+        /// The least level of the function's own lines.
+        application: LogLevel,
+        /// The least level of the platform's lines.
+        system: LogLevel,
+    },
+}
+
+/// How much a line matters, by Lambda's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "they are named by what they are")]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+    Fatal,
+}
+
+impl LogLevel {
+    /// The name in the API and in `AWS_LAMBDA_LOG_LEVEL`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trace => "TRACE",
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warn => "WARN",
+            Self::Error => "ERROR",
+            Self::Fatal => "FATAL",
+        }
+    }
+}
+
+/// Why an instance is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Initialization {
+    /// For a request that waits.
+    OnDemand,
+    /// To be ready before one comes.
+    ProvisionedConcurrency,
+}
+
+impl Initialization {
+    /// As `AWS_LAMBDA_INITIALIZATION_TYPE` says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OnDemand => "on-demand",
+            Self::ProvisionedConcurrency => "provisioned-concurrency",
+        }
+    }
 }
 
 /// Everything needed to make an instance of a function.
@@ -47,7 +129,12 @@ pub struct StartRequest {
     pub handler: String,
     /// The code.
     pub code: Code,
-    /// The user's environment variables.
+    /// Layers, merged into /opt in this order: later ones win.
+    pub layers: Vec<Code>,
+    /// What is overridden of a container image.
+    pub image: ImageConfig,
+    /// The user's environment variables. Names that begin with `HAWKER_` set what the platform offers beyond
+    /// Lambda.
     pub environment: BTreeMap<String, String>,
     /// Memory limit in MB (2^20 bytes); CPU follows it.
     pub memory_mb: u32,
@@ -61,6 +148,56 @@ pub struct StartRequest {
     pub log_group: String,
     /// For `AWS_LAMBDA_LOG_STREAM_NAME`.
     pub log_stream: String,
+    /// How it logs.
+    pub log_format: LogFormat,
+    /// Why it is made.
+    pub initialization: Initialization,
+}
+
+/// What a function is woken with.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// JSON, as `Invoke` takes it.
+    Json(Bytes),
+    /// An HTTP request, for runtimes that take one as it is ([`Runtime::takes_http`]).
+    Http(Box<http::Request<Bytes>>),
+}
+
+impl Event {
+    /// The JSON, or the body of the HTTP request.
+    pub fn payload(&self) -> &Bytes {
+        match self {
+            Self::Json(payload) => payload,
+            Self::Http(request) => request.body(),
+        }
+    }
+}
+
+/// Where an answer goes while it is written, for a caller that wants it so. The sender is bounded: a function
+/// that writes faster than its caller reads waits.
+pub type ResponseStream = mpsc::Sender<Piece>;
+
+/// A piece of a streamed answer: the head comes once, before everything else.
+#[derive(Debug)]
+pub enum Piece {
+    /// How the answer begins.
+    Head(ResponseHead),
+    /// A part of its body.
+    Body(Bytes),
+}
+
+/// How a streamed answer begins.
+#[derive(Debug)]
+pub enum ResponseHead {
+    /// The answer of a function that speaks the Runtime API.
+    Runtime {
+        /// The `Content-Type` that the function gave.
+        content_type: Option<String>,
+        /// Whether the function streams, or answered with one whole.
+        streaming: bool,
+    },
+    /// An HTTP answer, to an HTTP event.
+    Http(Box<http::response::Parts>),
 }
 
 /// One invocation, as an instance gets it.
@@ -68,8 +205,10 @@ pub struct StartRequest {
 pub struct InvokeRequest {
     /// The request's id.
     pub request_id: RequestId,
-    /// The event, JSON.
-    pub payload: Bytes,
+    /// What happened.
+    pub event: Event,
+    /// Where the answer goes while it is written; without it, the answer comes as a whole with the result.
+    pub stream: Option<ResponseStream>,
     /// By when it must have answered.
     pub deadline: Timestamp,
     /// The same, as what is left of the time.
@@ -85,9 +224,10 @@ pub struct InvokeRequest {
 /// What an instance answered.
 #[derive(Debug, Clone)]
 pub struct InvokeResult {
-    /// The answer, or the error object (`errorMessage`, `errorType`, `stackTrace`), JSON.
+    /// The answer, or the error object (`errorMessage`, `errorType`, `stackTrace`), JSON. Empty if the answer was
+    /// streamed and ended well.
     pub payload: Bytes,
-    /// `Unhandled` or `Handled` if the function reported an error.
+    /// `Unhandled` or `Handled` if the function reported an error, be it in the middle of a stream.
     pub function_error: Option<String>,
     /// From the moment the event was handed out to the answer.
     pub duration: Duration,
@@ -158,6 +298,11 @@ pub trait Runtime: Send + Sync + fmt::Debug {
     /// Whether `runtime` (such as `python3.12`) can run here; the error says what is missing and how to get it.
     fn check(&self, runtime: &str) -> Result<(), String>;
 
+    /// Whether functions of `runtime` take HTTP requests as they are, and answer with HTTP.
+    fn takes_http(&self, _runtime: &str) -> bool {
+        false
+    }
+
     /// Makes an instance and waits until it asks for its first event. Dropping the future tears it down.
     async fn start(&self, request: StartRequest) -> Result<Started, StartError>;
 }
@@ -178,6 +323,16 @@ pub struct Started {
 pub trait Instance: Send + Sync + fmt::Debug {
     /// Runs one event. After an error the instance is gone.
     async fn invoke(&mut self, request: InvokeRequest) -> Result<InvokeResult, RunError>;
+
+    /// True if something of it still works on the event that it has answered: its extensions.
+    fn is_settling(&self) -> bool {
+        false
+    }
+
+    /// Waits until nothing does, at most until the deadline of that event; how long that took since the answer.
+    async fn settle(&mut self) -> Result<Duration, RunError> {
+        Ok(Duration::ZERO)
+    }
 
     /// True while its process lives.
     fn is_alive(&mut self) -> bool;

@@ -10,7 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use functions::{Code, CodeFetch, InvokeRequest, Runtime, StartRequest};
+use functions::{
+    Code, CodeFetch, CodeFormat, Event, ImageConfig, Initialization, InvokeRequest, LogFormat, Runtime,
+    StartRequest,
+};
 use runtime::{Config, Platform, ProcessRuntime};
 use sha2::Digest;
 use types::{RequestId, SystemEnv, TraceHeader};
@@ -53,7 +56,13 @@ fn request(runtime: &str, file: &str, contents: &[u8]) -> StartRequest {
         version: "$LATEST".into(),
         runtime: runtime.into(),
         handler: "app.handler".into(),
-        code: Code { sha256: hex::encode(sha2::Sha256::digest(&zip)), fetch: Arc::new(Zip(zip)) },
+        code: Code {
+            sha256: hex::encode(sha2::Sha256::digest(&zip)),
+            format: CodeFormat::Zip,
+            fetch: Arc::new(Zip(zip)),
+        },
+        layers: Vec::new(),
+        image: ImageConfig::default(),
         environment: BTreeMap::new(),
         memory_mb: 1769,
         ephemeral_storage_mb: 512,
@@ -67,6 +76,8 @@ fn request(runtime: &str, file: &str, contents: &[u8]) -> StartRequest {
         },
         log_group: "/aws/lambda/f".into(),
         log_stream: "s".into(),
+        log_format: LogFormat::Text,
+        initialization: Initialization::OnDemand,
     }
 }
 
@@ -74,7 +85,8 @@ fn event() -> InvokeRequest {
     let env = SystemEnv::new();
     InvokeRequest {
         request_id: RequestId::new(&*env),
-        payload: "{}".into(),
+        event: Event::Json("{}".into()),
+        stream: None,
         deadline: env.now() + Duration::from_secs(30),
         timeout: Duration::from_secs(30),
         invoked_function_arn: "arn:aws:lambda:us-east-1:000000000000:function:f".into(),

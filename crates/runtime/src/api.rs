@@ -271,7 +271,7 @@ async fn read(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
 }
 
 fn invocation(request: &InvokeRequest) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(request.payload.clone()));
+    let mut response = Response::new(Full::new(request.event.payload().clone()));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let mut put = |name: &'static str, value: String| {

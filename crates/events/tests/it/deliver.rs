@@ -83,7 +83,7 @@ pub(crate) async fn drained(node: &Node) {
 pub(crate) fn counting(seen: &Arc<Mutex<HashMap<u64, usize>>>) -> Handler {
     let seen = seen.clone();
     handler(move |request, _| {
-        let event: Value = serde_json::from_slice(&request.payload).unwrap();
+        let event: Value = serde_json::from_slice(request.event.payload()).unwrap();
         *seen.lock().unwrap().entry(event["n"].as_u64().unwrap()).or_default() += 1;
         async { Ok(json!(null)) }
     })
@@ -93,7 +93,7 @@ pub(crate) fn counting(seen: &Arc<Mutex<HashMap<u64, usize>>>) -> Handler {
 fn keeping(kept: &Arc<Mutex<Vec<Value>>>) -> Handler {
     let kept = kept.clone();
     handler(move |request, _| {
-        kept.lock().unwrap().push(serde_json::from_slice(&request.payload).unwrap());
+        kept.lock().unwrap().push(serde_json::from_slice(request.event.payload()).unwrap());
         async { Ok(json!(null)) }
     })
 }

@@ -18,7 +18,7 @@ use super::start::error_type;
 use super::{Outcome, lines};
 use crate::name::LATEST;
 use crate::service::Inner;
-use crate::{InvokeRequest, InvokeResult, RunError};
+use crate::{Event, InvokeRequest, InvokeResult, RunError};
 
 /// Largest answer of a function, in bytes.
 const ANSWER_LIMIT: usize = 6_291_556;
@@ -62,7 +62,8 @@ impl Inner {
         let timeout = Duration::from_secs(u64::from(deployed.row.timeout_s));
         let request = InvokeRequest {
             request_id: run.request_id,
-            payload: run.payload.clone(),
+            event: Event::Json(run.payload.clone()),
+            stream: None,
             deadline: started_at + timeout,
             timeout,
             invoked_function_arn: run.invoked_arn.clone(),

@@ -13,7 +13,7 @@ use super::pool::{Live, Pool, StartFailure};
 use crate::code::FetchBlob;
 use crate::name::LATEST;
 use crate::service::Inner;
-use crate::{Code, Error, StartError, StartRequest};
+use crate::{Code, CodeFormat, Error, ImageConfig, Initialization, LogFormat, StartError, StartRequest};
 
 /// How long an instance's credentials hold (AWS: a role session of one hour, where the role allows it).
 const SESSION: Duration = Duration::from_secs(3600);
@@ -91,8 +91,11 @@ impl Inner {
             handler: row.handler.clone(),
             code: Code {
                 sha256: row.code.sha256.clone(),
+                format: CodeFormat::Zip,
                 fetch: Arc::new(FetchBlob { blobs: self.blobs.clone(), code: row.code.clone() }),
             },
+            layers: Vec::new(),
+            image: ImageConfig::default(),
             environment: row.environment.clone(),
             memory_mb: row.memory_mb,
             ephemeral_storage_mb: row.ephemeral_storage_mb,
@@ -100,6 +103,8 @@ impl Inner {
             credentials,
             log_group: row.log_group.clone(),
             log_stream: log_stream.clone(),
+            log_format: LogFormat::Text,
+            initialization: Initialization::OnDemand,
         };
         let started = self.runtime.start(request).await;
         let mut events = vec![LogEvent {

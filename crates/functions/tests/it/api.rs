@@ -13,7 +13,7 @@ use crate::support::{Node, creation, handler, zip};
 const F: &str = "/2015-03-31/functions";
 
 fn echo() -> crate::support::Handler {
-    handler(|request, _| async move { Ok(serde_json::from_slice(&request.payload).unwrap()) })
+    handler(|request, _| async move { Ok(serde_json::from_slice(request.event.payload()).unwrap()) })
 }
 
 #[tokio::test]

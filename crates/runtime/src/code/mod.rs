@@ -239,7 +239,11 @@ mod tests {
         writer.start_file("data", zip::write::SimpleFileOptions::default()).unwrap();
         writer.write_all(&vec![number; 100_000]).unwrap();
         let zip = writer.finish().unwrap().into_inner();
-        Code { sha256: hex::encode(Sha256::digest(&zip)), fetch: Arc::new(Zip(zip)) }
+        Code {
+            sha256: hex::encode(Sha256::digest(&zip)),
+            format: functions::CodeFormat::Zip,
+            fetch: Arc::new(Zip(zip)),
+        }
     }
 
     fn there(directory: &Path, numbers: &[u8]) -> Vec<u8> {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use functions::{
-    Code, CodeFetch, Instance, InvokeRequest, InvokeResult, RunError, Runtime, StartError, StartRequest,
-    Started,
+    Code, CodeFetch, CodeFormat, Event, ImageConfig, Initialization, Instance, InvokeRequest, InvokeResult,
+    LogFormat, RunError, Runtime, StartError, StartRequest, Started,
 };
 use runtime::{Config, Platform, ProcessRuntime};
 use sha2::{Digest, Sha256};
@@ -61,7 +61,8 @@ pub(crate) fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 pub(crate) fn code(zip: Vec<u8>) -> Code {
-    Code { sha256: hex::encode(Sha256::digest(&zip)), fetch: Arc::new(Zip(zip)) }
+    let sha256 = hex::encode(Sha256::digest(&zip));
+    Code { sha256, format: CodeFormat::Zip, fetch: Arc::new(Zip(zip)) }
 }
 
 pub(crate) struct House {
@@ -119,6 +120,8 @@ pub(crate) fn request(runtime: &str, handler: &str, files: &[(&str, &[u8])]) -> 
         runtime: runtime.into(),
         handler: handler.into(),
         code: code(zip(files)),
+        layers: Vec::new(),
+        image: ImageConfig::default(),
         environment: BTreeMap::from([("COLOUR".to_owned(), "grün".to_owned())]),
         memory_mb: 256,
         ephemeral_storage_mb: 64,
@@ -132,6 +135,8 @@ pub(crate) fn request(runtime: &str, handler: &str, files: &[(&str, &[u8])]) -> 
         },
         log_group: "/aws/lambda/f".into(),
         log_stream: "2026/01/01/[$LATEST]0".into(),
+        log_format: LogFormat::Text,
+        initialization: Initialization::OnDemand,
     }
 }
 
@@ -139,7 +144,8 @@ pub(crate) fn event(payload: &str, timeout: Duration) -> InvokeRequest {
     let env = SystemEnv::new();
     InvokeRequest {
         request_id: RequestId::new(&*env),
-        payload: payload.to_owned().into(),
+        event: Event::Json(payload.to_owned().into()),
+        stream: None,
         deadline: env.now() + timeout,
         timeout,
         invoked_function_arn: "arn:aws:lambda:us-east-1:000000000000:function:f:live".into(),
