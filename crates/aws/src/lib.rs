@@ -15,6 +15,7 @@ pub mod body;
 pub mod checked;
 pub mod chunked;
 mod error;
+pub mod event_stream;
 pub mod json;
 pub mod query;
 pub mod render;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use functions::{AsyncSettings, FunctionName, Invocation, LATEST, Outcome};
+use functions::{AsyncSettings, Event, FunctionName, Invocation, LATEST, Outcome, Version};
 use serde_json::json;
 use store::outbox::Delivery;
 use store::{Key, Read, Write};
@@ -24,6 +24,8 @@ enum Next {
     Succeeded(Outcome),
     /// The function failed.
     Failed(Outcome),
+    /// It would fail again.
+    GiveUp(Outcome),
     /// Not now.
     Later(String),
     /// Never.
@@ -104,6 +106,10 @@ impl Shared {
                 lane.recovered.notify_waiters();
                 self.failed(account, key, delivery, &settings, outcome).await
             }
+            Next::GiveUp(outcome) => {
+                let condition = Condition::RetriesExhausted;
+                self.give_up(account, key, delivery, &settings, condition, Some(outcome)).await
+            }
             Next::Later(reason) => Err(reason),
             Next::Drop(reason) => self.discard(account, key, delivery, Some(&settings), &reason).await,
         }
@@ -114,8 +120,10 @@ impl Shared {
             account,
             function,
             request_id: delivery.request_id,
-            payload: delivery.payload.clone(),
+            event: Event::Json(delivery.payload.clone()),
+            stream: None,
             client_context: delivery.client_context.clone(),
+            idempotency_key: None,
             trace: delivery.trace.clone(),
             attempt: delivery.failures,
             queue_timeout: Some(Duration::from_millis(self.config.queue_timeout_ms)),
@@ -124,6 +132,7 @@ impl Shared {
         match self.functions.invoke(invocation).await {
             Ok(outcome) if outcome.function_error.is_none() => Next::Succeeded(outcome),
             Ok(outcome) => Next::Failed(outcome),
+            Err(error @ functions::Error::Recursion) => Next::GiveUp(refusal(&error)),
             Err(error) => match error.kind() {
                 ErrorKind::Throttled | ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Internal => {
                     Next::Later(error.to_string())
@@ -255,7 +264,8 @@ fn refusal(error: &functions::Error) -> Outcome {
     Outcome {
         payload: Bytes::from(payload),
         function_error: Some("Unhandled".to_owned()),
-        executed_version: LATEST,
+        executed_version: Version::Latest,
         log_tail: None,
+        repeated: false,
     }
 }

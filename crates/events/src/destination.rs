@@ -5,7 +5,7 @@
 
 use aws::Caller;
 use bytes::Bytes;
-use functions::{AsyncSettings, LATEST, Outcome};
+use functions::{AsyncSettings, Outcome};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -77,7 +77,7 @@ struct RequestContext<'a> {
 #[serde(rename_all = "camelCase")]
 struct ResponseContext<'a> {
     status_code: u16,
-    executed_version: &'a str,
+    executed_version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     function_error: Option<&'a str>,
 }
@@ -94,14 +94,14 @@ impl Ended<'_> {
             timestamp: now.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(),
             request_context: RequestContext {
                 request_id: self.delivery.request_id,
-                function_arn: format!("{}:{LATEST}", self.settings.arn),
+                function_arn: self.settings.qualified_arn.clone(),
                 condition: self.condition.as_str(),
                 approximate_invoke_count: self.attempts,
             },
             request_payload: raw(&self.delivery.payload),
             response_context: self.outcome.map(|outcome| ResponseContext {
                 status_code: 200,
-                executed_version: outcome.executed_version,
+                executed_version: outcome.executed_version.to_string(),
                 function_error: outcome.function_error.as_deref(),
             }),
             response_payload: self.outcome.and_then(|outcome| raw(&outcome.payload)),

@@ -3,6 +3,7 @@
 //! Invariant: a blob is named by a row from before its first byte is written until after its last reader had
 //! time to finish, so a crash leaves neither garbage nor a function without its code.
 
+use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
@@ -97,63 +98,98 @@ pub(crate) fn sha256_base64(hexadecimal: &str) -> String {
 /// A package that is on disk and waits for the commit that uses it.
 #[derive(Debug, Clone)]
 pub(crate) struct Uploaded {
-    account: AccountId,
     code: CodeRef,
     /// The blob that was written for it and since when; `None` if the package was there already.
     written: Option<(BlobId, Timestamp)>,
 }
 
-impl Uploaded {
-    /// What the commit has to read: the package's row, and the row that keeps its blob.
-    pub(crate) fn reads(&self) -> Vec<Read> {
-        let (blob, since) = self.written.unwrap_or((BlobId([0; 16]), Timestamp::UNIX_EPOCH));
-        vec![
-            Read::Key(code_key(self.account, &self.code.sha256)),
-            Read::Key(unused_key(self.account, since, blob)),
-        ]
-    }
-
-    /// Adds a function to the package's users: the writes for the two pages of [`Self::reads`]. `None` if the
-    /// package is gone by now and has to be uploaded again.
-    pub(crate) fn retain(&self, pages: &[Page]) -> Result<Option<(Vec<Write>, CodeRef)>, Error> {
-        let usable = CODE_UNUSED.first(&pages[1])?.is_some_and(|row| !row.value.condemned);
-        let row = match (CODE.first(&pages[0])?, self.written) {
-            (Some(stored), _) => CodeRow { functions: stored.value.functions + 1, ..stored.value },
-            (None, Some((blob, since))) if usable => {
-                let row = CodeRow { blob: blob.to_string(), size_bytes: self.code.size_bytes, functions: 1 };
-                let used = CodeRef { blob: row.blob.clone(), ..self.code.clone() };
-                let writes = vec![
-                    CODE.put(code_key(self.account, &self.code.sha256), &row),
-                    Write::Delete(unused_key(self.account, since, blob)),
-                ];
-                return Ok(Some((writes, used)));
-            }
-            (None, _) => return Ok(None),
-        };
-        let used = CodeRef { blob: row.blob.clone(), ..self.code.clone() };
-        Ok(Some((vec![CODE.put(code_key(self.account, &self.code.sha256), &row)], used)))
-    }
+/// What a commit changes in who uses which package.
+#[derive(Debug, Clone)]
+pub(crate) struct Uses {
+    account: AccountId,
+    uploaded: Option<Uploaded>,
+    /// By digest: the package, and how many users it gains or loses.
+    changes: BTreeMap<String, (CodeRef, i64)>,
 }
 
-/// Takes a function from the users of `code`, whose row is `page`. If it was the last, the blob is removed
-/// after a while.
-pub(crate) fn release(
-    account: AccountId,
-    code: &CodeRef,
-    page: &Page,
-    now: Timestamp,
-) -> Result<Vec<Write>, Error> {
-    let key = code_key(account, &code.sha256);
-    let Some(stored) = CODE.first(page)? else { return Ok(Vec::new()) };
-    if stored.value.functions > 1 {
-        let row = CodeRow { functions: stored.value.functions - 1, ..stored.value };
-        return Ok(vec![CODE.put(key, &row)]);
+impl Uses {
+    /// No change yet.
+    pub(crate) fn of(account: AccountId) -> Self {
+        Self { account, uploaded: None, changes: BTreeMap::new() }
     }
-    let mut writes = vec![Write::Delete(key)];
-    if let Some(blob) = blob_id(&stored.value.blob) {
-        writes.push(CODE_UNUSED.put(unused_key(account, now, blob), &UnusedRow::default()));
+
+    /// The new package gets a user.
+    pub(crate) fn upload(&mut self, uploaded: Uploaded) {
+        self.change(&uploaded.code, 1);
+        self.uploaded = Some(uploaded);
     }
-    Ok(writes)
+
+    /// A package that is in use gets one more user.
+    pub(crate) fn retain(&mut self, code: &CodeRef) {
+        self.change(code, 1);
+    }
+
+    /// A package loses a user. If it was the last, the blob is removed after a while.
+    pub(crate) fn release(&mut self, code: &CodeRef) {
+        self.change(code, -1);
+    }
+
+    fn change(&mut self, code: &CodeRef, by: i64) {
+        self.changes.entry(code.sha256.clone()).or_insert_with(|| (code.clone(), 0)).1 += by;
+    }
+
+    /// What the commit has to read: the packages' rows, and the row that keeps the new blob.
+    pub(crate) fn reads(&self) -> Vec<Read> {
+        let rows = self.changes.keys().map(|sha256| Read::Key(code_key(self.account, sha256)));
+        let (blob, since) = self.written().unwrap_or((BlobId([0; 16]), Timestamp::UNIX_EPOCH));
+        rows.chain([Read::Key(unused_key(self.account, since, blob))]).collect()
+    }
+
+    fn written(&self) -> Option<(BlobId, Timestamp)> {
+        self.uploaded.as_ref().and_then(|uploaded| uploaded.written)
+    }
+
+    /// The writes, for the pages of [`Self::reads`], and the new package as it is referred to from now on. `None`
+    /// if a package that is to be used is gone by now: what was read has to be read again.
+    pub(crate) fn decide(
+        &self,
+        pages: &[Page],
+        now: Timestamp,
+    ) -> Result<Option<(Vec<Write>, Option<CodeRef>)>, Error> {
+        let (pages, unused) = pages.split_at(self.changes.len());
+        let usable = CODE_UNUSED.first(&unused[0])?.is_some_and(|row| !row.value.condemned);
+        let mut writes = Vec::new();
+        let mut new = None;
+        for ((sha256, (code, by)), page) in self.changes.iter().zip(pages) {
+            let uploaded = self.uploaded.as_ref().filter(|uploaded| uploaded.code.sha256 == *sha256);
+            let key = code_key(self.account, sha256);
+            let (blob, users) = match (CODE.first(page)?, uploaded.and_then(|uploaded| uploaded.written)) {
+                (Some(stored), _) => (stored.value.blob, i64::from(stored.value.functions)),
+                (None, Some((blob, since))) if usable => {
+                    writes.push(Write::Delete(unused_key(self.account, since, blob)));
+                    (blob.to_string(), 0)
+                }
+                (None, _) if *by > 0 => return Ok(None),
+                (None, _) => continue,
+            };
+            if uploaded.is_some() {
+                new = Some(CodeRef { blob: blob.clone(), ..code.clone() });
+            }
+            match u32::try_from(users + by) {
+                Ok(functions) if functions > 0 => {
+                    writes.push(CODE.put(key, &CodeRow { blob, size_bytes: code.size_bytes, functions }));
+                }
+                _ => {
+                    writes.push(Write::Delete(key));
+                    if let Some(blob) = blob_id(&blob) {
+                        let row = UnusedRow::default();
+                        writes.push(CODE_UNUSED.put(unused_key(self.account, now, blob), &row));
+                    }
+                }
+            }
+        }
+        Ok(Some((writes, new)))
+    }
 }
 
 fn blob_id(text: &str) -> Option<BlobId> {
@@ -167,7 +203,7 @@ impl Inner {
         let code = package.reference();
         let key = code_key(account, &code.sha256);
         if CODE.get(&self.store, key).await?.is_some() {
-            return Ok(Uploaded { account, code, written: None });
+            return Ok(Uploaded { code, written: None });
         }
         let mut id = [0; 16];
         self.env.fill(&mut id);
@@ -178,7 +214,7 @@ impl Inner {
         let zip = package.zip.clone();
         let body = futures_util::stream::once(async move { Ok(zip) }).boxed();
         self.blobs.put(blob, body).await.map_err(|e| Error::blobs(&e))?;
-        Ok(Uploaded { account, code, written: Some((blob, since)) })
+        Ok(Uploaded { code, written: Some((blob, since)) })
     }
 
     /// Removes blobs of `account` that were not used for long enough; true if some are left for later.

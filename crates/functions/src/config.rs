@@ -18,8 +18,19 @@ pub struct Config {
     pub queue_timeout_ms: u64,
     /// Most requests of one function that wait.
     pub queue_length: usize,
-    /// How long an idle instance is kept.
+    /// How long an idle instance is kept of a function that little is known of.
     pub keep_alive_ms: u64,
+    /// How long an idle instance is kept at least; between this and the most, as long as the function's pauses
+    /// usually are.
+    pub least_keep_alive_ms: u64,
+    /// How long an idle instance is kept at most.
+    pub most_keep_alive_ms: u64,
+    /// Idle instances are given up while the machine has less memory available than this.
+    pub memory_reserve_mb: u64,
+    /// Most instances of one function that are made in 10 s.
+    pub scaling_per_10_s: u32,
+    /// How many times a function may be in the chain of causes of its own invocation.
+    pub recursion_limit: u32,
     /// How long another function's starved request waits before a busy function must give an instance up.
     pub fairness_ms: u64,
     /// How long running invocations have to end when the node shuts down.
@@ -36,6 +47,11 @@ impl Default for Config {
             queue_timeout_ms: 10_000,
             queue_length: 10_000,
             keep_alive_ms: 300_000,
+            least_keep_alive_ms: 60_000,
+            most_keep_alive_ms: 1_800_000,
+            memory_reserve_mb: 256,
+            scaling_per_10_s: 1_000,
+            recursion_limit: 16,
             fairness_ms: 1_000,
             drain_ms: 20_000,
         }
@@ -55,10 +71,19 @@ impl Config {
     }
 }
 
-/// `MemTotal` of proc(5) `meminfo`.
 fn machine_memory_mb() -> Option<u64> {
+    meminfo_mb("MemTotal:")
+}
+
+/// What the machine could still use without swapping.
+pub(crate) fn available_memory_mb() -> Option<u64> {
+    meminfo_mb("MemAvailable:")
+}
+
+/// A line of proc(5) `meminfo`.
+fn meminfo_mb(name: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib / 1024)
 }

@@ -40,6 +40,20 @@ pub enum Error {
     /// It exists already, or is being changed.
     #[error("{0}")]
     Conflict(String),
+    /// Nothing is provisioned there.
+    #[error("No Provisioned Concurrency Config found for this function")]
+    NotProvisioned,
+    /// The function is the cause of itself, and has been for too long.
+    #[error(
+        "Lambda has detected your function being invoked in a recursive loop with other AWS resources and stopped your function's invocation."
+    )]
+    Recursion,
+    /// The key of an idempotent invocation was used with another event.
+    #[error("The idempotency key was used before, with another event.")]
+    IdempotencyMismatch,
+    /// An idempotent invocation with the same key has not ended within the time there was.
+    #[error("An invocation with the same idempotency key is still running; try again.")]
+    IdempotencyBusy,
     /// The caller's `RevisionId` is not the current one.
     #[error(
         "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id"
@@ -103,13 +117,15 @@ impl Error {
             | Self::Validation(_)
             | Self::Content(_)
             | Self::PolicyLength { .. }
+            | Self::Recursion
+            | Self::IdempotencyMismatch
             | Self::Code(_) => ErrorKind::Invalid,
             Self::Unsupported(_) | Self::Runtime(_) => ErrorKind::Unsupported,
-            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::NotFound(_) | Self::NotProvisioned => ErrorKind::NotFound,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Revision => ErrorKind::PreconditionFailed,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
-            Self::Throttled(_) => ErrorKind::Throttled,
+            Self::Throttled(_) | Self::IdempotencyBusy => ErrorKind::Throttled,
             Self::RoleNotAssumable => ErrorKind::Denied,
             Self::Platform(_) | Self::ShuttingDown => ErrorKind::Unavailable,
             Self::Store(error) => error.kind(),
@@ -126,6 +142,10 @@ impl From<Error> for aws::Error {
             }
             Error::Validation(_) => ("ValidationException", 400, "User"),
             Error::NotFound(_) => ("ResourceNotFoundException", 404, "User"),
+            Error::NotProvisioned => ("ProvisionedConcurrencyConfigNotFoundException", 404, "User"),
+            Error::Recursion => ("RecursiveInvocationException", 400, "User"),
+            Error::IdempotencyMismatch => ("InvalidParameterValueException", 400, "User"),
+            Error::IdempotencyBusy => ("TooManyRequestsException", 429, "User"),
             Error::Conflict(_) => ("ResourceConflictException", 409, "User"),
             Error::Revision => ("PreconditionFailedException", 412, "User"),
             Error::TooLarge { .. } => ("RequestTooLargeException", 413, "User"),
@@ -156,6 +176,7 @@ impl From<Error> for aws::Error {
                 | "ServiceException"
                 | "InvalidRuntimeException"
                 | "InvalidZipFileException"
+                | "RecursiveInvocationException"
         );
         answer
     }

@@ -2,7 +2,8 @@
 //!
 //! The map: [`Functions`] is the service; `wire` reads Lambda's requests and `ops` carries them out over the
 //! rows of `tables`; `code` keeps deployment packages; `invoke` admits, places, runs and records every
-//! invocation; [`Runtime`] is the seam behind which code runs (implemented by the `runtime` crate).
+//! invocation; `url` answers at the URLs of functions; [`Runtime`] is the seam behind which code runs (implemented
+//! by the `runtime` crate). `extras` is what functions get here beyond Lambda.
 //!
 //! Invariants: every invocation, from any trigger, is admitted, placed, run and recorded in one place; a
 //! function without traffic costs rows and nothing else.
@@ -10,6 +11,7 @@
 mod code;
 mod config;
 mod error;
+mod extras;
 mod invoke;
 mod name;
 mod ops;
@@ -17,15 +19,17 @@ mod permission;
 mod runtime;
 mod service;
 mod tables;
+mod url;
 mod wire;
 
 pub use config::Config;
 pub use error::{Error, Throttle};
 pub use invoke::{Invocation, Outcome};
-pub use name::{FunctionName, LATEST, function_arn};
+pub use name::{FunctionName, LATEST, Version, function_arn};
 pub use runtime::{
     Code, CodeFetch, CodeFormat, Event, ImageConfig, Initialization, Instance, InvokeRequest, InvokeResult,
     LogFormat, LogLevel, Piece, ResponseHead, ResponseStream, RunError, Runtime, StartError, StartRequest,
     Started,
 };
 pub use service::{AsyncSettings, Functions};
+pub use url::FunctionUrls;

@@ -1,11 +1,62 @@
 //! Names of functions: `thumb`, `000000000000:function:thumb`, or an ARN, each perhaps with a qualifier.
 
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 use types::{AccountId, Region};
 
 use crate::Error;
 
-/// The one version there is, until versions are published.
+/// The version that changes: what was deployed last.
 pub const LATEST: &str = "$LATEST";
+
+/// What runs: the function as it is now, or as it once was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Version {
+    /// As it is now.
+    Latest,
+    /// As it was published under this number, from 1.
+    Number(u64),
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest => f.write_str(LATEST),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Version {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            LATEST => Ok(Self::Latest),
+            _ if text.starts_with(|c: char| c.is_ascii_digit() && c != '0') => {
+                text.parse().map(Self::Number).map_err(|_| "it is not the number of a version")
+            }
+            _ => Err("a version is $LATEST or a number from 1"),
+        }
+    }
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> Self {
+        version.to_string()
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
 
 /// A function as a request names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,12 +132,20 @@ impl FunctionName {
         }
     }
 
-    /// Refuses every version but the latest: none other can exist.
+    /// Refuses versions and aliases, for what changes the function itself.
     pub(crate) fn require_latest(&self, account: AccountId, region: &Region) -> Result<(), Error> {
         match self.qualifier.as_deref() {
             None | Some(LATEST) => Ok(()),
-            Some(_) => Err(Error::NotFound(format!("Function not found: {}", self.arn(account, region)))),
+            Some(_) => Err(Error::InvalidParameter(format!(
+                "Qualifiers are not supported by this operation, which acts on the function as a whole: {}",
+                self.arn(account, region)
+            ))),
         }
+    }
+
+    /// The qualifier of something that may belong to the function as a whole: `$LATEST` is the same as none.
+    pub(crate) fn owner(&self) -> Option<&str> {
+        self.qualifier.as_deref().filter(|qualifier| *qualifier != LATEST)
     }
 }
 
@@ -119,6 +178,10 @@ mod tests {
         for text in ["", "a b", "thumb:", "thumb:a:b", "arn:aws:lambda:", "../x"] {
             assert!(matches!(parse(text), Err(Error::Validation(_))), "{text}");
         }
+        for text in ["", "0", "01", "live", "-1", "1x"] {
+            assert!(text.parse::<Version>().is_err(), "{text}");
+        }
+        assert_eq!("12".parse(), Ok(Version::Number(12)));
         for text in ["arn:aws:lambda:eu-west-1:000000000000:function:thumb", "000000000001:function:thumb"] {
             assert!(matches!(parse(text), Err(Error::NotFound(_))), "{text}");
         }

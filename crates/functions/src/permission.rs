@@ -1,7 +1,7 @@
 //! Whether a function's resource policy lets a service invoke it (AWS Lambda developer guide, "Granting
 //! Lambda function access to AWS services").
 
-use types::{AccountId, Arn};
+use types::{AccountId, Arn, Principal};
 
 use crate::tables::{PolicyRow, Statement};
 
@@ -10,8 +10,29 @@ pub(crate) fn allows(policy: &PolicyRow, service: &str, source: &str, account: A
     policy.statements.iter().any(|statement| statement_allows(statement, service, source, account))
 }
 
+/// Whether a policy lets `principal` invoke a function through its URL, whose requests are authorised by `auth`
+/// (`NONE` or `AWS_IAM`).
+pub(crate) fn lets_url_in(policy: &PolicyRow, principal: &Principal, auth: &str) -> bool {
+    policy.statements.iter().any(|statement| {
+        let action = matches!(statement.action.as_str(), "lambda:InvokeFunctionUrl" | "lambda:*" | "*");
+        let named = match principal {
+            Principal::Anonymous => statement.principal == "*",
+            known => {
+                let account = known.account().map(|account| account.to_string()).unwrap_or_default();
+                let root = format!("arn:aws:iam::{account}:root");
+                [account, root, known.arn(), "*".to_owned()].contains(&statement.principal)
+            }
+        };
+        let kind = statement.url_auth.as_deref().is_none_or(|wanted| wanted == auth);
+        let plain = statement.source_arn.is_none() && statement.source_account.is_none();
+        action && named && kind && plain
+    })
+}
+
 fn statement_allows(statement: &Statement, service: &str, source: &str, account: AccountId) -> bool {
     let action = matches!(statement.action.as_str(), "lambda:InvokeFunction" | "lambda:*" | "*");
+    // What holds for URLs alone does not hold here.
+    let action = action && !statement.via_url;
     let principal = statement.principal == service || statement.principal == "*";
     let arn = statement.source_arn.as_deref().is_none_or(|pattern| matches_pattern(pattern, source));
     let owner = statement.source_account.as_deref().is_none_or(|owner| {
@@ -64,6 +85,8 @@ mod tests {
             principal: "s3.amazonaws.com".into(),
             source_arn: Some("arn:aws:s3:::photos-*".into()),
             source_account: Some("000000000000".into()),
+            url_auth: None,
+            via_url: false,
         };
         let allowed = |statement: &Statement, service, source| {
             let policy = PolicyRow {

@@ -13,9 +13,10 @@ use telemetry::Telemetry;
 use tokio_util::sync::CancellationToken;
 use types::{AccountId, Region, SharedEnv};
 
-use crate::invoke::{Machine, Pools};
+use crate::invoke::{Machine, Once, Pools};
 use crate::name::FunctionName;
 use crate::permission::allows;
+use crate::tables::PROVISIONED;
 use crate::{Config, Error, Invocation, Outcome, Runtime};
 
 /// How often idle instances and unused packages are looked for.
@@ -41,8 +42,11 @@ pub(crate) struct Inner {
     pub(crate) region: Region,
     pub(crate) pools: Pools,
     pub(crate) machine: Machine,
+    pub(crate) once: Once,
     /// Accounts that may have unused packages.
     pub(crate) sweep: Mutex<HashSet<AccountId>>,
+    /// Functions that are kept ready, whatever their traffic.
+    pub(crate) provisioned: Mutex<HashSet<(AccountId, String)>>,
     draining: AtomicBool,
 }
 
@@ -51,6 +55,8 @@ pub(crate) struct Inner {
 pub struct AsyncSettings {
     /// Its unqualified ARN.
     pub arn: String,
+    /// Its ARN with the version or alias that the event is for; `$LATEST` if it is for none.
+    pub qualified_arn: String,
     /// Its role's ARN.
     pub role: String,
     /// Its log group.
@@ -97,7 +103,9 @@ impl Functions {
             region,
             pools: Pools::default(),
             machine,
+            once: Once::default(),
             sweep: Mutex::default(),
+            provisioned: Mutex::default(),
             draining: AtomicBool::new(false),
         };
         Arc::new(Self { inner: Arc::new(inner) })
@@ -117,18 +125,22 @@ impl Functions {
         function: &FunctionName,
         asker: Option<(&str, &str)>,
     ) -> Result<AsyncSettings, Error> {
-        function.require_latest(account, &self.inner.region)?;
-        let pool = self.inner.pool(account, &function.name).await?;
-        let deployed = self.inner.deployed(&pool).await?;
-        let events = deployed.events.as_ref();
+        let inner = &self.inner;
+        let qualifier = function.qualifier.as_deref();
+        let live = inner.function(account, &function.name).await?;
+        let known = inner.known(&live).await?;
+        let version = known.version(qualifier, || 1.0)?;
+        let (_, deployed) = inner.deployed(&live, &known, version).await?;
+        let events = known.events(qualifier);
         let permitted = asker.is_none_or(|(service, source)| {
-            deployed.policy.as_ref().is_some_and(|policy| allows(policy, service, source, account))
+            known.policy(qualifier).is_some_and(|policy| allows(policy, service, source, account))
         });
         Ok(AsyncSettings {
-            arn: deployed.arn.clone(),
+            arn: deployed.arn.as_ref().to_owned(),
+            qualified_arn: format!("{}:{}", deployed.arn, qualifier.unwrap_or(crate::LATEST)),
             role: deployed.row.role.clone(),
             log_group: deployed.row.log_group.clone(),
-            reserved_concurrency: deployed.row.reserved_concurrency,
+            reserved_concurrency: deployed.reserved_concurrency,
             max_retries: events.and_then(|events| events.max_retries).unwrap_or(2),
             max_age: Duration::from_secs(u64::from(events.and_then(|e| e.max_age_s).unwrap_or(21_600))),
             on_success: events.and_then(|events| events.on_success.clone()),
@@ -166,26 +178,40 @@ impl Functions {
     /// stops every instance.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let inner = &self.inner;
-        let mut changes = [tables::FUNCTIONS, tables::FUNCTION_POLICIES, tables::FUNCTION_EVENT_CONFIGS]
-            .map(|table| inner.store.watch(table));
-        let [functions, policies, configs] = &mut changes;
+        let mut changes = [
+            tables::FUNCTIONS,
+            tables::FUNCTION_POLICIES,
+            tables::FUNCTION_EVENT_CONFIGS,
+            tables::FUNCTION_ALIASES,
+            tables::FUNCTION_URLS,
+            tables::FUNCTION_PROVISIONED,
+        ]
+        .map(|table| inner.store.watch(table));
+        let [functions, policies, configs, aliases, urls, provisioned] = &mut changes;
         inner.find_unused_code().await;
+        inner.find_provisioned().await;
         let mut sweep = inner.env.sleep(Duration::ZERO);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = &mut sweep => {
-                    inner.reap(Some(Duration::from_millis(inner.config.keep_alive_ms)));
+                    inner.reap(false);
+                    inner.relieve();
+                    inner.keep_ready().await;
+                    inner.sweep_outcomes().await;
                     inner.sweep_unused_code().await;
                     sweep = inner.env.sleep(SWEEP_EVERY);
                 }
                 key = functions.next() => inner.noticed(key.as_deref()),
                 key = policies.next() => inner.noticed(key.as_deref()),
                 key = configs.next() => inner.noticed(key.as_deref()),
+                key = aliases.next() => inner.noticed(key.as_deref()),
+                key = urls.next() => inner.noticed(key.as_deref()),
+                key = provisioned.next() => inner.noticed(key.as_deref()),
             }
         }
         inner.draining.store(true, Ordering::SeqCst);
-        inner.reap(None);
+        inner.reap(true);
         tokio::select! {
             () = inner.machine.emptied() => {}
             () = inner.env.sleep(Duration::from_millis(inner.config.drain_ms)) => {
@@ -205,14 +231,48 @@ impl Inner {
     /// already; telling it twice costs one read.
     fn noticed(&self, key: Option<&[u8]>) {
         let Some(key) = key else {
-            for pool in self.pools.all() {
-                pool.changed(false);
+            for function in self.pools.functions() {
+                function.changed(false);
             }
             return;
         };
         let name = store::key::KeyReader::new(key).and_then(|mut key| key.text());
         if let (Ok(account), Ok(name)) = (store::key::account_of(key), name) {
             self.changed(account, &name, false);
+        }
+    }
+
+    /// Finds what is to be kept ready.
+    async fn find_provisioned(self: &Arc<Self>) {
+        let mut from = Some(AccountId::DEFAULT);
+        while let Some(account) = from {
+            match self.store.next_account(tables::FUNCTION_PROVISIONED, account).await {
+                Ok(Some(found)) => {
+                    let range = PROVISIONED.range(found, 10_000, |_| {});
+                    let page = self.store.scan(range).await;
+                    for entry in page.iter().flat_map(|page| &page.entries) {
+                        let name = store::key::KeyReader::new(&entry.key).and_then(|mut key| key.text());
+                        if let Ok(name) = name {
+                            self.provision(found, &name).await;
+                        }
+                    }
+                    from = AccountId::from_number(found.number() + 1);
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "functions to be kept ready could not be looked for");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Replaces instances that ended of functions that are kept ready.
+    async fn keep_ready(self: &Arc<Self>) {
+        let functions: Vec<_> =
+            self.provisioned.lock().expect("no holder of this lock panics").iter().cloned().collect();
+        for (account, name) in functions {
+            self.provision(account, &name).await;
         }
     }
 

@@ -157,6 +157,15 @@ impl Gateway {
         head: &mut Parts,
         incoming: Incoming,
     ) -> Result<Authentic, Error> {
+        let url = self.function_url(head);
+        if let Some(api) = &url {
+            exchange.service = api.signing_name();
+            *shape = Shape { protocol: api.protocol(), namespace: api.namespace() };
+            // An `Authorization` of another kind is the function's affair.
+            if !is_signed(head) {
+                return self.anonymous(connection, api.clone(), shape, head, incoming);
+            }
+        }
         let Some(presented) = Presented::read(head).map_err(|failure| failure.into_error(shape.protocol))?
         else {
             if sigv2::is_presented(head) {
@@ -165,7 +174,11 @@ impl Gateway {
             return self.admit_anonymous(connection, exchange, shape, head, incoming);
         };
         let service = presented.service();
-        let api = self.api(service).ok_or_else(|| no_service(service))?;
+        let api = match url {
+            Some(api) if service == "lambda" => api,
+            Some(_) => return Err(no_service(service)),
+            None => self.api(service).ok_or_else(|| no_service(service))?,
+        };
         exchange.service = api.signing_name();
         *shape = Shape { protocol: api.protocol(), namespace: api.namespace() };
         let refuse = |failure: Failure| failure.into_error(shape.protocol);
@@ -275,6 +288,18 @@ impl Gateway {
         if !api.accepts_anonymous() {
             return Err(missing(shape));
         }
+        self.anonymous(connection, api, shape, head, incoming)
+    }
+
+    /// A request without a signature, for a service that takes such.
+    fn anonymous(
+        &self,
+        connection: &Connection,
+        api: std::sync::Arc<dyn Api>,
+        shape: &Shape,
+        head: &mut Parts,
+        incoming: Incoming,
+    ) -> Result<Authentic, Error> {
         let caller = Caller {
             principal: Principal::Anonymous,
             account: self.account,
@@ -287,7 +312,9 @@ impl Gateway {
             Some("STREAMING-UNSIGNED-PAYLOAD-TRAILER") => {
                 chunked::decode(head, inbound, chunked::Framing::unsigned())?.boxed_unsync()
             }
-            Some(streaming) if streaming.starts_with("STREAMING-") => return Err(missing(shape)),
+            Some(streaming) if streaming.starts_with("STREAMING-") => {
+                return Err(Failure::Missing.into_error(shape.protocol));
+            }
             _ => inbound.boxed_unsync(),
         };
         Ok(Authentic { api, caller, body, _held: Held::default() })
@@ -312,6 +339,12 @@ impl Gateway {
         let all = (self.config.max_held_body_bytes / HELD_UNIT_BYTES).max(1);
         Ok(Counted::new(inbound, Some((self.held.clone(), all)), &self.env))
     }
+}
+
+/// Whether a request carries a signature of version 4.
+fn is_signed(head: &Parts) -> bool {
+    text(&head.headers, AUTHORIZATION.as_str()).is_some_and(|value| value.starts_with("AWS4-"))
+        || head.uri.query().is_some_and(|query| query.contains("X-Amz-Signature="))
 }
 
 /// How errors look, as far as is known.

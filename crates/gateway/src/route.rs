@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use aws::{Api, Protocol};
-use http::header::{CONTENT_TYPE, HeaderMap};
+use http::header::{CONTENT_TYPE, HOST, HeaderMap};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 
@@ -13,10 +13,20 @@ use crate::gateway::Gateway;
 /// The node's own paths.
 const OWN_PATHS: &str = "/_hawker/";
 
+/// The URLs of functions, for clients that cannot resolve their host names.
+const URL_PATH: &str = "/_hawker/url/";
+
 /// Where the node tells whether it is ready.
 pub(crate) const HEALTH_PATH: &str = "/_hawker/health";
 
 impl Gateway {
+    /// The service of the URLs of functions, if the request is for one.
+    pub(crate) fn function_url(&self, head: &Parts) -> Option<Arc<dyn Api>> {
+        let host = text(&head.headers, HOST.as_str());
+        let is_url = head.uri.path().starts_with(URL_PATH) || host.is_some_and(is_function_url);
+        if is_url { self.api("lambda-url") } else { None }
+    }
+
     /// The service of a request that is not signed: by its target, by the node's own paths, else S3.
     pub(crate) fn route_unsigned(&self, head: &Parts) -> Option<Arc<dyn Api>> {
         if let Some(target) = text(&head.headers, "x-amz-target") {
@@ -42,6 +52,11 @@ pub(crate) fn guess_protocol(head: &Parts) -> Protocol {
     } else {
         Protocol::RestXml
     }
+}
+
+/// Whether a host name is that of a function's URL: `<id>.lambda-url.<anything>`.
+fn is_function_url(host: &str) -> bool {
+    host.split_once('.').is_some_and(|(_, rest)| rest.starts_with("lambda-url."))
 }
 
 /// The bucket in a host name: `<bucket>.s3.<anything>` or `<bucket>.<one of the node's domains>`.

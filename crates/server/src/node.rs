@@ -11,7 +11,7 @@ use aws::Origin;
 use blobs::FsBlobs;
 use dynamodb::DynamoDb;
 use events::Events;
-use functions::Functions;
+use functions::{FunctionUrls, Functions};
 use gateway::Gateway;
 use identity::{IamApi, Identity, KeyPair, StsApi};
 use runtime::{Platform, ProcessRuntime};
@@ -119,6 +119,7 @@ impl Node {
         gateway.register(Arc::new(LogsApi::new(telemetry.clone())))?;
         gateway.register(s3.clone())?;
         gateway.register(dynamodb.clone())?;
+        gateway.register(FunctionUrls::new(&functions))?;
         gateway.register(functions.clone())?;
         gateway.register(stacks.clone())?;
         gateway.register(Arc::new(Native::new(identity, telemetry.clone())))?;

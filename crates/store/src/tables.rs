@@ -64,7 +64,7 @@ tables! {
 
     /// Functions.
     FUNCTIONS = 0x0400;
-    /// Published versions and aliases of functions.
+    /// Published versions of functions.
     FUNCTION_VERSIONS = 0x0401;
     /// Resource policies of functions.
     FUNCTION_POLICIES = 0x0402;
@@ -78,6 +78,20 @@ tables! {
     FUNCTION_CODE_UNUSED = 0x0406;
     /// What an account's functions add up to.
     FUNCTION_TOTALS = 0x0407;
+    /// Aliases of functions.
+    FUNCTION_ALIASES = 0x0408;
+    /// URLs of functions.
+    FUNCTION_URLS = 0x0409;
+    /// Whose each function URL is, by the id in its host name.
+    FUNCTION_URL_IDS = 0x040A;
+    /// Versions of layers.
+    LAYERS = 0x040B;
+    /// The last version number of each layer, kept when its versions are deleted.
+    LAYER_COUNTERS = 0x040C;
+    /// How many instances are kept ready.
+    FUNCTION_PROVISIONED = 0x040D;
+    /// When idempotent outcomes end.
+    FUNCTION_OUTCOME_ENDS = 0x040E;
 
     /// Log groups.
     LOG_GROUPS = 0x0500;

@@ -147,7 +147,13 @@ pub struct TraceHeader {
     pub parent: Option<String>,
     /// Whether the trace is kept.
     pub sampled: bool,
+    /// Which functions the chain of causes went through, and how often: `<8 hex>:<times>`, joined by `|`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<String>,
 }
+
+/// How many functions a lineage names.
+const LINEAGE_LIMIT: usize = 32;
 
 impl TraceHeader {
     /// A fresh root.
@@ -155,17 +161,18 @@ impl TraceHeader {
         let mut bytes = [0; 12];
         env.fill(&mut bytes);
         let root = format!("1-{:08x}-{}", env.now().as_second(), hex::encode(bytes));
-        Self { root, parent: None, sampled: true }
+        Self { root, parent: None, sampled: true, lineage: None }
     }
 
     /// Reads the header; `None` if it has no well-formed `Root`.
     pub fn parse(header: &str) -> Option<Self> {
-        let mut trace = Self { root: String::new(), parent: None, sampled: true };
+        let mut trace = Self { root: String::new(), parent: None, sampled: true, lineage: None };
         for part in header.split(';') {
             match part.trim().split_once('=') {
                 Some(("Root", root)) if is_root(root) => trace.root = root.to_owned(),
                 Some(("Parent", id)) if is_hex(id, 16) => trace.parent = Some(id.to_owned()),
                 Some(("Sampled", flag)) => trace.sampled = flag != "0",
+                Some(("Lineage", lineage)) if is_lineage(lineage) => trace.lineage = Some(lineage.to_owned()),
                 _ => {}
             }
         }
@@ -174,12 +181,41 @@ impl TraceHeader {
 
     /// The same trace, seen from below the span `parent` (16 hex digits).
     pub fn child(&self, parent: String) -> Self {
-        Self { root: self.root.clone(), parent: Some(parent), sampled: self.sampled }
+        Self { parent: Some(parent), ..self.clone() }
+    }
+
+    /// The same trace after it went through the function `arn` once more, and how often it has.
+    pub fn through(&self, arn: &str) -> (Self, u32) {
+        // Which of a handful of functions it is: no more than that depends on it.
+        let hash = arn
+            .bytes()
+            .fold(0x811C_9DC5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let name = format!("{hash:08x}");
+        let mut times = 1;
+        let mut entries: Vec<String> = Vec::new();
+        for entry in self.lineage.as_deref().into_iter().flat_map(|lineage| lineage.split('|')) {
+            match entry.split_once(':') {
+                Some((known, count)) if known == name => {
+                    times = count.parse::<u32>().unwrap_or(u32::MAX).saturating_add(1);
+                }
+                _ => entries.push(entry.to_owned()),
+            }
+        }
+        entries.push(format!("{name}:{times}"));
+        let first = entries.len().saturating_sub(LINEAGE_LIMIT);
+        (Self { lineage: Some(entries[first..].join("|")), ..self.clone() }, times)
     }
 }
 
 fn is_hex(text: &str, len: usize) -> bool {
     text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn is_lineage(text: &str) -> bool {
+    let is_entry = |entry: &str| {
+        entry.split_once(':').is_some_and(|(name, times)| is_hex(name, 8) && times.parse::<u32>().is_ok())
+    };
+    text.len() <= LINEAGE_LIMIT * 20 && text.split('|').all(is_entry)
 }
 
 fn is_root(text: &str) -> bool {
@@ -196,7 +232,11 @@ impl fmt::Display for TraceHeader {
         if let Some(parent) = &self.parent {
             write!(f, ";Parent={parent}")?;
         }
-        write!(f, ";Sampled={}", u8::from(self.sampled))
+        write!(f, ";Sampled={}", u8::from(self.sampled))?;
+        match &self.lineage {
+            Some(lineage) => write!(f, ";Lineage={lineage}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -220,6 +260,23 @@ mod tests {
         assert_ne!(a, b);
         assert_eq!(a.to_string().parse::<RequestId>().unwrap(), a);
         assert_eq!(&a.to_string()[14..15], "4");
+    }
+
+    #[test]
+    fn a_trace_knows_how_often_it_went_through_a_function() {
+        let mut trace = TraceHeader::new(&*SystemEnv::new());
+        for times in 1..=3 {
+            let (through_a, a) = trace.through("arn:a");
+            let (through_b, b) = through_a.through("arn:b");
+            trace = TraceHeader::parse(&through_b.to_string()).unwrap();
+            assert_eq!((a, b), (times, times));
+        }
+        for number in 0..100 {
+            trace = trace.through(&number.to_string()).0;
+        }
+        assert!(TraceHeader::parse(&trace.to_string()).unwrap().lineage.is_some(), "it stays short");
+        let spoiled = format!("Root={};Lineage=zz", trace.root);
+        assert_eq!(TraceHeader::parse(&spoiled).unwrap().lineage, None);
     }
 
     #[test]

@@ -53,6 +53,16 @@ impl Principal {
         }
     }
 
+    /// The unique id of the user or the session; of others, the account.
+    pub fn id(&self) -> Option<String> {
+        match self {
+            Self::User { id, .. } => Some(id.clone()),
+            Self::AssumedRole { id, session, .. } => Some(format!("{id}:{session}")),
+            Self::Root { account } | Self::Service { account, .. } => Some(account.to_string()),
+            Self::Anonymous => None,
+        }
+    }
+
     /// The ARN that policies and `GetCallerIdentity` show; `*` if anonymous.
     pub fn arn(&self) -> String {
         match self {

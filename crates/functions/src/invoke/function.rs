@@ -2,6 +2,7 @@
 //! of its versions that runs.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use store::Read;
@@ -11,11 +12,12 @@ use super::lock;
 use super::pattern::Pattern;
 use super::pool::{Live, Pool, Shared};
 use crate::Error;
+use crate::extras::Extras;
 use crate::name::{LATEST, Version, function_arn};
 use crate::service::Inner;
 use crate::tables::{
-    ALIASES, AliasRow, EVENT_CONFIGS, EventConfigRow, FUNCTIONS, FunctionRow, POLICIES, PROVISIONED, PolicyRow,
-    URLS, UrlRow, VERSIONS, all_of, by_name, by_number, qualifier_of,
+    ALIASES, AliasRow, EVENT_CONFIGS, EventConfigRow, FUNCTIONS, FunctionRow, POLICIES, PROVISIONED,
+    PolicyRow, URLS, UrlRow, VERSIONS, all_of, by_name, by_number, qualifier_of,
 };
 
 /// Most aliases (and configurations of them) that one function has.
@@ -100,6 +102,8 @@ pub(crate) struct Deployed {
     pub(crate) arn: Arc<str>,
     /// The function's reservation, which its versions share.
     pub(crate) reserved_concurrency: Option<u32>,
+    /// What it asks for beyond Lambda.
+    pub(crate) extras: Extras,
     /// How many instances are kept ready whatever the traffic.
     pub(crate) provisioned: u32,
     /// See [`Known::epoch`].
@@ -120,6 +124,8 @@ struct State {
     /// What was read, if it has not changed since.
     known: Option<Arc<Known>>,
     epoch: u64,
+    /// As the rooms have it.
+    reservation: Option<u32>,
     pools: Vec<Arc<Pool>>,
 }
 
@@ -138,15 +144,21 @@ impl Function {
         state.known.clone().ok_or(state.epoch)
     }
 
-    /// Keeps what was read, unless the function changed in the meantime.
-    fn learn(&self, known: &Arc<Known>) -> bool {
+    /// Keeps what was read, unless the function changed in the meantime; then `None`. Else the pools that have to
+    /// look again, since the function's reservation is another one now.
+    fn learn(&self, known: &Arc<Known>) -> Option<Vec<Arc<Pool>>> {
         let mut state = lock(&self.state);
-        let current = state.epoch == known.epoch;
-        if current {
-            self.shared.room.set_limit(known.row.reserved_concurrency.unwrap_or(0));
-            state.known = Some(known.clone());
+        if state.epoch != known.epoch {
+            return None;
         }
-        current
+        state.known = Some(known.clone());
+        let reservation = known.row.reserved_concurrency;
+        if std::mem::replace(&mut state.reservation, reservation) == reservation {
+            return Some(Vec::new());
+        }
+        self.shared.room.set_limit(reservation.unwrap_or(0));
+        self.shared.has_reservation.store(reservation.is_some(), Ordering::SeqCst);
+        Some(state.pools.clone())
     }
 
     /// The function has changed: it is read again before it is used. Idle instances of what it was are ended
@@ -189,7 +201,7 @@ impl Function {
         if let Some(pool) = state.pools.iter().find(|pool| pool.version == version) {
             return pool.clone();
         }
-        let pool = Arc::new(Pool::new(self.account, version, self.shared.clone()));
+        let pool = Arc::new(Pool::new(version, self.shared.clone()));
         state.pools.push(pool.clone());
         pool
     }
@@ -210,14 +222,17 @@ impl Function {
 
 impl Inner {
     /// The function as it is now, from memory if nothing changed since it was last read.
-    pub(crate) async fn known(&self, function: &Function) -> Result<Arc<Known>, Error> {
+    pub(crate) async fn known(self: &Arc<Self>, function: &Function) -> Result<Arc<Known>, Error> {
         loop {
             let epoch = match function.known() {
                 Ok(known) => return Ok(known),
                 Err(epoch) => epoch,
             };
             let known = Arc::new(self.read_function(function.account, &function.name, epoch).await?);
-            if function.learn(&known) {
+            if let Some(pools) = function.learn(&known) {
+                for pool in pools {
+                    pool.look_again(self);
+                }
                 return Ok(known);
             }
             // It changed while it was read: read again, so that nothing older than the change is used.
@@ -286,9 +301,11 @@ impl Inner {
         let deployed = Arc::new(Deployed {
             account: function.account,
             version,
-            row,
             arn: known.arn.clone(),
             reserved_concurrency: known.row.reserved_concurrency,
+            // It was checked when it was stored.
+            extras: Extras::read(&row.environment).unwrap_or_default(),
+            row,
             provisioned: known.provisioned().get(&version).copied().unwrap_or(0),
             epoch: known.epoch,
         });

@@ -1,9 +1,14 @@
-//! The lines that Lambda adds to a function's log (AWS Lambda developer guide, "Using CloudWatch Logs").
+//! The lines that Lambda adds to a function's log (AWS Lambda developer guide, "Using CloudWatch Logs" and
+//! "Lambda Telemetry API Event schema reference": functions that log JSON get the events of the latter).
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use telemetry::{LogEvent, Outcome};
 use types::{RequestId, Timestamp, TraceHeader};
+
+use crate::name::Version;
+use crate::{Initialization, LogFormat, LogLevel};
 
 /// Milliseconds with two decimals, as `REPORT` shows durations.
 fn millis(duration: Duration) -> String {
@@ -15,18 +20,96 @@ pub(crate) fn iso(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
+/// An event of the platform's as a line, if the function's format and level want it.
+fn event(format: LogFormat, level: LogLevel, at: Timestamp, kind: &str, record: &Value) -> Option<String> {
+    match format {
+        LogFormat::Text => None,
+        LogFormat::Json { system, .. } => (level >= system).then(|| {
+            json!({ "time": iso(at), "type": format!("platform.{kind}"), "record": record }).to_string()
+        }),
+    }
+}
+
+/// A duration as JSON lines show it: milliseconds with three decimals.
+fn json_millis(duration: Duration) -> Value {
+    // Small enough to be exact.
+    json!(duration.as_micros() as f64 / 1000.0)
+}
+
 /// A log stream's name: a day, a version, and the instance.
-pub(crate) fn stream(at: Timestamp, version: &str, instance: [u8; 16]) -> String {
+pub(crate) fn stream(at: Timestamp, version: Version, instance: [u8; 16]) -> String {
     let day = at.strftime("%Y/%m/%d").to_string();
     format!("{day}/[{version}]{}", hex::encode(instance))
 }
 
 /// The first line of an instance.
-pub(crate) fn init_start(runtime: &str, region: &str) -> String {
-    format!(
-        "INIT_START Runtime Version: {}.hawker\tRuntime Version ARN: arn:aws:lambda:{region}::runtime:{runtime}",
-        versioned(runtime)
-    )
+#[derive(Debug)]
+pub(crate) struct InitStart<'a> {
+    pub(crate) function: &'a str,
+    pub(crate) version: Version,
+    pub(crate) runtime: &'a str,
+    pub(crate) region: &'a str,
+    pub(crate) initialization: Initialization,
+}
+
+impl InitStart<'_> {
+    /// The line.
+    pub(crate) fn line(&self, format: LogFormat, at: Timestamp) -> Option<String> {
+        let Self { runtime, region, .. } = self;
+        let version = format!("{}.hawker", versioned(runtime));
+        let arn = format!("arn:aws:lambda:{region}::runtime:{runtime}");
+        match format {
+            LogFormat::Text => {
+                Some(format!("INIT_START Runtime Version: {version}\tRuntime Version ARN: {arn}"))
+            }
+            LogFormat::Json { .. } => {
+                let record = json!({
+                    "initializationType": self.initialization.as_str(),
+                    "phase": "init",
+                    "functionName": self.function,
+                    "functionVersion": self.version.to_string(),
+                    "runtimeVersion": version,
+                    "runtimeVersionArn": arn,
+                });
+                event(format, LogLevel::Info, at, "initStart", &record)
+            }
+        }
+    }
+}
+
+/// The first line of an invocation.
+pub(crate) fn start(format: LogFormat, at: Timestamp, id: RequestId, version: Version) -> Option<String> {
+    match format {
+        LogFormat::Text => Some(format!("START RequestId: {id} Version: {version}")),
+        LogFormat::Json { .. } => {
+            let record = json!({ "requestId": id, "version": version.to_string() });
+            event(format, LogLevel::Info, at, "start", &record)
+        }
+    }
+}
+
+/// The line of a request that was answered with the outcome of an earlier one.
+pub(crate) fn repeated(
+    format: LogFormat,
+    at: Timestamp,
+    id: RequestId,
+    key: &str,
+    first: RequestId,
+) -> Option<String> {
+    match format {
+        LogFormat::Text => {
+            Some(format!("REPEATED RequestId: {id}\tIdempotency Key: {key}\tAnswered As: {first}"))
+        }
+        LogFormat::Json { .. } => {
+            let record = json!({ "requestId": id, "idempotency": key, "answeredAs": first });
+            event(format, LogLevel::Info, at, "repeated", &record)
+        }
+    }
+}
+
+/// The last but one line of an invocation.
+pub(crate) fn end(format: LogFormat, id: RequestId) -> Option<String> {
+    matches!(format, LogFormat::Text).then(|| format!("END RequestId: {id}"))
 }
 
 /// `python3.12` as `python:3.12`.
@@ -38,11 +121,27 @@ fn versioned(runtime: &str) -> String {
 }
 
 /// The line of a failed init.
-pub(crate) fn init_report(duration: Duration, error_type: &str) -> String {
-    format!(
-        "INIT_REPORT Init Duration: {}\tPhase: init\tStatus: error\tError Type: {error_type}",
-        millis(duration)
-    )
+pub(crate) fn init_report(
+    format: LogFormat,
+    at: Timestamp,
+    duration: Duration,
+    error_type: &str,
+) -> Option<String> {
+    match format {
+        LogFormat::Text => Some(format!(
+            "INIT_REPORT Init Duration: {}\tPhase: init\tStatus: error\tError Type: {error_type}",
+            millis(duration)
+        )),
+        LogFormat::Json { .. } => {
+            let record = json!({
+                "phase": "init",
+                "status": "error",
+                "errorType": error_type,
+                "metrics": { "durationMs": json_millis(duration) },
+            });
+            event(format, LogLevel::Warn, at, "initReport", &record)
+        }
+    }
 }
 
 /// What the last line of an invocation tells.
@@ -59,11 +158,55 @@ pub(crate) struct Report<'a> {
     pub(crate) error_type: Option<&'a str>,
     /// Trace and segment, if the function is traced actively.
     pub(crate) trace: Option<(&'a TraceHeader, &'a str)>,
+    /// The key under which it ran once.
+    pub(crate) idempotency: Option<&'a str>,
 }
 
 impl Report<'_> {
-    /// The line.
-    pub(crate) fn line(&self) -> String {
+    /// The line, as the function's format wants it.
+    pub(crate) fn line(&self, format: LogFormat, at: Timestamp) -> Option<String> {
+        match format {
+            LogFormat::Text => Some(self.text()),
+            LogFormat::Json { .. } => {
+                let (level, record) = self.record();
+                event(format, level, at, "report", &record)
+            }
+        }
+    }
+
+    fn record(&self) -> (LogLevel, Value) {
+        let status = match (self.outcome, self.error_type) {
+            (Outcome::Timeout, _) => "timeout",
+            (Outcome::Success, None) => "success",
+            (Outcome::Error | Outcome::OutOfMemory, _) | (Outcome::Success, Some(_)) => "error",
+        };
+        let mut record = json!({
+            "requestId": self.request_id,
+            "metrics": {
+                "durationMs": json_millis(self.duration),
+                "billedDurationMs": self.billed_ms,
+                "memorySizeMB": self.memory_mb,
+                "maxMemoryUsedMB": self.max_memory_mb,
+            },
+            "status": status,
+        });
+        if let Some(init) = self.init {
+            record["metrics"]["initDurationMs"] = json_millis(init);
+        }
+        if let Some(error_type) = self.error_type {
+            record["errorType"] = json!(error_type);
+        }
+        if let Some((trace, segment)) = self.trace {
+            record["tracing"] =
+                json!({ "spanId": segment, "type": "X-Amzn-Trace-Id", "value": trace.to_string() });
+        }
+        if let Some(key) = self.idempotency {
+            record["idempotency"] = json!(key);
+        }
+        (if status == "success" { LogLevel::Info } else { LogLevel::Warn }, record)
+    }
+
+    fn text(&self) -> String {
         use std::fmt::Write as _;
         let mut line = format!(
             "REPORT RequestId: {}\tDuration: {}\tBilled Duration: {} ms\tMemory Size: {} MB\tMax Memory Used: {} MB\t",
@@ -75,6 +218,9 @@ impl Report<'_> {
         );
         if let Some(init) = self.init {
             let _ = write!(line, "Init Duration: {}\t", millis(init));
+        }
+        if let Some(key) = self.idempotency {
+            let _ = write!(line, "Idempotency Key: {key}\t");
         }
         if let Some((trace, segment)) = self.trace {
             let _ = write!(
@@ -123,21 +269,36 @@ mod tests {
             outcome: Outcome::Success,
             error_type: None,
             trace: None,
+            idempotency: None,
         };
+        let at: Timestamp = "2026-11-23T09:08:07.0056Z".parse().unwrap();
         assert_eq!(
-            report.line(),
+            report.text(),
             "REPORT RequestId: 8f507cfc-30a5-4e1a-8b2f-000000000000\tDuration: 1.23 ms\tBilled Duration: 14 ms\t\
              Memory Size: 128 MB\tMax Memory Used: 40 MB\tInit Duration: 12.34 ms\t"
         );
         report.outcome = Outcome::Timeout;
-        assert!(report.line().ends_with("\tStatus: timeout"));
+        assert!(report.text().ends_with("\tStatus: timeout"));
         report.outcome = Outcome::OutOfMemory;
         report.error_type = Some("Runtime.OutOfMemory");
-        assert!(report.line().ends_with("\tStatus: error\tError Type: Runtime.OutOfMemory"));
+        assert!(report.text().ends_with("\tStatus: error\tError Type: Runtime.OutOfMemory"));
+        let (application, system) = (LogLevel::Info, LogLevel::Warn);
+        let json = LogFormat::Json { application, system };
+        let line: Value = serde_json::from_str(&report.line(json, at).unwrap()).unwrap();
+        assert_eq!(
+            (&line["type"], &line["time"]),
+            (&json!("platform.report"), &json!("2026-11-23T09:08:07.005Z"))
+        );
+        assert_eq!(line["record"]["status"], "error");
+        assert_eq!(line["record"]["metrics"]["initDurationMs"], 12.34);
+        assert_eq!(start(json, at, request_id, Version::Latest), None, "it is below the level");
+        assert!(start(LogFormat::Text, at, request_id, Version::Number(3)).unwrap().ends_with("Version: 3"));
         assert_eq!(versioned("python3.12"), "python:3.12");
         assert_eq!(versioned("provided.al2023"), "provided.al:2023");
-        let at: Timestamp = "2026-11-23T09:08:07.0056Z".parse().unwrap();
         assert_eq!(iso(at), "2026-11-23T09:08:07.005Z");
-        assert_eq!(stream(at, "$LATEST", [0xAB; 16]), format!("2026/11/23/[$LATEST]{}", "ab".repeat(16)));
+        assert_eq!(
+            stream(at, Version::Latest, [0xAB; 16]),
+            format!("2026/11/23/[$LATEST]{}", "ab".repeat(16))
+        );
     }
 }

@@ -1,16 +1,21 @@
 //! The one path by which everything runs: admit, place, run, record.
 //!
-//! The map: [`pools`] finds a function's [`pool`], which holds its instances and its queue; [`account`] and
-//! [`machine`] count what is shared; [`start`] makes instances; [`run`] uses one and records it.
+//! The map: [`pools`] finds a [`function`], which knows its versions and has a [`pool`] for each that runs: the
+//! instances and the queue. [`room`] and [`machine`] count what is shared, [`scaling`] and [`pattern`] say how fast
+//! instances come and how long they stay; [`start`] makes them; [`run`] uses one and records it.
 
-mod account;
-mod deployed;
 mod detached;
+mod function;
 mod lines;
 mod machine;
+mod once;
+mod pattern;
 mod pool;
 mod pools;
+mod room;
 mod run;
+mod running;
+mod scaling;
 mod start;
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,14 +27,19 @@ use bytes::Bytes;
 use types::{AccountId, RequestId, TraceHeader};
 
 use crate::Error;
-use crate::name::FunctionName;
+use crate::name::{FunctionName, Version};
 use crate::service::Inner;
+use crate::{Event, ResponseStream};
 use detached::Detached;
-use pool::{Placed, StartFailure};
+use function::Deployed;
+use pool::{Placed, Pool, StartFailure};
 use run::Run;
 
+pub(crate) use function::{Known, MOST_QUALIFIERS};
 pub(crate) use machine::Machine;
+pub(crate) use once::Once;
 pub(crate) use pools::Pools;
+pub(crate) use running::{Next, Running};
 
 /// One request to run a function, from any trigger. It was authorised before.
 #[derive(Debug, Clone)]
@@ -40,10 +50,14 @@ pub struct Invocation {
     pub function: FunctionName,
     /// The request's id.
     pub request_id: RequestId,
-    /// The event, JSON.
-    pub payload: Bytes,
+    /// The event.
+    pub event: Event,
+    /// Where the answer goes while it is written; without it, the answer is in the outcome.
+    pub stream: Option<ResponseStream>,
     /// The client context, base64, as a client sends it.
     pub client_context: Option<String>,
+    /// The key under which the caller wants it to run once, for functions that take one.
+    pub idempotency_key: Option<String>,
     /// The trace it belongs to.
     pub trace: TraceHeader,
     /// Which try this is, from 0.
@@ -62,32 +76,61 @@ pub struct Outcome {
     /// `Unhandled` or `Handled` if it failed.
     pub function_error: Option<String>,
     /// The version that ran.
-    pub executed_version: &'static str,
+    pub executed_version: Version,
     /// The last 4 KB of its log, if that was asked for.
     pub log_tail: Option<Vec<u8>>,
+    /// It did not run for this request: an earlier one with the same idempotency key did.
+    pub repeated: bool,
 }
 
 impl Inner {
     /// Runs a function.
-    pub(crate) async fn invoke(self: &Arc<Self>, invocation: Invocation) -> Result<Outcome, Error> {
-        let Invocation { account, function, .. } = &invocation;
-        function.require_latest(*account, &self.region)?;
+    pub(crate) async fn invoke(self: &Arc<Self>, mut invocation: Invocation) -> Result<Outcome, Error> {
         if self.is_draining() {
             return Err(Error::ShuttingDown);
         }
-        let pool = self.pool(*account, &function.name).await?;
-        let deployed = self.deployed(&pool).await?;
+        let name = &invocation.function;
+        let function = self.function(invocation.account, &name.name).await?;
+        let known = self.known(&function).await?;
+        let version = known.version(name.qualifier.as_deref(), || self.dice())?;
+        let (pool, deployed) = self.deployed(&function, &known, version).await?;
+        drop(function);
+        let (trace, times) = invocation.trace.through(&deployed.arn);
+        if times > self.config.recursion_limit && !known.row.allow_recursion {
+            tracing::warn!(function = %deployed.arn, times, "a function that causes itself was stopped");
+            return Err(Error::Recursion);
+        }
+        invocation.trace = trace;
+        if let Some((source, window)) = &deployed.extras.idempotency
+            && let Some(key) = once::key(source, &invocation)
+        {
+            let window = *window;
+            return self.once(pool, deployed, invocation, key, window).await;
+        }
+        self.invoke_at(pool, deployed, invocation, None).await
+    }
+
+    /// Runs a version of a function on an instance of its pool.
+    async fn invoke_at(
+        self: &Arc<Self>,
+        pool: Arc<Pool>,
+        deployed: Arc<Deployed>,
+        invocation: Invocation,
+        idempotency: Option<String>,
+    ) -> Result<Outcome, Error> {
         let run = Run {
             request_id: invocation.request_id,
             client_context: invocation.client_context.as_deref().map(client_context).transpose()?,
-            invoked_arn: match &function.qualifier {
+            invoked_arn: match &invocation.function.qualifier {
                 Some(qualifier) => format!("{}:{qualifier}", deployed.arn),
-                None => deployed.arn.clone(),
+                None => deployed.arn.as_ref().to_owned(),
             },
-            payload: invocation.payload,
+            event: invocation.event,
+            stream: invocation.stream,
             trace: invocation.trace,
             attempt: invocation.attempt,
             log_tail: invocation.log_tail,
+            idempotency,
         };
         let lease = match pool.place(self, &deployed).map_err(Error::Throttled)? {
             Placed::Ready(lease) => Ok(lease),
@@ -118,6 +161,13 @@ impl Inner {
             }
             Err(StartFailure::Other(error)) => Err(error),
         }
+    }
+
+    /// A number from 0 to 1.
+    fn dice(&self) -> f64 {
+        let mut bytes = [0; 4];
+        self.env.fill(&mut bytes);
+        f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
     }
 }
 

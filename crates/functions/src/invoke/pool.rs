@@ -1,23 +1,26 @@
-//! The instances of one function, and the requests that wait for one.
+//! The instances of one version of a function, and the requests that wait for one.
 //!
 //! Invariants: requests are served in the order in which they came; a waiting request takes whichever comes
 //! first, an instance that becomes free or one that was started; an instance of an older deployment is never
 //! given to a request that came after the change; the lock is held for a few moves and never across a wait.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use types::AccountId;
 
-use super::account::AccountRoom;
-use super::deployed::Deployed;
+use super::function::Deployed;
 use super::lock;
 use super::machine::Grant;
+use super::pattern::Pattern;
+use super::room::Room;
+use super::scaling::Scaling;
 use crate::error::Throttle;
+use crate::name::Version;
 use crate::service::Inner;
-use crate::{Error, Instance};
+use crate::{Config, Error, Initialization, Instance};
 
 /// How long a start has just been.
 const FRESH: Duration = Duration::from_secs(1);
@@ -25,17 +28,30 @@ const FRESH: Duration = Duration::from_secs(1);
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    pub(crate) account: AccountId,
-    pub(crate) name: Box<str>,
-    room: Arc<AccountRoom>,
+    pub(crate) version: Version,
+    shared: Arc<Shared>,
     state: Mutex<State>,
+}
+
+/// What the versions of a function have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The account's room.
+    pub(crate) account_room: Arc<Room>,
+    /// Where invocations run while the function has a reservation.
+    pub(crate) room: Arc<Room>,
+    /// Whether it has one. Requests that wait follow when this changes: they wait for what there is now.
+    pub(crate) has_reservation: AtomicBool,
+    /// How fast it grows.
+    pub(crate) scaling: Scaling,
+    /// When it is called.
+    pub(crate) pattern: Mutex<Pattern>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The function, if it was read since it last changed.
+    /// The version, as it was read last.
     known: Option<Arc<Deployed>>,
-    epoch: u64,
     /// The one used last is at the end, and is used first.
     idle: Vec<Live>,
     waiters: VecDeque<Waiter>,
@@ -43,8 +59,10 @@ struct State {
     starting: u32,
     /// Instances asked of the machine and not granted yet.
     wanted: u32,
-    /// It stands in its account's list.
+    /// It stands in a room's list.
     listed: bool,
+    /// It looks again in a moment, when it may grow further.
+    paused: bool,
 }
 
 #[derive(Debug)]
@@ -94,20 +112,13 @@ pub(crate) enum StartFailure {
     Other(Error),
 }
 
-/// Which count an invocation stands in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Reserved,
-    Account,
-}
-
 /// The right to run one invocation on an instance. Dropped unused, both go back.
 #[derive(Debug)]
 pub(crate) struct Lease {
     inner: Arc<Inner>,
     pool: Arc<Pool>,
-    /// `None` once it has ended.
-    place: Option<Place>,
+    /// The room that it has a place in; `None` once it has ended.
+    place: Option<Arc<Room>>,
     live: Option<Live>,
 }
 
@@ -127,9 +138,20 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
             let live = self.live.take();
-            self.pool.finish(&self.inner, place, live);
+            self.pool.finish(&self.inner, &place, live);
         }
     }
+}
+
+/// What a pool asks for.
+#[derive(Default)]
+struct Wanted {
+    count: usize,
+    memory_mb: u32,
+    /// It waits for a place in this room now.
+    listed: Option<Arc<Room>>,
+    /// It may not grow further now.
+    paused: bool,
 }
 
 /// What [`Pool::place`] found.
@@ -141,36 +163,35 @@ pub(crate) enum Placed {
 }
 
 impl Pool {
-    pub(crate) fn new(account: AccountId, name: &str, room: Arc<AccountRoom>) -> Self {
-        Self { account, name: name.into(), room, state: Mutex::default() }
+    /// The pool of a version.
+    pub(crate) fn new(version: Version, shared: Arc<Shared>) -> Self {
+        Self { version, shared, state: Mutex::default() }
     }
 
-    /// The function as last read; the epoch in which to read it if it changed since.
-    pub(crate) fn known(&self) -> Result<Arc<Deployed>, u64> {
-        let state = lock(&self.state);
-        state.known.clone().ok_or(state.epoch)
+    /// The version as it was read in `epoch`, if it was.
+    pub(crate) fn known(&self, epoch: u64) -> Option<Arc<Deployed>> {
+        lock(&self.state).known.clone().filter(|known| known.epoch == epoch)
     }
 
-    /// Keeps what was read, unless the function changed in the meantime.
-    pub(crate) fn learn(&self, deployed: &Arc<Deployed>) -> bool {
+    /// Keeps what was read.
+    pub(crate) fn learn(&self, deployed: &Arc<Deployed>) {
         let mut state = lock(&self.state);
-        let current = state.epoch == deployed.epoch;
-        if current {
+        if state.known.as_ref().is_none_or(|known| known.epoch <= deployed.epoch) {
             state.known = Some(deployed.clone());
         }
-        current
     }
 
-    /// The function has changed: it is read again before it is used. Idle instances of what it was are ended
-    /// now if what they are made from has changed (`retire`).
-    pub(crate) fn changed(&self, retire: bool) {
-        let idle = {
-            let mut state = lock(&self.state);
-            state.epoch += 1;
-            state.known = None;
-            if retire { std::mem::take(&mut state.idle) } else { Vec::new() }
-        };
+    /// Ends the idle instances: what they are made from has changed.
+    pub(crate) fn empty_out(&self) {
+        let idle = std::mem::take(&mut lock(&self.state).idle);
         idle.into_iter().for_each(Live::retire);
+    }
+
+    fn room(&self) -> &Arc<Room> {
+        match self.shared.has_reservation.load(Ordering::SeqCst) {
+            true => &self.shared.room,
+            false => &self.shared.account_room,
+        }
     }
 
     /// A warm instance or a place in the queue for one more request.
@@ -179,10 +200,11 @@ impl Pool {
         inner: &Arc<Inner>,
         deployed: &Arc<Deployed>,
     ) -> Result<Placed, Throttle> {
-        if deployed.row.reserved_concurrency == Some(0) {
+        if deployed.reserved_concurrency == Some(0) {
             return Err(Throttle::Reserved);
         }
         let now = inner.env.monotonic();
+        lock(&self.shared.pattern).arrived(now);
         let mut unfit = Vec::new();
         let placed = {
             let mut state = lock(&self.state);
@@ -194,7 +216,7 @@ impl Pool {
             match ready {
                 Some((place, live)) => Placed::Ready(self.lease(inner, place, live)),
                 None if state.waiters.len() >= inner.config.queue_length => {
-                    return Err(self.throttle(&state, deployed));
+                    return Err(self.throttle(deployed));
                 }
                 None => {
                     let (reply, receiver) = oneshot::channel();
@@ -210,21 +232,21 @@ impl Pool {
         Ok(placed)
     }
 
-    fn lease(self: &Arc<Self>, inner: &Arc<Inner>, place: Place, live: Live) -> Lease {
+    fn lease(self: &Arc<Self>, inner: &Arc<Inner>, place: Arc<Room>, live: Live) -> Lease {
         Lease { inner: inner.clone(), pool: self.clone(), place: Some(place), live: Some(live) }
     }
 
     /// Why a request of `deployed` has waited in vain.
     pub(crate) fn gave_up(&self, deployed: &Deployed) -> Throttle {
-        let mut state = lock(&self.state);
-        state.waiters.retain(|waiter| !waiter.reply.is_closed());
-        self.throttle(&state, deployed)
+        lock(&self.state).waiters.retain(|waiter| !waiter.reply.is_closed());
+        self.throttle(deployed)
     }
 
-    fn throttle(&self, state: &State, deployed: &Deployed) -> Throttle {
-        match deployed.row.reserved_concurrency {
-            Some(reserved) if state.running >= reserved => Throttle::Reserved,
-            _ => Throttle::Account,
+    fn throttle(&self, deployed: &Deployed) -> Throttle {
+        if deployed.reserved_concurrency.is_some() && self.shared.room.headroom() == 0 {
+            Throttle::Reserved
+        } else {
+            Throttle::Account
         }
     }
 
@@ -235,7 +257,7 @@ impl Pool {
         deployed: &Deployed,
         now: Duration,
         unfit: &mut Vec<Live>,
-    ) -> Option<(Place, Live)> {
+    ) -> Option<(Arc<Room>, Live)> {
         let live = loop {
             let mut live = state.idle.pop()?;
             let same = live.deployed.row.deployment == deployed.row.deployment;
@@ -248,19 +270,13 @@ impl Pool {
             }
             unfit.push(live);
         };
-        let place = match deployed.row.reserved_concurrency {
-            Some(reserved) => (state.running < reserved).then_some(Place::Reserved),
-            None => self.room.try_take().then_some(Place::Account),
-        };
-        match place {
-            Some(place) => {
-                state.running += 1;
-                Some((place, live))
-            }
-            None => {
-                state.idle.push(live);
-                None
-            }
+        let room = self.room();
+        if room.try_take() {
+            state.running += 1;
+            Some((room.clone(), live))
+        } else {
+            state.idle.push(live);
+            None
         }
     }
 
@@ -268,22 +284,31 @@ impl Pool {
     pub(crate) fn pump(self: &Arc<Self>, inner: &Arc<Inner>) {
         let now = inner.env.monotonic();
         let mut unfit = Vec::new();
-        let (wanted, listed) = {
+        let wanted = {
             let mut state = lock(&self.state);
             self.serve(&mut state, inner, now, &mut unfit);
             if inner.is_draining() && state.waiters.is_empty() {
                 unfit.append(&mut state.idle);
             }
-            let before = state.listed;
-            (self.wanted(&mut state), state.listed && !before)
+            self.wanted(&mut state, now)
         };
         unfit.into_iter().for_each(Live::retire);
-        if let Some((memory_mb, count)) = wanted {
-            inner.want(self, memory_mb, count);
+        if wanted.count > 0 {
+            inner.want(self, wanted.memory_mb, wanted.count);
         }
         // A place that became free just before this pool was listed would otherwise wake nobody.
-        if listed && self.room.headroom() > 0 {
-            self.room.wake(inner);
+        if let Some(room) = wanted.listed
+            && room.headroom() > 0
+        {
+            room.wake(inner);
+        }
+        if wanted.paused {
+            let (pool, inner) = (self.clone(), inner.clone());
+            tokio::spawn(async move {
+                inner.env.sleep(pool.shared.scaling.pause()).await;
+                lock(&pool.state).paused = false;
+                pool.pump(&inner);
+            });
         }
     }
 
@@ -299,36 +324,41 @@ impl Pool {
             let lease = self.lease(inner, place, live);
             if let Err(Ok(mut lease)) = waiter.reply.send(Ok(lease)) {
                 // It went away just now. Undone by hand: the lease's `drop` would take the lock again.
-                lease.place = None;
-                state.running -= 1;
-                if place == Place::Account {
-                    self.room.give();
+                if let Some(room) = lease.place.take() {
+                    room.give();
                 }
+                state.running -= 1;
                 state.idle.extend(lease.live.take());
             }
         }
     }
 
-    /// How many instances to ask for, and of what size.
-    fn wanted(self: &Arc<Self>, state: &mut State) -> Option<(u32, usize)> {
-        let deployed = &state.waiters.back()?.deployed;
-        let coming = state.starting + state.wanted;
-        let short = u32::try_from(state.waiters.len()).unwrap_or(u32::MAX).saturating_sub(coming);
-        let room = match deployed.row.reserved_concurrency {
-            Some(reserved) => reserved.saturating_sub(state.running),
-            None => self.room.headroom(),
+    /// How many instances to ask for, for those who wait and for what is kept ready.
+    fn wanted(self: &Arc<Self>, state: &mut State, now: Duration) -> Wanted {
+        let mut wanted = Wanted::default();
+        let deployed = match (state.waiters.back(), &state.known) {
+            (Some(waiter), _) => waiter.deployed.clone(),
+            (None, Some(known)) if known.provisioned > 0 => known.clone(),
+            (None, _) => return wanted,
         };
-        let memory_mb = deployed.row.memory_mb;
-        if deployed.row.reserved_concurrency.is_none()
-            && room == 0
-            && !std::mem::replace(&mut state.listed, true)
-        {
-            self.room.wait(self.clone());
+        wanted.memory_mb = deployed.row.memory_mb;
+        let coming = state.starting + state.wanted;
+        let waiting = u32::try_from(state.waiters.len()).unwrap_or(u32::MAX);
+        let room = self.room();
+        let headroom = room.headroom();
+        if waiting > 0 && headroom == 0 && !std::mem::replace(&mut state.listed, true) {
+            room.wait(self.clone());
+            wanted.listed = Some(room.clone());
         }
         // What is coming will take room as well.
-        let count = short.min(room.saturating_sub(coming));
+        let for_waiters = waiting.saturating_sub(coming).min(headroom.saturating_sub(coming));
+        let there = u32::try_from(state.idle.len()).unwrap_or(u32::MAX) + state.running + coming;
+        let short = for_waiters.max(deployed.provisioned.saturating_sub(there));
+        let count = self.shared.scaling.take(short, now);
+        wanted.paused = count < short && !std::mem::replace(&mut state.paused, true);
         state.wanted += count;
-        (count > 0).then_some((memory_mb, count as usize))
+        wanted.count = count as usize;
+        wanted
     }
 
     /// The account may have room again.
@@ -341,26 +371,42 @@ impl Pool {
     pub(crate) fn withdraw(&self) -> bool {
         let mut state = lock(&self.state);
         state.waiters.retain(|waiter| !waiter.reply.is_closed());
-        let needless = state.waiters.len() <= state.starting as usize;
+        let needless = !self.needs_start(&state);
         if needless {
             state.wanted -= 1;
+            self.shared.scaling.give(1);
         }
         needless
     }
 
+    /// Whether one more instance than those that get ready is of use.
+    fn needs_start(&self, state: &State) -> bool {
+        let there = state.idle.len() + (state.running + state.starting) as usize;
+        state.waiters.len() > state.starting as usize
+            || state.known.as_ref().is_some_and(|known| there < known.provisioned as usize)
+    }
+
     /// The machine has room for an instance. Gives the room back if nobody waits for one any more.
     pub(crate) fn begin_start(self: &Arc<Self>, inner: &Arc<Inner>, grant: Grant) -> Option<Grant> {
-        let deployed = {
+        let (deployed, initialization) = {
             let mut state = lock(&self.state);
             state.wanted -= 1;
             state.waiters.retain(|waiter| !waiter.reply.is_closed());
-            if state.waiters.len() <= state.starting as usize {
+            let newest = state.waiters.back().map(|waiter| waiter.deployed.clone());
+            let Some(deployed) = newest.or_else(|| state.known.clone()).filter(|_| self.needs_start(&state))
+            else {
+                self.shared.scaling.give(1);
                 return Some(grant);
-            }
+            };
             state.starting += 1;
-            state.waiters.back()?.deployed.clone()
+            let provisioned = state.waiters.len() < state.starting as usize;
+            let initialization = match provisioned {
+                true => Initialization::ProvisionedConcurrency,
+                false => Initialization::OnDemand,
+            };
+            (deployed, initialization)
         };
-        tokio::spawn(inner.clone().start(self.clone(), deployed, grant));
+        tokio::spawn(inner.clone().start(self.clone(), deployed, initialization, grant));
         None
     }
 
@@ -393,7 +439,7 @@ impl Pool {
     }
 
     /// An invocation has ended; `live` is its instance if it can be used again.
-    fn finish(self: &Arc<Self>, inner: &Arc<Inner>, place: Place, live: Option<Live>) {
+    fn finish(self: &Arc<Self>, inner: &Arc<Inner>, place: &Room, live: Option<Live>) {
         let now = inner.env.monotonic();
         let shortage = inner.machine.shortage();
         let mut given_up = None;
@@ -414,11 +460,9 @@ impl Pool {
             live.grant.leave();
             live.retire();
         }
-        if place == Place::Account {
-            self.room.give();
-        }
+        place.give();
         self.pump(inner);
-        self.room.wake(inner);
+        place.wake(inner);
     }
 
     /// Whether an instance is given up for another function that waits for memory since `since`: at once if
@@ -433,23 +477,45 @@ impl Pool {
         }
     }
 
-    /// Takes out instances that have been idle since before `before`, or that are not of use any more.
-    pub(crate) fn expired(&self, now: Duration, before: Option<Duration>) -> Vec<Live> {
+    /// Takes out instances that have been idle for longer than this function's pauses usually are, or that are
+    /// not of use any more; all if `all`.
+    pub(crate) fn expired(&self, now: Duration, config: &Config, all: bool) -> Vec<Live> {
+        let keep_alive = {
+            let limits = (config.keep_alive_ms, config.least_keep_alive_ms, config.most_keep_alive_ms);
+            let (unknown, least, most) = limits;
+            let ms = Duration::from_millis;
+            lock(&self.shared.pattern).keep_alive(ms(unknown), ms(least), ms(most))
+        };
+        let before = now.saturating_sub(keep_alive);
         let mut state = lock(&self.state);
         let deployment = state.known.as_ref().map(|known| known.row.deployment);
-        let keep = |live: &Live| {
-            before.is_some_and(|before| live.idle_since >= before)
-                && now < live.retire_at
+        let provisioned = state.known.as_ref().map_or(0, |known| known.provisioned) as usize;
+        let of_use = |live: &Live| {
+            now < live.retire_at
                 && deployment.is_none_or(|deployment| deployment == live.deployed.row.deployment)
         };
-        let (kept, gone) = std::mem::take(&mut state.idle).into_iter().partition(keep);
+        let (mut kept, mut gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.idle).into_iter().partition(|live| !all && of_use(live));
+        // Those used longest ago are first. What is provisioned stays, whatever its age.
+        let stale = kept.partition_point(|live| live.idle_since < before);
+        let spare = (kept.len() + state.running as usize).saturating_sub(provisioned);
+        gone.extend(kept.drain(..stale.min(spare)));
         state.idle = kept;
         gone
     }
 
-    /// The idle instance that was used longest ago: since when, and its memory.
+    /// How many instances are ready or run: for provisioned concurrency.
+    pub(crate) fn ready(&self) -> u32 {
+        let state = lock(&self.state);
+        u32::try_from(state.idle.len()).unwrap_or(u32::MAX).saturating_add(state.running)
+    }
+
+    /// Since when the idle instance is idle that was used longest ago; none that is kept ready.
     pub(crate) fn oldest_idle(&self) -> Option<Duration> {
-        lock(&self.state).idle.first().map(|live| live.idle_since)
+        let state = lock(&self.state);
+        let provisioned = state.known.as_ref().map_or(0, |known| known.provisioned) as usize;
+        let spare = state.idle.len() + state.running as usize > provisioned;
+        state.idle.first().filter(|_| spare).map(|live| live.idle_since)
     }
 
     /// Takes that instance out.

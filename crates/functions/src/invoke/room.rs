@@ -31,7 +31,7 @@ impl Room {
         }
     }
 
-    /// The limit has changed.
+    /// The limit has changed; the pools that may wait here have to look again.
     pub(crate) fn set_limit(&self, limit: u32) {
         self.limit.store(limit, Ordering::SeqCst);
     }

@@ -11,14 +11,13 @@ use serde_json::json;
 use telemetry::{Invocation as Record, LogEvent, LogLines, Outcome as Ending, Span};
 use types::{RequestId, Timestamp, TraceHeader};
 
-use super::deployed::Deployed;
+use super::function::Deployed;
 use super::lines::{Report, iso};
 use super::pool::Lease;
-use super::start::error_type;
+use super::start::{error_type, log_format};
 use super::{Outcome, lines};
-use crate::name::LATEST;
 use crate::service::Inner;
-use crate::{Event, InvokeRequest, InvokeResult, RunError};
+use crate::{Event, InvokeRequest, InvokeResult, ResponseStream, RunError};
 
 /// Largest answer of a function, in bytes.
 const ANSWER_LIMIT: usize = 6_291_556;
@@ -27,12 +26,15 @@ const ANSWER_LIMIT: usize = 6_291_556;
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) request_id: RequestId,
-    pub(super) payload: Bytes,
+    pub(super) event: Event,
+    pub(super) stream: Option<ResponseStream>,
     pub(super) client_context: Option<String>,
     pub(super) invoked_arn: String,
     pub(super) trace: TraceHeader,
     pub(super) attempt: u32,
     pub(super) log_tail: bool,
+    /// The key under which it runs once.
+    pub(super) idempotency: Option<String>,
 }
 
 /// How a run went, before it is told to anybody.
@@ -52,7 +54,7 @@ struct Ended {
 
 impl Inner {
     /// Runs it to its end, gives the instance back, records, answers.
-    pub(super) async fn run(self: Arc<Self>, mut lease: Lease, run: Run) -> Outcome {
+    pub(super) async fn run(self: Arc<Self>, mut lease: Lease, mut run: Run) -> Outcome {
         let live = lease.live();
         let deployed = live.deployed.clone();
         let log_stream = live.log_stream.clone();
@@ -62,8 +64,8 @@ impl Inner {
         let timeout = Duration::from_secs(u64::from(deployed.row.timeout_s));
         let request = InvokeRequest {
             request_id: run.request_id,
-            event: Event::Json(run.payload.clone()),
-            stream: None,
+            event: std::mem::replace(&mut run.event, Event::Json(Bytes::new())),
+            stream: run.stream.take(),
             deadline: started_at + timeout,
             timeout,
             invoked_function_arn: run.invoked_arn.clone(),
@@ -72,6 +74,9 @@ impl Inner {
         };
         let result = live.instance.invoke(request).await;
         let ended = match result {
+            Ok(result) if live.instance.is_settling() => {
+                return self.settle(lease, run, answered(result, init), started_at, span).await;
+            }
             Ok(result) => {
                 drop(lease);
                 answered(result, init)
@@ -82,6 +87,54 @@ impl Inner {
             }
         };
         self.record(&deployed, log_stream, started_at, span, run, ended).await
+    }
+
+    /// Answers while extensions still work on the event; what they take belongs to the invocation, so the record
+    /// waits for them, and so does the instance's next event.
+    async fn settle(
+        self: Arc<Self>,
+        mut lease: Lease,
+        run: Run,
+        mut ended: Ended,
+        started_at: Timestamp,
+        span: String,
+    ) -> Outcome {
+        let deployed = lease.live().deployed.clone();
+        let log_stream = lease.live().log_stream.clone();
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let early = (!run.log_tail).then(|| Outcome {
+            payload: ended.payload.clone(),
+            function_error: ended.function_error.clone(),
+            executed_version: deployed.version,
+            log_tail: None,
+            repeated: false,
+        });
+        let work = async move {
+            match lease.live().instance.settle().await {
+                Ok(more) => {
+                    ended.duration += more;
+                    drop(lease);
+                }
+                // The answer stands; the instance does not.
+                Err(error) => {
+                    tracing::debug!(%error, "an instance ended while its extensions worked");
+                    lease.lost();
+                }
+            }
+            let outcome = self.record(&deployed, log_stream, started_at, span, run, ended).await;
+            // Whoever asked may have been answered already.
+            let _ = answer.send(outcome);
+        };
+        match early {
+            Some(outcome) => {
+                tokio::spawn(work);
+                outcome
+            }
+            None => {
+                work.await;
+                answered.await.expect("it was sent just now")
+            }
+        }
     }
 
     /// The outcome of a request whose instance failed to start through the function's own fault.
@@ -127,6 +180,7 @@ impl Inner {
         ended: Ended,
     ) -> Outcome {
         let (account, row, request_id) = (deployed.account, &deployed.row, run.request_id);
+        let (format, version) = (log_format(&row.logging), deployed.version);
         let billed_ms = whole_ms(ended.duration + ended.init.unwrap_or_default());
         let max_memory_mb = u32::try_from(ended.max_memory_bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX);
         let report = Report {
@@ -139,15 +193,16 @@ impl Inner {
             outcome: ended.ending,
             error_type: ended.error_type.as_deref(),
             trace: (row.tracing == "Active").then_some((&run.trace, span.as_str())),
+            idempotency: run.idempotency.as_deref(),
         };
         let now = self.env.now();
         let at = |timestamp, message| LogEvent { timestamp, message };
         let mut events = Vec::with_capacity(ended.logs.len() + 4);
-        events.push(at(started_at, format!("START RequestId: {request_id} Version: {LATEST}")));
+        let start = lines::start(format, started_at, request_id, version);
+        events.extend(start.map(|line| at(started_at, line)));
         events.extend(ended.logs);
-        events.extend(ended.line.map(|line| at(now, line)));
-        events.push(at(now, format!("END RequestId: {request_id}")));
-        events.push(at(now, report.line()));
+        let last = [ended.line, lines::end(format, request_id), report.line(format, now)];
+        events.extend(last.into_iter().flatten().map(|line| at(now, line)));
         let log_tail = run.log_tail.then(|| lines::tail(&events));
 
         let group = row.log_group.clone();
@@ -173,7 +228,7 @@ impl Inner {
             .invocation(Record {
                 account,
                 function: row.name.clone(),
-                version: LATEST.to_owned(),
+                version: version.to_string(),
                 request_id,
                 attempt: run.attempt,
                 started_at,
@@ -189,8 +244,9 @@ impl Inner {
         Outcome {
             payload: ended.payload,
             function_error: ended.function_error,
-            executed_version: LATEST,
+            executed_version: version,
             log_tail,
+            repeated: false,
         }
     }
 }

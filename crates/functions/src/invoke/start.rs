@@ -6,14 +6,16 @@ use std::time::Duration;
 use telemetry::{LogEvent, LogLines};
 use types::ErrorKind;
 
-use super::deployed::Deployed;
-use super::lines;
+use super::function::Deployed;
+use super::lines::{self, InitStart};
 use super::machine::Grant;
 use super::pool::{Live, Pool, StartFailure};
 use crate::code::FetchBlob;
-use crate::name::LATEST;
 use crate::service::Inner;
-use crate::{Code, CodeFormat, Error, ImageConfig, Initialization, LogFormat, StartError, StartRequest};
+use crate::tables::{CodeRef, FunctionRow, ImageRow, LoggingRow};
+use crate::{
+    Code, CodeFormat, Error, ImageConfig, Initialization, LogFormat, LogLevel, StartError, StartRequest,
+};
 
 /// How long an instance's credentials hold (AWS: a role session of one hour, where the role allows it).
 const SESSION: Duration = Duration::from_secs(3600);
@@ -39,9 +41,15 @@ impl Drop for Untold<'_> {
 
 impl Inner {
     /// Makes an instance of `deployed` and gives it to its pool.
-    pub(crate) async fn start(self: Arc<Self>, pool: Arc<Pool>, deployed: Arc<Deployed>, grant: Grant) {
+    pub(crate) async fn start(
+        self: Arc<Self>,
+        pool: Arc<Pool>,
+        deployed: Arc<Deployed>,
+        initialization: Initialization,
+        grant: Grant,
+    ) {
         let mut untold = Untold { inner: &self, pool: &pool, armed: true };
-        let outcome = self.make(&deployed, grant).await;
+        let outcome = self.make(&deployed, initialization, grant).await;
         untold.armed = false;
         match outcome {
             Ok(live) => pool.started(&self, live),
@@ -49,7 +57,12 @@ impl Inner {
         }
     }
 
-    async fn make(&self, deployed: &Arc<Deployed>, grant: Grant) -> Result<Live, StartFailure> {
+    async fn make(
+        &self,
+        deployed: &Arc<Deployed>,
+        initialization: Initialization,
+        grant: Grant,
+    ) -> Result<Live, StartFailure> {
         let other = StartFailure::Other;
         let (account, row) = (deployed.account, &deployed.row);
         let assumed = self.roles.assume(account, &row.role, &row.name, "lambda.amazonaws.com", SESSION).await;
@@ -80,22 +93,19 @@ impl Inner {
         let retire_at = self.env.monotonic() + valid - reserve;
         let mut instance = [0; 16];
         self.env.fill(&mut instance);
-        let log_stream = lines::stream(began, LATEST, instance);
+        let log_stream = lines::stream(began, deployed.version, instance);
+        let log_format = log_format(&row.logging);
         let request = StartRequest {
             account,
             region: self.region.clone(),
-            function_arn: deployed.arn.clone(),
+            function_arn: deployed.arn.as_ref().to_owned(),
             function_name: row.name.clone(),
-            version: LATEST.to_owned(),
+            version: deployed.version.to_string(),
             runtime: row.runtime.clone(),
             handler: row.handler.clone(),
-            code: Code {
-                sha256: row.code.sha256.clone(),
-                format: CodeFormat::Zip,
-                fetch: Arc::new(FetchBlob { blobs: self.blobs.clone(), code: row.code.clone() }),
-            },
-            layers: Vec::new(),
-            image: ImageConfig::default(),
+            code: self.code(&row.code, package_format(row)),
+            layers: row.layers.iter().map(|layer| self.code(&layer.code, CodeFormat::Zip)).collect(),
+            image: image_config(row.image.as_ref()),
             environment: row.environment.clone(),
             memory_mb: row.memory_mb,
             ephemeral_storage_mb: row.ephemeral_storage_mb,
@@ -103,14 +113,21 @@ impl Inner {
             credentials,
             log_group: row.log_group.clone(),
             log_stream: log_stream.clone(),
-            log_format: LogFormat::Text,
-            initialization: Initialization::OnDemand,
+            log_format,
+            initialization,
         };
         let started = self.runtime.start(request).await;
-        let mut events = vec![LogEvent {
-            timestamp: began,
-            message: lines::init_start(&row.runtime, self.region.as_str()),
-        }];
+        let init_start = InitStart {
+            function: &row.name,
+            version: deployed.version,
+            runtime: &row.runtime,
+            region: self.region.as_str(),
+            initialization,
+        };
+        let at = |timestamp: types::Timestamp, message: Option<String>| {
+            message.map(|message| LogEvent { timestamp, message })
+        };
+        let mut events = Vec::from_iter(at(began, init_start.line(log_format, began)));
         let result = match started {
             Ok(started) => {
                 events.extend(started.logs);
@@ -127,8 +144,8 @@ impl Inner {
             Err(StartError::Init { payload, duration, out_of_memory, logs }) => {
                 events.extend(logs);
                 let error_type = error_type(&payload, out_of_memory);
-                let message = lines::init_report(duration, &error_type);
-                events.push(LogEvent { timestamp: self.env.now(), message });
+                let now = self.env.now();
+                events.extend(at(now, lines::init_report(log_format, now, duration, &error_type)));
                 Err(StartFailure::Init {
                     deployed: deployed.clone(),
                     log_stream: log_stream.clone(),
@@ -145,8 +162,45 @@ impl Inner {
             }
         };
         let group = row.log_group.clone();
-        self.telemetry.log(LogLines { account, group, stream: log_stream, events }).await;
+        if !events.is_empty() {
+            self.telemetry.log(LogLines { account, group, stream: log_stream, events }).await;
+        }
         result
+    }
+
+    fn code(&self, code: &CodeRef, format: CodeFormat) -> Code {
+        let fetch = FetchBlob { blobs: self.blobs.clone(), code: code.clone() };
+        Code { sha256: code.sha256.clone(), format, fetch: Arc::new(fetch) }
+    }
+}
+
+fn package_format(row: &FunctionRow) -> CodeFormat {
+    if row.image.is_some() { CodeFormat::Image } else { CodeFormat::Zip }
+}
+
+fn image_config(image: Option<&ImageRow>) -> ImageConfig {
+    image.map_or_else(ImageConfig::default, |image| ImageConfig {
+        entry_point: image.entry_point.clone(),
+        command: image.command.clone(),
+        working_directory: image.working_directory.clone(),
+    })
+}
+
+/// How a function logs.
+pub(crate) fn log_format(row: &LoggingRow) -> LogFormat {
+    let level = |name: &Option<String>| match name.as_deref() {
+        Some("TRACE") => LogLevel::Trace,
+        Some("DEBUG") => LogLevel::Debug,
+        Some("WARN") => LogLevel::Warn,
+        Some("ERROR") => LogLevel::Error,
+        Some("FATAL") => LogLevel::Fatal,
+        // What is stored was checked; `INFO` is the default.
+        Some(_) | None => LogLevel::Info,
+    };
+    if row.json {
+        LogFormat::Json { application: level(&row.application_level), system: level(&row.system_level) }
+    } else {
+        LogFormat::Text
     }
 }
 

@@ -80,9 +80,15 @@ impl Cx {
             room.wake(&self.inner);
         }
         // Requests that waited for the old reservation may have room now.
-        for pool in self.inner.pools.all() {
-            if pool.account == self.account {
-                pool.pump(&self.inner);
+        for function in self.inner.pools.functions() {
+            if function.account == self.account {
+                match self.inner.known(&function).await {
+                    Ok(_) | Err(Error::NotFound(_)) => {}
+                    Err(error) => return Err(error),
+                }
+                for pool in function.pools() {
+                    pool.pump(&self.inner);
+                }
             }
         }
         Ok(())

@@ -8,10 +8,10 @@ use types::ErrorKind;
 
 use super::{Cx, settings};
 use crate::Error;
+use crate::code::Uses;
 use crate::name::FunctionName;
 use crate::tables::{CodeRef, FUNCTIONS, FunctionRow, TOTALS, by_name, totals_key};
-use crate::wire::input::CreateFunction;
-use crate::wire::output::FunctionConfiguration;
+use crate::wire::input::{CreateFunction, PublishVersion};
 
 impl Cx {
     pub(super) async fn create_function(
@@ -21,21 +21,26 @@ impl Cx {
     ) -> Result<Response, aws::Error> {
         self.require_latest(&function)?;
         let code = std::mem::take(&mut input.code);
-        let row = self.new_row(&function.name, input)?;
+        let layers = self.layers(input.layers.take().unwrap_or_default()).await?;
+        let published = input.publish;
+        let row = FunctionRow { layers, ..self.new_row(&function.name, input)? };
         self.check_runtime(&row.runtime)?;
         self.check_role(&row.role, &row.name).await?;
         let package = self.package(code).await?;
         let row = loop {
-            let uploaded = self.inner.upload(self.account, &package).await?;
             let (account, row) = (self.account, row.clone());
+            let mut uses = Uses::of(account);
+            uses.upload(self.inner.upload(account, &package).await?);
+            row.layers.iter().for_each(|layer| uses.retain(&layer.code));
             let key = by_name(&FUNCTIONS, account, &row.name);
             let mut reads = vec![Read::Key(key.clone()), Read::Key(totals_key(account))];
-            reads.extend(uploaded.reads());
+            reads.extend(uses.reads());
+            let now = row.last_modified;
             let created = self.inner.store.transact(reads, move |pages, _| -> Result<_, Error> {
                 if pages[0].first().is_some() {
                     return Err(Error::Conflict(format!("Function already exist: {}", row.name)));
                 }
-                let Some((mut writes, code)) = uploaded.retain(&pages[2..])? else {
+                let Some((mut writes, Some(code))) = uses.decide(&pages[2..], now)? else {
                     return Ok((Vec::new(), None));
                 };
                 let mut totals = TOTALS.first(&pages[1])?.map(|stored| stored.value).unwrap_or_default();
@@ -52,8 +57,10 @@ impl Cx {
             // The package went away between the look and the commit: once more, from the start.
         };
         self.inner.changed(self.account, &row.name, true);
-        let output = FunctionConfiguration::new(&row, self.account, &self.inner.region, false);
-        Ok(aws::json::output_with_status(201, &output))
+        if published {
+            return Ok(self.publish_version(function, PublishVersion::default()).await?);
+        }
+        Ok(aws::json::output_with_status(201, &self.latest_configuration(&row)))
     }
 
     fn new_row(&self, name: &str, input: CreateFunction) -> Result<FunctionRow, Error> {
@@ -62,6 +69,7 @@ impl Cx {
                 "{member} is mandatory for functions created with deployment packages."
             ))
         };
+        let logging = input.logging_config.unwrap_or_default();
         settings::architectures(input.architectures.as_deref())?;
         settings::tags(&input.tags)?;
         let ephemeral = input.ephemeral_storage.as_ref().map(settings::ephemeral_storage).transpose()?;
@@ -77,7 +85,12 @@ impl Cx {
             environment: settings::environment(input.environment.unwrap_or_default().variables)?,
             tags: input.tags,
             tracing: settings::tracing(input.tracing_config.unwrap_or_default())?,
-            log_group: settings::log_group(input.logging_config.unwrap_or_default(), name)?,
+            log_group: settings::log_group(&logging, name)?,
+            logging: settings::logging(&logging)?,
+            layers: Vec::new(),
+            image: None,
+            next_version: 1,
+            allow_recursion: false,
             code: CodeRef { sha256: String::new(), blob: String::new(), size_bytes: 0 },
             last_modified: self.inner.env.now(),
             revision: self.fresh_id(),

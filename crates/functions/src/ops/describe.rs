@@ -11,8 +11,8 @@ use store::key::{after, prefix_end};
 use super::Cx;
 use crate::Error;
 use crate::code::{UNZIPPED_LIMIT, ZIPPED_LIMIT};
-use crate::name::FunctionName;
-use crate::tables::{FUNCTIONS, TOTALS, by_name, totals_key};
+use crate::name::{FunctionName, Version};
+use crate::tables::{CodeRef, FUNCTIONS, FunctionRow, TOTALS, VERSIONS, all_of, by_name, totals_key};
 use crate::wire::output::FunctionConfiguration;
 
 /// What AWS stores for one account at most, in bytes.
@@ -20,49 +20,55 @@ const STORAGE_LIMIT: u64 = 75 << 30;
 
 impl Cx {
     pub(super) async fn get_function(&self, function: FunctionName) -> Result<Response, Error> {
-        self.require_latest(&function)?;
-        let row = self.row(&function.name).await?;
-        let qualified = function.qualifier.is_some();
-        let configuration = FunctionConfiguration::new(&row, self.account, &self.inner.region, qualified);
+        let latest = self.row(&function.name).await?;
+        let (version, row) = self.resolve(&function).await?;
+        let qualifier = function.qualifier.as_deref();
+        let configuration =
+            FunctionConfiguration::new(&row, self.account, &self.inner.region, version, qualifier);
+        let query = qualifier.map_or_else(String::new, |qualifier| format!("?Qualifier={qualifier}"));
         let mut output = json!({
             "Configuration": configuration,
             "Code": {
                 "RepositoryType": "S3",
-                "Location": format!("{}/2015-03-31/functions/{}/code", self.context.endpoint, row.name),
+                "Location": format!("{}/2015-03-31/functions/{}/code{query}", self.context.endpoint, row.name),
             },
         });
-        if !row.tags.is_empty() {
-            output["Tags"] = json!(row.tags);
+        if !latest.tags.is_empty() {
+            output["Tags"] = json!(latest.tags);
         }
-        if let Some(reserved) = row.reserved_concurrency {
+        if let Some(reserved) = latest.reserved_concurrency {
             output["Concurrency"] = json!({ "ReservedConcurrentExecutions": reserved });
         }
         Ok(aws::json::output(&output))
     }
 
     pub(super) async fn get_function_configuration(&self, function: FunctionName) -> Result<Response, Error> {
-        self.require_latest(&function)?;
-        let row = self.row(&function.name).await?;
-        let qualified = function.qualifier.is_some();
-        let output = FunctionConfiguration::new(&row, self.account, &self.inner.region, qualified);
+        let (version, row) = self.resolve(&function).await?;
+        let qualifier = function.qualifier.as_deref();
+        let output = FunctionConfiguration::new(&row, self.account, &self.inner.region, version, qualifier);
         Ok(aws::json::output(&output))
     }
 
     /// The package: where `GetFunction` points to. Needs the same right, and a signature.
     pub(super) async fn download_code(&self, function: FunctionName) -> Result<Response, Error> {
-        self.require_latest(&function)?;
-        let row = self.row(&function.name).await?;
-        let pieces = self.inner.download(&row.code).await?;
+        let (_, row) = self.resolve(&function).await?;
+        self.package_body(&row.code).await
+    }
+
+    /// A package, as the answer to a request for it.
+    pub(super) async fn package_body(&self, code: &CodeRef) -> Result<Response, Error> {
+        let pieces = self.inner.download(code).await?;
         let frames = pieces.map_ok(Frame::data).map_err(|error| -> aws::BodyError { Box::new(error) });
         let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
         let headers = response.headers_mut();
         headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/zip"));
-        headers.insert(http::header::CONTENT_LENGTH, row.code.size_bytes.into());
+        headers.insert(http::header::CONTENT_LENGTH, code.size_bytes.into());
         Ok(response)
     }
 
     pub(super) async fn list_functions(
         &self,
+        every_version: bool,
         marker: Option<String>,
         limit: usize,
     ) -> Result<Response, Error> {
@@ -74,10 +80,25 @@ impl Cx {
         let range = Range { start, end: prefix_end(&all), limit, limit_bytes: 4 << 20, reverse: false };
         let (rows, more) = FUNCTIONS.scan(&self.inner.store, range).await?;
         let last = rows.last().filter(|_| more).map(|stored| stored.value.name.clone());
-        let functions: Vec<_> = rows
-            .iter()
-            .map(|stored| FunctionConfiguration::new(&stored.value, self.account, &self.inner.region, false))
-            .collect();
+        let mut functions = Vec::new();
+        for stored in &rows {
+            if !every_version {
+                functions.push(json!(self.latest_configuration(&stored.value)));
+                continue;
+            }
+            let (region, qualifier) = (&self.inner.region, Some(crate::LATEST));
+            let latest = Version::Latest;
+            functions.push(json!(FunctionConfiguration::new(
+                &stored.value,
+                self.account,
+                region,
+                latest,
+                qualifier
+            )));
+            let versions = all_of(&VERSIONS, self.account, &stored.value.name, 10_000);
+            let (versions, _) = VERSIONS.scan(&self.inner.store, versions).await?;
+            functions.extend(versions.iter().map(|version| json!(self.configuration_of(&version.value))));
+        }
         let mut output = json!({ "Functions": functions });
         if let Some(last) = last {
             output["NextMarker"] = json!(last);
@@ -85,22 +106,9 @@ impl Cx {
         Ok(aws::json::output(&output))
     }
 
-    pub(super) async fn list_versions(
-        &self,
-        function: FunctionName,
-        marker: Option<String>,
-        _limit: usize,
-    ) -> Result<Response, Error> {
-        let row = self.row(&function.name).await?;
-        let latest = FunctionConfiguration::new(&row, self.account, &self.inner.region, true);
-        // One version, one page: nothing follows a marker.
-        let versions = if marker.is_none() { vec![latest] } else { Vec::new() };
-        Ok(aws::json::output(&json!({ "Versions": versions })))
-    }
-
-    pub(super) async fn list_aliases(&self, function: FunctionName) -> Result<Response, Error> {
-        self.row(&function.name).await?;
-        Ok(aws::json::output(&json!({ "Aliases": [] })))
+    /// The configuration of the function as it is now, by its unqualified ARN.
+    pub(super) fn latest_configuration<'a>(&self, row: &'a FunctionRow) -> FunctionConfiguration<'a> {
+        FunctionConfiguration::new(row, self.account, &self.inner.region, Version::Latest, None)
     }
 
     pub(super) async fn get_code_signing_config(&self, function: FunctionName) -> Result<Response, Error> {

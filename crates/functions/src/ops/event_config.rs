@@ -8,7 +8,7 @@ use types::Arn;
 use super::Cx;
 use crate::Error;
 use crate::name::FunctionName;
-use crate::tables::{EVENT_CONFIGS, EventConfigRow, FUNCTIONS, by_name};
+use crate::tables::{EVENT_CONFIGS, EventConfigRow, all_of, by_qualifier, qualifier_of};
 use crate::wire::input::{Destination, EventInvokeConfig};
 
 fn within(value: i64, at: &str, least: u32, most: u32) -> Result<u32, Error> {
@@ -34,8 +34,7 @@ impl Cx {
         })?;
         match arn.service.as_str() {
             "lambda" => {
-                FunctionName::parse(text, self.account, &self.inner.region)
-                    .and_then(|function| self.require_latest(&function))?;
+                FunctionName::parse(text, self.account, &self.inner.region)?;
                 Ok(Some(text.to_owned()))
             }
             "s3" if success => Err(Error::InvalidParameter(
@@ -55,7 +54,6 @@ impl Cx {
         input: EventInvokeConfig,
         merge: bool,
     ) -> Result<Response, Error> {
-        self.require_latest(&function)?;
         let retries =
             input.maximum_retry_attempts.map(|v| within(v, "maximumRetryAttempts", 0, 2)).transpose()?;
         let age = input.maximum_event_age_in_seconds;
@@ -72,9 +70,9 @@ impl Cx {
         };
         let (has_success, has_failure) = (success.is_some(), failure.is_some());
         let name = function.name.clone();
-        let key = by_name(&EVENT_CONFIGS, self.account, &name);
-        let reads = vec![Read::Key(by_name(&FUNCTIONS, self.account, &name)), Read::Key(key.clone())];
-        let not_found = self.not_found(&name);
+        let key = by_qualifier(&EVENT_CONFIGS, self.account, &name, function.owner());
+        let reads = vec![Read::Key(self.owner_key(&function)), Read::Key(key.clone())];
+        let not_found = self.no_owner(&function);
         let no_config = self.no_config(&function);
         let row = self.inner.store.transact(reads, move |pages, _| -> Result<_, Error> {
             if pages[0].first().is_none() {
@@ -98,7 +96,7 @@ impl Cx {
         });
         let row = row.await?;
         self.inner.changed(self.account, &name, false);
-        Ok(aws::json::output(&self.shown(&function, &row)))
+        Ok(aws::json::output(&self.shown(&function.name, function.owner(), &row)))
     }
 
     fn no_config(&self, function: &FunctionName) -> Error {
@@ -106,7 +104,7 @@ impl Cx {
         Error::NotFound(format!("The function {arn} doesn't have an EventInvokeConfig"))
     }
 
-    fn shown(&self, function: &FunctionName, row: &EventConfigRow) -> Value {
+    fn shown(&self, function: &str, qualifier: Option<&str>, row: &EventConfigRow) -> Value {
         let destination = |arn: &Option<String>| match arn {
             Some(arn) => json!({ "Destination": arn }),
             None => json!({}),
@@ -114,7 +112,7 @@ impl Cx {
         let mut shown = json!({
             // Seconds since the epoch, with a fraction, as the protocol writes times.
             "LastModified": row.last_modified.as_millisecond() as f64 / 1000.0,
-            "FunctionArn": format!("{}:{}", self.arn(&function.name), crate::LATEST),
+            "FunctionArn": format!("{}:{}", self.arn(function), qualifier.unwrap_or(crate::LATEST)),
             "DestinationConfig": {
                 "OnSuccess": destination(&row.on_success),
                 "OnFailure": destination(&row.on_failure),
@@ -130,28 +128,33 @@ impl Cx {
     }
 
     async fn event_config(&self, function: &FunctionName) -> Result<Option<EventConfigRow>, Error> {
-        self.require_latest(function)?;
-        self.row(&function.name).await?;
-        let key = by_name(&EVENT_CONFIGS, self.account, &function.name);
+        self.require_owner(function).await?;
+        let key = by_qualifier(&EVENT_CONFIGS, self.account, &function.name, function.owner());
         Ok(EVENT_CONFIGS.get(&self.inner.store, key).await?.map(|stored| stored.value))
     }
 
     pub(super) async fn get_event_config(&self, function: FunctionName) -> Result<Response, Error> {
         let row = self.event_config(&function).await?.ok_or_else(|| self.no_config(&function))?;
-        Ok(aws::json::output(&self.shown(&function, &row)))
+        Ok(aws::json::output(&self.shown(&function.name, function.owner(), &row)))
     }
 
     pub(super) async fn delete_event_config(&self, function: FunctionName) -> Result<Response, Error> {
         self.event_config(&function).await?.ok_or_else(|| self.no_config(&function))?;
-        let key = by_name(&EVENT_CONFIGS, self.account, &function.name);
+        let key = by_qualifier(&EVENT_CONFIGS, self.account, &function.name, function.owner());
         self.inner.store.write(vec![Write::Delete(key)]).await?;
         self.inner.changed(self.account, &function.name, false);
         Ok(aws::json::empty(204))
     }
 
     pub(super) async fn list_event_configs(&self, function: FunctionName) -> Result<Response, Error> {
-        let row = self.event_config(&function).await?;
-        let shown: Vec<_> = row.iter().map(|row| self.shown(&function, row)).collect();
+        self.require_latest(&function)?;
+        self.row(&function.name).await?;
+        let range = all_of(&EVENT_CONFIGS, self.account, &function.name, crate::invoke::MOST_QUALIFIERS);
+        let (rows, _) = EVENT_CONFIGS.scan(&self.inner.store, range).await?;
+        let shown: Vec<_> = rows
+            .iter()
+            .map(|row| self.shown(&function.name, qualifier_of(&row.key).as_deref(), &row.value))
+            .collect();
         Ok(aws::json::output(&json!({ "FunctionEventInvokeConfigs": shown })))
     }
 }

@@ -8,7 +8,11 @@ use store::outbox::Delivery;
 
 use super::Cx;
 use crate::wire::input::{InvocationType, Invoke};
-use crate::{Error, Invocation, LATEST};
+use crate::{Error, Event, Invocation, Version};
+
+pub(super) fn version_header(version: Version) -> HeaderValue {
+    HeaderValue::try_from(version.to_string()).expect("versions are ASCII")
+}
 
 impl Cx {
     pub(super) async fn invoke(&self, input: Invoke) -> Result<Response, Error> {
@@ -20,8 +24,7 @@ impl Cx {
             InvocationType::RequestResponse => self.invoke_and_wait(input).await.map(traced),
             InvocationType::Event => self.invoke_later(input).await.map(traced),
             InvocationType::DryRun => {
-                self.require_latest(&input.function)?;
-                self.row(&input.function.name).await?;
+                self.resolve(&input.function).await?;
                 Ok(aws::json::empty(204))
             }
         }
@@ -32,8 +35,10 @@ impl Cx {
             account: self.account,
             function: input.function,
             request_id: self.context.request_id,
-            payload: input.payload,
+            event: Event::Json(input.payload),
+            stream: None,
             client_context: input.client_context,
+            idempotency_key: input.idempotency_key,
             trace: self.context.trace.clone(),
             attempt: 0,
             queue_timeout: None,
@@ -42,10 +47,13 @@ impl Cx {
         let outcome = self.inner.invoke(invocation).await?;
         let mut response = Response::new(aws::body::full(outcome.payload));
         let headers = response.headers_mut();
-        headers.insert("x-amz-executed-version", HeaderValue::from_static(outcome.executed_version));
+        headers.insert("x-amz-executed-version", version_header(outcome.executed_version));
         let value = |text: String| {
             HeaderValue::try_from(text).map_err(|e| Error::Platform(format!("a header can not be sent: {e}")))
         };
+        if outcome.repeated {
+            headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
+        }
         if let Some(error) = outcome.function_error {
             headers.insert("x-amz-function-error", value(error)?);
         }
@@ -57,12 +65,14 @@ impl Cx {
 
     /// On disk before it is acknowledged; delivered like any other event.
     async fn invoke_later(&self, input: Invoke) -> Result<Response, Error> {
-        self.require_latest(&input.function)?;
-        let pool = self.inner.pool(self.account, &input.function.name).await?;
-        let deployed = self.inner.deployed(&pool).await?;
+        let function = self.inner.function(self.account, &input.function.name).await?;
+        let known = self.inner.known(&function).await?;
+        // The delivery asks again, and may find another version; that there is one is known from now on.
+        let version = known.version(input.function.qualifier.as_deref(), || 1.0)?;
+        self.inner.deployed(&function, &known, version).await?;
         let delivery = Delivery {
             request_id: self.context.request_id,
-            target: deployed.arn.clone(),
+            target: input.function.arn(self.account, &self.inner.region),
             source: self.context.caller.principal.arn(),
             service: None,
             payload: input.payload,
@@ -73,7 +83,7 @@ impl Cx {
         };
         self.inner.store.write(vec![delivery.due(self.account)]).await?;
         let mut response = aws::json::empty(202);
-        response.headers_mut().insert("x-amz-executed-version", HeaderValue::from_static(LATEST));
+        response.headers_mut().insert("x-amz-executed-version", version_header(version));
         Ok(response)
     }
 }

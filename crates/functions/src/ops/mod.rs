@@ -1,5 +1,6 @@
 //! The operations: what each needs to be allowed to do, and where it is done.
 
+mod aliases;
 mod code;
 mod concurrency;
 mod create;
@@ -7,22 +8,34 @@ mod delete;
 mod describe;
 mod event_config;
 mod invoke;
+pub(crate) mod layers;
 mod permissions;
+mod provisioned;
+mod recursion;
 mod settings;
+mod stream;
 mod tags;
 mod update;
+mod urls;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws::{Access, Operation, RequestContext, Response};
+use store::{Key, Write};
 use types::{AccountId, RequestId};
 
 use crate::Error;
 use crate::name::{FunctionName, function_arn};
 use crate::service::Inner;
+use crate::tables::{
+    ALIASES, EVENT_CONFIGS, FUNCTIONS, POLICIES, PROVISIONED, URLS, VERSIONS, by_name, by_number,
+    by_qualifier,
+};
 use crate::wire::input;
+use layers::LayerVersion;
 
 /// An operation with its input.
 #[derive(Debug)]
@@ -31,9 +44,37 @@ pub(crate) enum Op {
     GetFunction(FunctionName),
     GetFunctionConfiguration(FunctionName),
     DownloadCode(FunctionName),
-    ListFunctions { marker: Option<String>, limit: usize },
+    ListFunctions { every_version: bool, marker: Option<String>, limit: usize },
     ListVersionsByFunction { function: FunctionName, marker: Option<String>, limit: usize },
-    ListAliases(FunctionName),
+    ListAliases { function: FunctionName, version: Option<String>, marker: Option<String>, limit: usize },
+    PublishVersion(FunctionName, input::PublishVersion),
+    CreateAlias(FunctionName, input::Alias),
+    UpdateAlias(FunctionName, String, input::Alias),
+    GetAlias(FunctionName, String),
+    DeleteAlias(FunctionName, String),
+    PublishLayerVersion(String, Box<input::PublishLayerVersion>),
+    GetLayerVersion { layer: LayerVersion, by_arn: bool },
+    DownloadLayer(LayerVersion),
+    DeleteLayerVersion(LayerVersion),
+    ListLayers { runtime: Option<String>, marker: Option<String>, limit: usize },
+    ListLayerVersions { name: String, runtime: Option<String>, marker: Option<String>, limit: usize },
+    AddLayerVersionPermission(LayerVersion, input::AddLayerVersionPermission, Option<String>),
+    RemoveLayerVersionPermission { layer: LayerVersion, statement: String, revision: Option<String> },
+    GetLayerVersionPolicy(LayerVersion),
+    CreateFunctionUrlConfig(FunctionName, input::FunctionUrlConfig),
+    UpdateFunctionUrlConfig(FunctionName, input::FunctionUrlConfig),
+    GetFunctionUrlConfig(FunctionName),
+    DeleteFunctionUrlConfig(FunctionName),
+    ListFunctionUrlConfigs(FunctionName),
+    PutProvisionedConcurrencyConfig(FunctionName, i64),
+    GetProvisionedConcurrencyConfig(FunctionName),
+    DeleteProvisionedConcurrencyConfig(FunctionName),
+    ListProvisionedConcurrencyConfigs(FunctionName),
+    PutFunctionRecursionConfig(FunctionName, input::PutFunctionRecursionConfig),
+    GetFunctionRecursionConfig(FunctionName),
+    PutRuntimeManagementConfig(FunctionName, input::PutRuntimeManagementConfig),
+    GetRuntimeManagementConfig(FunctionName),
+    InvokeWithResponseStream(Box<input::Invoke>),
     GetFunctionCodeSigningConfig(FunctionName),
     UpdateFunctionCode(FunctionName, Box<input::UpdateFunctionCode>),
     UpdateFunctionConfiguration(FunctionName, Box<input::UpdateFunctionConfiguration>),
@@ -88,7 +129,35 @@ impl Operation for Call {
             Op::GetFunctionConfiguration(_) => "GetFunctionConfiguration",
             Op::ListFunctions { .. } => "ListFunctions",
             Op::ListVersionsByFunction { .. } => "ListVersionsByFunction",
-            Op::ListAliases(_) => "ListAliases",
+            Op::ListAliases { .. } => "ListAliases",
+            Op::PublishVersion(..) => "PublishVersion",
+            Op::CreateAlias(..) => "CreateAlias",
+            Op::UpdateAlias(..) => "UpdateAlias",
+            Op::GetAlias(..) => "GetAlias",
+            Op::DeleteAlias(..) => "DeleteAlias",
+            Op::PublishLayerVersion(..) => "PublishLayerVersion",
+            Op::GetLayerVersion { by_arn: false, .. } | Op::DownloadLayer(_) => "GetLayerVersion",
+            Op::GetLayerVersion { by_arn: true, .. } => "GetLayerVersionByArn",
+            Op::DeleteLayerVersion(_) => "DeleteLayerVersion",
+            Op::ListLayers { .. } => "ListLayers",
+            Op::ListLayerVersions { .. } => "ListLayerVersions",
+            Op::AddLayerVersionPermission(..) => "AddLayerVersionPermission",
+            Op::RemoveLayerVersionPermission { .. } => "RemoveLayerVersionPermission",
+            Op::GetLayerVersionPolicy(_) => "GetLayerVersionPolicy",
+            Op::CreateFunctionUrlConfig(..) => "CreateFunctionUrlConfig",
+            Op::UpdateFunctionUrlConfig(..) => "UpdateFunctionUrlConfig",
+            Op::GetFunctionUrlConfig(_) => "GetFunctionUrlConfig",
+            Op::DeleteFunctionUrlConfig(_) => "DeleteFunctionUrlConfig",
+            Op::ListFunctionUrlConfigs(_) => "ListFunctionUrlConfigs",
+            Op::PutProvisionedConcurrencyConfig(..) => "PutProvisionedConcurrencyConfig",
+            Op::GetProvisionedConcurrencyConfig(_) => "GetProvisionedConcurrencyConfig",
+            Op::DeleteProvisionedConcurrencyConfig(_) => "DeleteProvisionedConcurrencyConfig",
+            Op::ListProvisionedConcurrencyConfigs(_) => "ListProvisionedConcurrencyConfigs",
+            Op::PutFunctionRecursionConfig(..) => "PutFunctionRecursionConfig",
+            Op::GetFunctionRecursionConfig(_) => "GetFunctionRecursionConfig",
+            Op::PutRuntimeManagementConfig(..) => "PutRuntimeManagementConfig",
+            Op::GetRuntimeManagementConfig(_) => "GetRuntimeManagementConfig",
+            Op::InvokeWithResponseStream(_) => "InvokeWithResponseStream",
             Op::GetFunctionCodeSigningConfig(_) => "GetFunctionCodeSigningConfig",
             Op::UpdateFunctionCode(..) => "UpdateFunctionCode",
             Op::UpdateFunctionConfiguration(..) => "UpdateFunctionConfiguration",
@@ -116,11 +185,14 @@ impl Operation for Call {
         let account = self.account();
         let plain = |function: &FunctionName| function_arn(account, &self.inner.region, &function.name);
         let qualified = |function: &FunctionName| function.arn(account, &self.inner.region);
+        let layer_arn = |name: &str| format!("arn:aws:lambda:{}:{account}:layer:{name}", self.inner.region);
+        let version_arn = |layer: &LayerVersion| format!("{}:{}", layer_arn(&layer.name), layer.number);
         match &self.op {
             Op::CreateFunction(function, input) => {
                 let arn = plain(function);
                 let mut needs = on("lambda:CreateFunction", &arn);
                 needs.push(pass_role(&input.role));
+                needs.extend(uses_layers(input.layers.as_deref()));
                 if !input.tags.is_empty() {
                     needs.extend(on("lambda:TagResource", &arn));
                 }
@@ -132,16 +204,59 @@ impl Operation for Call {
             Op::ListVersionsByFunction { function, .. } => {
                 on("lambda:ListVersionsByFunction", &plain(function))
             }
-            Op::ListAliases(f) => on("lambda:ListAliases", &plain(f)),
+            Op::ListAliases { function, .. } => on("lambda:ListAliases", &plain(function)),
+            Op::PublishVersion(f, _) => on("lambda:PublishVersion", &plain(f)),
+            Op::CreateAlias(f, _) => on("lambda:CreateAlias", &plain(f)),
+            Op::UpdateAlias(f, _, _) => on("lambda:UpdateAlias", &plain(f)),
+            Op::GetAlias(f, _) => on("lambda:GetAlias", &plain(f)),
+            Op::DeleteAlias(f, _) => on("lambda:DeleteAlias", &plain(f)),
+            Op::PublishLayerVersion(name, _) => on("lambda:PublishLayerVersion", &layer_arn(name)),
+            Op::GetLayerVersion { layer, .. } | Op::DownloadLayer(layer) => {
+                on("lambda:GetLayerVersion", &version_arn(layer))
+            }
+            Op::DeleteLayerVersion(layer) => on("lambda:DeleteLayerVersion", &version_arn(layer)),
+            Op::ListLayers { .. } => on("lambda:ListLayers", "*"),
+            Op::ListLayerVersions { name, .. } => on("lambda:ListLayerVersions", &layer_arn(name)),
+            Op::AddLayerVersionPermission(layer, ..) => {
+                on("lambda:AddLayerVersionPermission", &version_arn(layer))
+            }
+            Op::RemoveLayerVersionPermission { layer, .. } => {
+                on("lambda:RemoveLayerVersionPermission", &version_arn(layer))
+            }
+            Op::GetLayerVersionPolicy(layer) => on("lambda:GetLayerVersionPolicy", &version_arn(layer)),
+            Op::CreateFunctionUrlConfig(f, _) => on("lambda:CreateFunctionUrlConfig", &qualified(f)),
+            Op::UpdateFunctionUrlConfig(f, _) => on("lambda:UpdateFunctionUrlConfig", &qualified(f)),
+            Op::GetFunctionUrlConfig(f) => on("lambda:GetFunctionUrlConfig", &qualified(f)),
+            Op::DeleteFunctionUrlConfig(f) => on("lambda:DeleteFunctionUrlConfig", &qualified(f)),
+            Op::ListFunctionUrlConfigs(f) => on("lambda:ListFunctionUrlConfigs", &plain(f)),
+            Op::PutProvisionedConcurrencyConfig(f, _) => {
+                on("lambda:PutProvisionedConcurrencyConfig", &qualified(f))
+            }
+            Op::GetProvisionedConcurrencyConfig(f) => {
+                on("lambda:GetProvisionedConcurrencyConfig", &qualified(f))
+            }
+            Op::DeleteProvisionedConcurrencyConfig(f) => {
+                on("lambda:DeleteProvisionedConcurrencyConfig", &qualified(f))
+            }
+            Op::ListProvisionedConcurrencyConfigs(f) => {
+                on("lambda:ListProvisionedConcurrencyConfigs", &plain(f))
+            }
+            Op::PutFunctionRecursionConfig(f, _) => on("lambda:PutFunctionRecursionConfig", &plain(f)),
+            Op::GetFunctionRecursionConfig(f) => on("lambda:GetFunctionRecursionConfig", &plain(f)),
+            Op::PutRuntimeManagementConfig(f, _) => on("lambda:PutRuntimeManagementConfig", &qualified(f)),
+            Op::GetRuntimeManagementConfig(f) => on("lambda:GetRuntimeManagementConfig", &qualified(f)),
             Op::GetFunctionCodeSigningConfig(f) => on("lambda:GetFunctionCodeSigningConfig", &plain(f)),
             Op::UpdateFunctionCode(f, _) => on("lambda:UpdateFunctionCode", &plain(f)),
             Op::UpdateFunctionConfiguration(f, input) => {
                 let mut needs = on("lambda:UpdateFunctionConfiguration", &plain(f));
                 needs.extend(input.role.as_deref().map(pass_role));
+                needs.extend(uses_layers(input.layers.as_deref()));
                 needs
             }
             Op::DeleteFunction(f) => on("lambda:DeleteFunction", &qualified(f)),
-            Op::Invoke(input) => on("lambda:InvokeFunction", &qualified(&input.function)),
+            Op::Invoke(input) | Op::InvokeWithResponseStream(input) => {
+                on("lambda:InvokeFunction", &qualified(&input.function))
+            }
             Op::PutFunctionConcurrency(f, _) => on("lambda:PutFunctionConcurrency", &plain(f)),
             Op::GetFunctionConcurrency(f) => on("lambda:GetFunctionConcurrency", &plain(f)),
             Op::DeleteFunctionConcurrency(f) => on("lambda:DeleteFunctionConcurrency", &plain(f)),
@@ -179,11 +294,53 @@ impl Operation for Call {
             Op::GetFunction(function) => Ok(cx.get_function(function).await?),
             Op::GetFunctionConfiguration(function) => Ok(cx.get_function_configuration(function).await?),
             Op::DownloadCode(function) => Ok(cx.download_code(function).await?),
-            Op::ListFunctions { marker, limit } => Ok(cx.list_functions(marker, limit).await?),
+            Op::ListFunctions { every_version, marker, limit } => {
+                Ok(cx.list_functions(every_version, marker, limit).await?)
+            }
             Op::ListVersionsByFunction { function, marker, limit } => {
                 Ok(cx.list_versions(function, marker, limit).await?)
             }
-            Op::ListAliases(function) => Ok(cx.list_aliases(function).await?),
+            Op::ListAliases { function, version, marker, limit } => {
+                Ok(cx.list_aliases(function, version, marker, limit).await?)
+            }
+            Op::PublishVersion(function, input) => Ok(cx.publish_version(function, input).await?),
+            Op::CreateAlias(function, input) => Ok(cx.create_alias(function, input).await?),
+            Op::UpdateAlias(function, name, input) => Ok(cx.update_alias(function, name, input).await?),
+            Op::GetAlias(function, name) => Ok(cx.get_alias(function, name).await?),
+            Op::DeleteAlias(function, name) => Ok(cx.delete_alias(function, name).await?),
+            Op::PublishLayerVersion(name, input) => cx.publish_layer(name, *input).await,
+            Op::GetLayerVersion { layer, .. } => Ok(cx.get_layer(layer).await?),
+            Op::DownloadLayer(layer) => Ok(cx.download_layer(layer).await?),
+            Op::DeleteLayerVersion(layer) => Ok(cx.delete_layer(layer).await?),
+            Op::ListLayers { runtime, marker, limit } => Ok(cx.list_layers(runtime, marker, limit).await?),
+            Op::ListLayerVersions { name, runtime, marker, limit } => {
+                Ok(cx.list_layer_versions(name, runtime, marker, limit).await?)
+            }
+            Op::AddLayerVersionPermission(layer, input, revision) => {
+                Ok(cx.add_layer_permission(layer, input, revision).await?)
+            }
+            Op::RemoveLayerVersionPermission { layer, statement, revision } => {
+                Ok(cx.remove_layer_permission(layer, statement, revision).await?)
+            }
+            Op::GetLayerVersionPolicy(layer) => Ok(cx.get_layer_policy(layer).await?),
+            Op::CreateFunctionUrlConfig(function, input) => Ok(cx.create_url(function, input).await?),
+            Op::UpdateFunctionUrlConfig(function, input) => Ok(cx.update_url(function, input).await?),
+            Op::GetFunctionUrlConfig(function) => Ok(cx.get_url(function).await?),
+            Op::DeleteFunctionUrlConfig(function) => Ok(cx.delete_url(function).await?),
+            Op::ListFunctionUrlConfigs(function) => Ok(cx.list_urls(function).await?),
+            Op::PutProvisionedConcurrencyConfig(function, wanted) => {
+                Ok(cx.put_provisioned(function, wanted).await?)
+            }
+            Op::GetProvisionedConcurrencyConfig(function) => Ok(cx.get_provisioned(function).await?),
+            Op::DeleteProvisionedConcurrencyConfig(function) => Ok(cx.delete_provisioned(function).await?),
+            Op::ListProvisionedConcurrencyConfigs(function) => Ok(cx.list_provisioned(function).await?),
+            Op::PutFunctionRecursionConfig(function, input) => Ok(cx.put_recursion(function, input).await?),
+            Op::GetFunctionRecursionConfig(function) => Ok(cx.get_recursion(function).await?),
+            Op::PutRuntimeManagementConfig(function, input) => {
+                Ok(cx.put_runtime_management(function, input).await?)
+            }
+            Op::GetRuntimeManagementConfig(function) => Ok(cx.get_runtime_management(function).await?),
+            Op::InvokeWithResponseStream(input) => Ok(cx.invoke_with_stream(*input).await?),
             Op::GetFunctionCodeSigningConfig(function) => Ok(cx.get_code_signing_config(function).await?),
             Op::UpdateFunctionCode(function, input) => cx.update_function_code(function, *input).await,
             Op::UpdateFunctionConfiguration(function, input) => {
@@ -215,6 +372,11 @@ impl Operation for Call {
     }
 }
 
+/// The right to use layers.
+fn uses_layers(arns: Option<&[String]>) -> impl Iterator<Item = Access> {
+    arns.unwrap_or_default().iter().map(|arn| Access::new("lambda:GetLayerVersion", arn.clone()))
+}
+
 /// What every operation has at hand.
 pub(crate) struct Cx {
     inner: Arc<Inner>,
@@ -238,6 +400,39 @@ impl Cx {
     fn require_latest(&self, function: &FunctionName) -> Result<(), Error> {
         function.require_latest(self.account, &self.inner.region)
     }
+
+    /// The row that has to be there for something to belong to a function, a version or an alias.
+    fn owner_key(&self, function: &FunctionName) -> Key {
+        match function.owner() {
+            None => by_name(&FUNCTIONS, self.account, &function.name),
+            Some(owner) => match owner.parse() {
+                Ok(number) => by_number(&VERSIONS, self.account, &function.name, number),
+                Err(_) => by_qualifier(&ALIASES, self.account, &function.name, Some(owner)),
+            },
+        }
+    }
+
+    /// That it is not.
+    fn no_owner(&self, function: &FunctionName) -> Error {
+        Error::NotFound(format!("Function not found: {}", function.arn(self.account, &self.inner.region)))
+    }
+
+    async fn require_owner(&self, function: &FunctionName) -> Result<(), Error> {
+        match self.inner.store.get(self.owner_key(function)).await? {
+            Some(_) => Ok(()),
+            None => Err(self.no_owner(function)),
+        }
+    }
+}
+
+/// Removes what belongs to a version or an alias.
+fn belongings(account: AccountId, name: &str, qualifier: Option<&str>) -> Vec<Write> {
+    vec![
+        Write::Delete(by_qualifier(&POLICIES, account, name, qualifier)),
+        Write::Delete(by_qualifier(&EVENT_CONFIGS, account, name, qualifier)),
+        Write::Delete(by_qualifier(&PROVISIONED, account, name, qualifier)),
+        Write::Delete(by_qualifier(&URLS, account, name, qualifier)),
+    ]
 }
 
 /// Refuses a change whose author has seen another state.

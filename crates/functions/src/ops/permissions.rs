@@ -7,14 +7,14 @@ use store::{Read, Write};
 use super::{Cx, check_revision};
 use crate::Error;
 use crate::name::FunctionName;
-use crate::tables::{FUNCTIONS, POLICIES, PolicyRow, Statement, by_name};
+use crate::tables::{POLICIES, PolicyRow, Statement, by_qualifier};
 use crate::wire::input::AddPermission;
 
 /// Largest resource policy, in bytes (AWS Lambda developer guide, "Lambda quotas").
 const POLICY_LIMIT: usize = 20 * 1024;
 
 /// The statement as a policy document shows it.
-fn document(statement: &Statement, resource: &str) -> Value {
+pub(super) fn document(statement: &Statement, resource: &str) -> Value {
     let principal = &statement.principal;
     let shown = if principal == "*" {
         json!("*")
@@ -36,6 +36,13 @@ fn document(statement: &Statement, resource: &str) -> Value {
     if let Some(owner) = &statement.source_account {
         condition.insert("StringEquals".to_owned(), json!({ "AWS:SourceAccount": owner }));
     }
+    if let Some(auth) = &statement.url_auth {
+        let equals = condition.entry("StringEquals").or_insert_with(|| json!({}));
+        equals["lambda:FunctionUrlAuthType"] = json!(auth);
+    }
+    if statement.via_url {
+        condition.insert("Bool".to_owned(), json!({ "lambda:InvokedViaFunctionUrl": "true" }));
+    }
     if let Some(arn) = &statement.source_arn {
         condition.insert("ArnLike".to_owned(), json!({ "AWS:SourceArn": arn }));
     }
@@ -45,7 +52,7 @@ fn document(statement: &Statement, resource: &str) -> Value {
     document
 }
 
-fn policy_document(policy: &PolicyRow, resource: &str) -> String {
+pub(super) fn policy_document(policy: &PolicyRow, resource: &str) -> String {
     let statements: Vec<_> = policy.statements.iter().map(|one| document(one, resource)).collect();
     json!({ "Version": "2012-10-17", "Id": "default", "Statement": statements }).to_string()
 }
@@ -76,30 +83,54 @@ fn check(input: &AddPermission) -> Result<(), Error> {
     {
         return constraint(owner, "sourceAccount", "\\d{12}");
     }
+    match input.function_url_auth_type.as_deref() {
+        None => {}
+        Some("NONE" | "AWS_IAM") if matches!(action_name(&input.action), "InvokeFunctionUrl" | "*") => {}
+        Some("NONE" | "AWS_IAM") => {
+            return Err(Error::InvalidParameter(
+                "FunctionUrlAuthType is only supported for lambda:InvokeFunctionUrl action".into(),
+            ));
+        }
+        Some(other) => return constraint(other, "functionUrlAuthType", "NONE|AWS_IAM"),
+    }
     Ok(())
 }
 
+fn action_name(action: &str) -> &str {
+    action.strip_prefix("lambda:").unwrap_or(action)
+}
+
 impl Cx {
+    /// Where a policy is, what must be there for it, and the ARN that it is about.
+    fn policy_of(&self, function: &FunctionName) -> (store::Key, Read, String) {
+        let owner = function.owner();
+        let key = by_qualifier(&POLICIES, self.account, &function.name, owner);
+        let resource = match owner {
+            Some(owner) => format!("{}:{owner}", self.arn(&function.name)),
+            None => self.arn(&function.name),
+        };
+        (key, Read::Key(self.owner_key(function)), resource)
+    }
+
     pub(super) async fn add_permission(
         &self,
         function: FunctionName,
         input: AddPermission,
     ) -> Result<Response, Error> {
-        self.require_latest(&function)?;
         check(&input)?;
-        let name = function.name;
-        let resource = self.arn(&name);
+        let (key, owner, resource) = self.policy_of(&function);
         let statement = Statement {
             sid: input.statement_id,
             action: input.action,
             principal: input.principal,
             source_arn: input.source_arn,
             source_account: input.source_account,
+            url_auth: input.function_url_auth_type,
+            via_url: input.invoked_via_function_url,
         };
         let shown = document(&statement, &resource).to_string();
-        let key = by_name(&POLICIES, self.account, &name);
-        let reads = vec![Read::Key(by_name(&FUNCTIONS, self.account, &name)), Read::Key(key.clone())];
-        let (not_found, fresh, revision) = (self.not_found(&name), self.fresh_id(), input.revision_id);
+        let reads = vec![owner, Read::Key(key.clone())];
+        let (not_found, fresh, revision) = (self.no_owner(&function), self.fresh_id(), input.revision_id);
         let added = self.inner.store.transact(reads, move |pages, _| -> Result<_, Error> {
             if pages[0].first().is_none() {
                 return Err(not_found.clone());
@@ -127,7 +158,7 @@ impl Cx {
             Ok((vec![POLICIES.put(key.clone(), &policy)], ()))
         });
         added.await?;
-        self.inner.changed(self.account, &name, false);
+        self.inner.changed(self.account, &function.name, false);
         Ok(aws::json::output_with_status(201, &json!({ "Statement": shown })))
     }
 
@@ -137,11 +168,9 @@ impl Cx {
         sid: String,
         revision: Option<String>,
     ) -> Result<Response, Error> {
-        self.require_latest(&function)?;
-        let name = function.name;
-        let key = by_name(&POLICIES, self.account, &name);
-        let reads = vec![Read::Key(by_name(&FUNCTIONS, self.account, &name)), Read::Key(key.clone())];
-        let (not_found, fresh) = (self.not_found(&name), self.fresh_id());
+        let (key, owner, _) = self.policy_of(&function);
+        let reads = vec![owner, Read::Key(key.clone())];
+        let (not_found, fresh) = (self.no_owner(&function), self.fresh_id());
         let removed = self.inner.store.transact(reads, move |pages, _| -> Result<_, Error> {
             if pages[0].first().is_none() {
                 return Err(not_found.clone());
@@ -163,18 +192,17 @@ impl Cx {
             Ok((vec![write], ()))
         });
         removed.await?;
-        self.inner.changed(self.account, &name, false);
+        self.inner.changed(self.account, &function.name, false);
         Ok(aws::json::empty(204))
     }
 
     pub(super) async fn get_policy(&self, function: FunctionName) -> Result<Response, Error> {
-        self.require_latest(&function)?;
-        self.row(&function.name).await?;
-        let key = by_name(&POLICIES, self.account, &function.name);
+        self.require_owner(&function).await?;
+        let (key, _, resource) = self.policy_of(&function);
         let Some(stored) = POLICIES.get(&self.inner.store, key).await? else {
             return Err(Error::NotFound("The resource you requested does not exist.".into()));
         };
-        let policy = policy_document(&stored.value, &self.arn(&function.name));
+        let policy = policy_document(&stored.value, &resource);
         Ok(aws::json::output(&json!({ "Policy": policy, "RevisionId": stored.value.revision })))
     }
 }

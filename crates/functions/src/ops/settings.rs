@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use types::Arn;
 
 use crate::Error;
+use crate::tables::LoggingRow;
 use crate::wire::input::{EphemeralStorage, LoggingConfig, TracingConfig};
 use crate::wire::output::architecture;
 
@@ -109,6 +110,16 @@ pub(super) fn environment(variables: BTreeMap<String, String>) -> Result<BTreeMa
     if variables.values().any(|value| value.contains('\0')) {
         return Err(Error::InvalidParameter(format!("{prefix} contain a null character.")));
     }
+    let offered = crate::extras::NAMES;
+    if let Some(name) =
+        variables.keys().find(|name| name.starts_with("HAWKER_") && !offered.contains(&name.as_str()))
+    {
+        return Err(Error::InvalidParameter(format!(
+            "The environment variable {name} sets nothing; of the names that begin with HAWKER_ there are {}.",
+            offered.join(", ")
+        )));
+    }
+    crate::extras::Extras::read(&variables).map_err(Error::InvalidParameter)?;
     let measured = serde_json::to_string(&variables).map_or(0, |text| text.len());
     if measured > ENVIRONMENT_LIMIT {
         return Err(Error::InvalidParameter(format!(
@@ -130,15 +141,44 @@ pub(super) fn tracing(value: TracingConfig) -> Result<String, Error> {
     }
 }
 
-pub(super) fn log_group(value: LoggingConfig, name: &str) -> Result<String, Error> {
-    value.check()?;
-    let Some(group) = value.log_group else { return Ok(default_log_group(name)) };
+pub(super) fn log_group(value: &LoggingConfig, name: &str) -> Result<String, Error> {
+    let Some(group) = &value.log_group else { return Ok(default_log_group(name)) };
     let valid = |c: char| c.is_ascii_alphanumeric() || "._-/#".contains(c);
     if group.is_empty() || group.len() > 512 || !group.chars().all(valid) {
         let rule = "Member must satisfy regular expression pattern: [\\.\\-_/#A-Za-z0-9]+";
         return Err(constraint(group, "loggingConfig.logGroup", rule));
     }
-    Ok(group)
+    Ok(group.clone())
+}
+
+/// The format of the log, and the levels, which only JSON has.
+pub(super) fn logging(value: &LoggingConfig) -> Result<LoggingRow, Error> {
+    let json = match value.log_format.as_deref() {
+        None | Some("Text") => false,
+        Some("JSON") => true,
+        Some(other) => {
+            let rule = "Member must satisfy enum value set: [JSON, Text]";
+            return Err(constraint(other, "loggingConfig.logFormat", rule));
+        }
+    };
+    let level = |given: &Option<String>, at: &str, levels: &[&str]| match given.as_deref() {
+        None => Ok(json.then(|| "INFO".to_owned())),
+        Some(level) if levels.contains(&level) && json => Ok(Some(level.to_owned())),
+        Some(level) if levels.contains(&level) => Err(Error::InvalidParameter(
+            "The log level is not applicable for the Text log format. Configure LogFormat JSON to set it."
+                .into(),
+        )),
+        Some(other) => {
+            let rule = format!("Member must satisfy enum value set: [{}]", levels.join(", "));
+            Err(constraint(other, &format!("loggingConfig.{at}"), &rule))
+        }
+    };
+    let application = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
+    Ok(LoggingRow {
+        json,
+        application_level: level(&value.application_log_level, "applicationLogLevel", &application)?,
+        system_level: level(&value.system_log_level, "systemLogLevel", &["DEBUG", "INFO", "WARN"])?,
+    })
 }
 
 pub(super) fn default_log_group(name: &str) -> String {

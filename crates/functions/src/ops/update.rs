@@ -5,15 +5,14 @@ use store::Read;
 
 use super::{Cx, check_revision, settings};
 use crate::Error;
-use crate::code::release;
+use crate::code::Uses;
 use crate::name::FunctionName;
-use crate::tables::{FUNCTIONS, FunctionRow, TOTALS, by_name, code_key, totals_key};
-use crate::wire::input::{UpdateFunctionCode, UpdateFunctionConfiguration};
-use crate::wire::output::FunctionConfiguration;
+use crate::tables::{FUNCTIONS, FunctionRow, TOTALS, by_name, totals_key};
+use crate::wire::input::{PublishVersion, UpdateFunctionCode, UpdateFunctionConfiguration};
 
 impl Cx {
     fn configuration(&self, row: &FunctionRow) -> Response {
-        aws::json::output(&FunctionConfiguration::new(row, self.account, &self.inner.region, false))
+        aws::json::output(&self.latest_configuration(row))
     }
 
     pub(super) async fn row(&self, name: &str) -> Result<FunctionRow, Error> {
@@ -51,6 +50,11 @@ impl Cx {
         };
         self.inner.sweep.lock().expect("no holder of this lock panics").insert(self.account);
         self.inner.changed(self.account, &row.name, row.deployment != before.deployment);
+        if input.publish {
+            let mut response = self.publish_version(function, PublishVersion::default()).await?;
+            *response.status_mut() = http::StatusCode::OK;
+            return Ok(response);
+        }
         Ok(self.configuration(&row))
     }
 
@@ -66,30 +70,66 @@ impl Cx {
         let old = before.code.clone();
         let (now, fresh, deployment) = (self.inner.env.now(), self.fresh_id(), self.fresh_id());
         let not_found = self.not_found(&before.name);
-        let mut reads = vec![
-            Read::Key(key.clone()),
-            Read::Key(totals_key(account)),
-            Read::Key(code_key(account, &old.sha256)),
-        ];
-        reads.extend(uploaded.reads());
+        let mut uses = Uses::of(account);
+        uses.upload(uploaded);
+        uses.release(&old);
+        let mut reads = vec![Read::Key(key.clone()), Read::Key(totals_key(account))];
+        reads.extend(uses.reads());
         let swapped = self.inner.store.transact(reads, move |pages, _| -> Result<_, Error> {
             let Some(stored) = FUNCTIONS.first(&pages[0])? else { return Err(not_found.clone()) };
             check_revision(revision.as_deref(), stored.value.revision)?;
             if stored.value.code != old {
                 return Ok((Vec::new(), None));
             }
-            let Some((mut writes, code)) = uploaded.retain(&pages[3..])? else {
+            let Some((mut writes, Some(code))) = uses.decide(&pages[2..], now)? else {
                 return Ok((Vec::new(), None));
             };
             let mut totals = TOTALS.first(&pages[1])?.map(|stored| stored.value).unwrap_or_default();
             totals.code_bytes = (totals.code_bytes + code.size_bytes).saturating_sub(old.size_bytes);
-            writes.extend(release(account, &old, &pages[2], now)?);
             let row = FunctionRow { code, last_modified: now, revision: fresh, deployment, ..stored.value };
             writes.push(FUNCTIONS.put(key.clone(), &row));
             writes.push(TOTALS.put(totals_key(account), &totals));
             Ok((writes, Some(row)))
         });
         swapped.await
+    }
+
+    /// Gives the function other layers.
+    async fn swap_layers(&self, name: &str, arns: Vec<String>, revision: Option<&str>) -> Result<(), Error> {
+        let account = self.account;
+        let now = self.inner.env.now();
+        // Layers that the function has stay usable after they were deleted.
+        let keeps = |row: &FunctionRow| row.layers.iter().map(|layer| &layer.arn).eq(arns.iter());
+        loop {
+            let before = self.row(name).await?;
+            check_revision(revision, before.revision)?;
+            if keeps(&before) {
+                return Ok(());
+            }
+            let layers = self.layers(arns.clone()).await?;
+            let mut uses = Uses::of(account);
+            before.layers.iter().for_each(|layer| uses.release(&layer.code));
+            layers.iter().for_each(|layer| uses.retain(&layer.code));
+            let key = by_name(&FUNCTIONS, account, name);
+            let mut reads = vec![Read::Key(key.clone())];
+            reads.extend(uses.reads());
+            let swapped = self.inner.store.transact(reads, move |pages, _| -> Result<_, Error> {
+                let Some(stored) = FUNCTIONS.first(&pages[0])? else { return Ok((Vec::new(), false)) };
+                if stored.value.layers != before.layers {
+                    return Ok((Vec::new(), false));
+                }
+                let Some((mut writes, _)) = uses.decide(&pages[1..], now)? else {
+                    return Ok((Vec::new(), false));
+                };
+                let row = FunctionRow { layers: layers.clone(), ..stored.value };
+                writes.push(FUNCTIONS.put(key.clone(), &row));
+                Ok((writes, true))
+            });
+            if swapped.await? {
+                self.inner.sweep.lock().expect("no holder of this lock panics").insert(account);
+                return Ok(());
+            }
+        }
     }
 
     /// Changes a function's row by `change`.
@@ -137,8 +177,12 @@ impl Cx {
         let ephemeral = input.ephemeral_storage.as_ref().map(settings::ephemeral_storage).transpose()?;
         let environment = input.environment.map(|e| settings::environment(e.variables)).transpose()?;
         let tracing = input.tracing_config.map(settings::tracing).transpose()?;
-        let log_group = input.logging_config.map(|l| settings::log_group(l, &name)).transpose()?;
+        let log_group = input.logging_config.as_ref().map(|l| settings::log_group(l, &name)).transpose()?;
+        let logging = input.logging_config.as_ref().map(settings::logging).transpose()?;
         let deployment = self.fresh_id();
+        if let Some(layers) = input.layers {
+            self.swap_layers(&name, layers, input.revision_id.as_deref()).await?;
+        }
         let row = self.touch(&name, input.revision_id, move |row| {
             fn set<T: Clone>(to: &mut T, value: &Option<T>) {
                 if let Some(value) = value {
@@ -155,6 +199,7 @@ impl Cx {
             set(&mut row.environment, &environment);
             set(&mut row.tracing, &tracing);
             set(&mut row.log_group, &log_group);
+            set(&mut row.logging, &logging);
             row.deployment = deployment;
             Ok(())
         });

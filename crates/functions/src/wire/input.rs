@@ -58,15 +58,14 @@ pub(crate) struct CreateFunction {
     #[serde(default)]
     pub(crate) tags: BTreeMap<String, String>,
     #[serde(default)]
-    pub(crate) publish: Refused,
+    pub(crate) publish: bool,
+    pub(crate) layers: Option<Vec<String>>,
     #[serde(default)]
     vpc_config: Refused,
     #[serde(default)]
     dead_letter_config: Refused,
     #[serde(default, rename = "KMSKeyArn")]
     kms_key_arn: Refused,
-    #[serde(default)]
-    layers: Refused,
     #[serde(default)]
     file_system_configs: Refused,
     #[serde(default)]
@@ -88,11 +87,9 @@ pub(crate) struct CreateFunction {
 impl CreateFunction {
     pub(crate) fn check(&self) -> Result<(), Error> {
         refuse(&[
-            ("Publish", &self.publish),
             ("VpcConfig", &self.vpc_config),
             ("DeadLetterConfig", &self.dead_letter_config),
             ("KMSKeyArn", &self.kms_key_arn),
-            ("Layers", &self.layers),
             ("FileSystemConfigs", &self.file_system_configs),
             ("ImageConfig", &self.image_config),
             ("CodeSigningConfigArn", &self.code_signing_config_arn),
@@ -151,7 +148,7 @@ pub(crate) struct UpdateFunctionCode {
     #[serde(default, rename = "SourceKMSKeyArn")]
     source_kms_key_arn: Refused,
     #[serde(default)]
-    publish: Refused,
+    pub(crate) publish: bool,
     #[serde(default)]
     publish_to: Refused,
     #[serde(default)]
@@ -162,7 +159,7 @@ pub(crate) struct UpdateFunctionCode {
 
 impl UpdateFunctionCode {
     pub(crate) fn check(&self) -> Result<(), Error> {
-        refuse(&[("Publish", &self.publish), ("PublishTo", &self.publish_to)])?;
+        refuse(&[("PublishTo", &self.publish_to)])?;
         refuse(&[("ImageUri", &self.image_uri), ("SourceKMSKeyArn", &self.source_kms_key_arn)])
     }
 
@@ -192,14 +189,13 @@ pub(crate) struct UpdateFunctionConfiguration {
     pub(crate) tracing_config: Option<TracingConfig>,
     pub(crate) logging_config: Option<LoggingConfig>,
     pub(crate) revision_id: Option<String>,
+    pub(crate) layers: Option<Vec<String>>,
     #[serde(default)]
     vpc_config: Refused,
     #[serde(default)]
     dead_letter_config: Refused,
     #[serde(default, rename = "KMSKeyArn")]
     kms_key_arn: Refused,
-    #[serde(default)]
-    layers: Refused,
     #[serde(default)]
     file_system_configs: Refused,
     #[serde(default)]
@@ -218,7 +214,6 @@ impl UpdateFunctionConfiguration {
             ("VpcConfig", &self.vpc_config),
             ("DeadLetterConfig", &self.dead_letter_config),
             ("KMSKeyArn", &self.kms_key_arn),
-            ("Layers", &self.layers),
             ("FileSystemConfigs", &self.file_system_configs),
             ("ImageConfig", &self.image_config),
             ("SnapStart", &self.snap_start),
@@ -256,25 +251,8 @@ pub(crate) struct TracingConfig {
 pub(crate) struct LoggingConfig {
     pub(crate) log_format: Option<String>,
     pub(crate) log_group: Option<String>,
-    #[serde(default)]
-    application_log_level: Refused,
-    #[serde(default)]
-    system_log_level: Refused,
-}
-
-impl LoggingConfig {
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        refuse(&[
-            ("LoggingConfig.ApplicationLogLevel", &self.application_log_level),
-            ("LoggingConfig.SystemLogLevel", &self.system_log_level),
-        ])?;
-        match self.log_format.as_deref() {
-            None | Some("Text") => Ok(()),
-            Some(other) => Err(Error::Unsupported(format!(
-                "LoggingConfig.LogFormat {other} is not supported by this node; use Text."
-            ))),
-        }
-    }
+    pub(crate) application_log_level: Option<String>,
+    pub(crate) system_log_level: Option<String>,
 }
 
 /// `Invoke`: headers, query and body.
@@ -284,6 +262,7 @@ pub(crate) struct Invoke {
     pub(crate) kind: InvocationType,
     pub(crate) log_tail: bool,
     pub(crate) client_context: Option<String>,
+    pub(crate) idempotency_key: Option<String>,
     pub(crate) payload: bytes::Bytes,
 }
 
@@ -319,21 +298,112 @@ pub(crate) struct AddPermission {
     event_source_token: Refused,
     #[serde(default, rename = "PrincipalOrgID")]
     principal_org_id: Refused,
+    pub(crate) function_url_auth_type: Option<String>,
     #[serde(default)]
-    function_url_auth_type: Refused,
-    #[serde(default)]
-    invoked_via_function_url: Refused,
+    pub(crate) invoked_via_function_url: bool,
 }
 
 impl AddPermission {
     pub(crate) fn check(&self) -> Result<(), Error> {
-        refuse(&[
-            ("EventSourceToken", &self.event_source_token),
-            ("PrincipalOrgID", &self.principal_org_id),
-            ("FunctionUrlAuthType", &self.function_url_auth_type),
-            ("InvokedViaFunctionUrl", &self.invoked_via_function_url),
-        ])
+        refuse(&[("EventSourceToken", &self.event_source_token), ("PrincipalOrgID", &self.principal_org_id)])
     }
+}
+
+/// `PublishVersion`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct PublishVersion {
+    pub(crate) code_sha256: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) revision_id: Option<String>,
+    #[serde(default)]
+    publish_to: Refused,
+}
+
+impl PublishVersion {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        refuse(&[("PublishTo", &self.publish_to)])
+    }
+}
+
+/// `CreateAlias` and `UpdateAlias`, which has no name of its own.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct Alias {
+    pub(crate) name: Option<String>,
+    pub(crate) function_version: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) routing_config: Option<RoutingConfig>,
+    pub(crate) revision_id: Option<String>,
+}
+
+/// How an alias shares its invocations out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct RoutingConfig {
+    #[serde(default)]
+    pub(crate) additional_version_weights: BTreeMap<String, f64>,
+}
+
+/// `PublishLayerVersion`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct PublishLayerVersion {
+    pub(crate) content: FunctionCode,
+    pub(crate) description: Option<String>,
+    pub(crate) license_info: Option<String>,
+    #[serde(default)]
+    pub(crate) compatible_runtimes: Vec<String>,
+    #[serde(default)]
+    pub(crate) compatible_architectures: Vec<String>,
+}
+
+/// `AddLayerVersionPermission`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct AddLayerVersionPermission {
+    pub(crate) statement_id: String,
+    pub(crate) action: String,
+    pub(crate) principal: String,
+    #[serde(default)]
+    organization_id: Refused,
+}
+
+impl AddLayerVersionPermission {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        refuse(&[("OrganizationId", &self.organization_id)])
+    }
+}
+
+/// `CreateFunctionUrlConfig` and `UpdateFunctionUrlConfig`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct FunctionUrlConfig {
+    pub(crate) auth_type: Option<String>,
+    pub(crate) cors: Option<crate::tables::Cors>,
+    pub(crate) invoke_mode: Option<String>,
+}
+
+/// `PutProvisionedConcurrencyConfig`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct PutProvisionedConcurrencyConfig {
+    pub(crate) provisioned_concurrent_executions: i64,
+}
+
+/// `PutFunctionRecursionConfig`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct PutFunctionRecursionConfig {
+    pub(crate) recursive_loop: String,
+}
+
+/// `PutRuntimeManagementConfig`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct PutRuntimeManagementConfig {
+    pub(crate) update_runtime_on: String,
+    pub(crate) runtime_version_arn: Option<String>,
 }
 
 /// `PutFunctionEventInvokeConfig` and `UpdateFunctionEventInvokeConfig`.

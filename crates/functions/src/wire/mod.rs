@@ -14,6 +14,7 @@ use types::ErrorKind;
 
 use crate::Error;
 use crate::name::FunctionName;
+use crate::ops::layers::{self, LayerVersion};
 use crate::ops::{Call, Op};
 use crate::service::Inner;
 use input::{InvocationType, Invoke};
@@ -91,15 +92,16 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
             Op::CreateFunction(name(&input.function_name)?, Box::new(input))
         }
         ("GET", ["2015-03-31", "functions"]) => {
-            // Every version is the latest one: `ALL` lists the same.
-            match query.take("FunctionVersion").as_deref() {
-                None | Some("ALL") => {}
+            let every_version = match query.take("FunctionVersion").as_deref() {
+                None => false,
+                Some("ALL") => true,
                 Some(other) => {
                     let message = format!("FunctionVersion {other} is not supported; use ALL.");
                     return Err(Error::InvalidParameter(message).into());
                 }
-            }
-            Op::ListFunctions { marker: query.take("Marker"), limit: query.take_max_items(50)? }
+            };
+            let (marker, limit) = (query.take("Marker"), query.take_max_items(50)?);
+            Op::ListFunctions { every_version, marker, limit }
         }
         (_, ["2015-03-31", "functions", function, rest @ ..]) => {
             let function = name(function)?.qualified(query.take("Qualifier"))?;
@@ -138,12 +140,25 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
                     marker: query.take("Marker"),
                     limit: query.take_max_items(50)?,
                 },
-                ("GET", ["aliases"]) => {
-                    query.take("Marker");
-                    query.take("FunctionVersion");
-                    query.take_max_items(50)?;
-                    Op::ListAliases(function)
+                ("POST", ["versions"]) => {
+                    let input: input::PublishVersion =
+                        json(collect(body, REQUEST_LIMIT, "PublishVersion").await?)?;
+                    input.check()?;
+                    Op::PublishVersion(function, input)
                 }
+                ("GET", ["aliases"]) => {
+                    let (version, marker) = (query.take("FunctionVersion"), query.take("Marker"));
+                    Op::ListAliases { function, version, marker, limit: query.take_max_items(50)? }
+                }
+                ("POST", ["aliases"]) => {
+                    Op::CreateAlias(function, json(collect(body, REQUEST_LIMIT, "CreateAlias").await?)?)
+                }
+                ("GET", ["aliases", alias]) => Op::GetAlias(function, (*alias).to_owned()),
+                ("PUT", ["aliases", alias]) => {
+                    let input = json(collect(body, REQUEST_LIMIT, "UpdateAlias").await?)?;
+                    Op::UpdateAlias(function, (*alias).to_owned(), input)
+                }
+                ("DELETE", ["aliases", alias]) => Op::DeleteAlias(function, (*alias).to_owned()),
                 _ => return Err(unknown(&head)),
             }
         }
@@ -188,6 +203,116 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
                 _ => return Err(unknown(&head)),
             }
         }
+        ("GET", ["2018-10-31", "layers"]) if query.take("find").as_deref() == Some("LayerVersion") => {
+            let arn = query.take("Arn").unwrap_or_default();
+            Op::GetLayerVersion { layer: layers::layer_version(&arn, account, &inner.region)?, by_arn: true }
+        }
+        ("GET", ["2018-10-31", "layers"]) => {
+            let (runtime, marker) = (query.take("CompatibleRuntime"), query.take("Marker"));
+            refuse_architecture(&mut query)?;
+            Op::ListLayers { runtime, marker, limit: query.take_max_items(50)? }
+        }
+        (_, ["2018-10-31", "layers", layer, "versions", rest @ ..]) => {
+            let name = layers::layer_name(layer, account, &inner.region)?;
+            let number = match rest {
+                [] => 0,
+                [number, ..] => number.parse().map_err(|_| unknown(&head))?,
+            };
+            let layer = LayerVersion { name: name.clone(), number };
+            match (method, rest) {
+                ("POST", []) => {
+                    let input = json(collect(body, DEPLOY_LIMIT, "PublishLayerVersion").await?)?;
+                    Op::PublishLayerVersion(name, Box::new(input))
+                }
+                ("GET", []) => {
+                    let (runtime, marker) = (query.take("CompatibleRuntime"), query.take("Marker"));
+                    refuse_architecture(&mut query)?;
+                    Op::ListLayerVersions { name, runtime, marker, limit: query.take_max_items(50)? }
+                }
+                ("GET", [_]) => Op::GetLayerVersion { layer, by_arn: false },
+                ("GET", [_, "content"]) => Op::DownloadLayer(layer),
+                ("DELETE", [_]) => Op::DeleteLayerVersion(layer),
+                ("GET", [_, "policy"]) => Op::GetLayerVersionPolicy(layer),
+                ("POST", [_, "policy"]) => {
+                    let input: input::AddLayerVersionPermission =
+                        json(collect(body, REQUEST_LIMIT, "AddLayerVersionPermission").await?)?;
+                    input.check()?;
+                    Op::AddLayerVersionPermission(layer, input, query.take("RevisionId"))
+                }
+                ("DELETE", [_, "policy", statement]) => Op::RemoveLayerVersionPermission {
+                    layer,
+                    statement: (*statement).to_owned(),
+                    revision: query.take("RevisionId"),
+                },
+                _ => return Err(unknown(&head)),
+            }
+        }
+        (_, ["2021-10-31", "functions", function, "url"]) => {
+            let function = name(function)?.qualified(query.take("Qualifier"))?;
+            match method {
+                "GET" => Op::GetFunctionUrlConfig(function),
+                "DELETE" => Op::DeleteFunctionUrlConfig(function),
+                "POST" => {
+                    let input = json(collect(body, REQUEST_LIMIT, "CreateFunctionUrlConfig").await?)?;
+                    Op::CreateFunctionUrlConfig(function, input)
+                }
+                "PUT" => {
+                    let input = json(collect(body, REQUEST_LIMIT, "UpdateFunctionUrlConfig").await?)?;
+                    Op::UpdateFunctionUrlConfig(function, input)
+                }
+                _ => return Err(unknown(&head)),
+            }
+        }
+        ("GET", ["2021-10-31", "functions", function, "urls"]) => {
+            query.take("Marker");
+            query.take_max_items(50)?;
+            Op::ListFunctionUrlConfigs(name(function)?)
+        }
+        (_, ["2019-09-30", "functions", function, "provisioned-concurrency"]) => {
+            if method == "GET" && query.take("List").as_deref() == Some("ALL") {
+                query.take("Marker");
+                query.take_max_items(50)?;
+                Op::ListProvisionedConcurrencyConfigs(name(function)?)
+            } else {
+                let function = name(function)?.qualified(query.take("Qualifier"))?;
+                match method {
+                    "GET" => Op::GetProvisionedConcurrencyConfig(function),
+                    "DELETE" => Op::DeleteProvisionedConcurrencyConfig(function),
+                    "PUT" => {
+                        let input: input::PutProvisionedConcurrencyConfig =
+                            json(collect(body, REQUEST_LIMIT, "PutProvisionedConcurrencyConfig").await?)?;
+                        Op::PutProvisionedConcurrencyConfig(function, input.provisioned_concurrent_executions)
+                    }
+                    _ => return Err(unknown(&head)),
+                }
+            }
+        }
+        (_, ["2024-08-31", "functions", function, "recursion-config"]) => {
+            let function = name(function)?;
+            match method {
+                "GET" => Op::GetFunctionRecursionConfig(function),
+                "PUT" => {
+                    let input = json(collect(body, REQUEST_LIMIT, "PutFunctionRecursionConfig").await?)?;
+                    Op::PutFunctionRecursionConfig(function, input)
+                }
+                _ => return Err(unknown(&head)),
+            }
+        }
+        (_, ["2021-07-20", "functions", function, "runtime-management-config"]) => {
+            let function = name(function)?.qualified(query.take("Qualifier"))?;
+            match method {
+                "GET" => Op::GetRuntimeManagementConfig(function),
+                "PUT" => {
+                    let input = json(collect(body, REQUEST_LIMIT, "PutRuntimeManagementConfig").await?)?;
+                    Op::PutRuntimeManagementConfig(function, input)
+                }
+                _ => return Err(unknown(&head)),
+            }
+        }
+        ("POST", ["2021-11-15", "functions", function, "response-streaming-invocations"]) => {
+            let function = name(function)?.qualified(query.take("Qualifier"))?;
+            Op::InvokeWithResponseStream(Box::new(invoke(&head, function, body).await?))
+        }
         ("GET", ["2016-08-19", "account-settings"]) => Op::GetAccountSettings,
         ("GET", ["2020-06-30", "functions", function, "code-signing-config"]) => {
             Op::GetFunctionCodeSigningConfig(name(function)?)
@@ -196,6 +321,17 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
     };
     query.finish()?;
     Ok(Box::new(Call { inner: inner.clone(), context, op }))
+}
+
+/// Layers are listed for every architecture: a node has one.
+fn refuse_architecture(query: &mut Query) -> Result<(), Error> {
+    match query.take("CompatibleArchitecture") {
+        None => Ok(()),
+        Some(_) => Err(Error::Unsupported(
+            "CompatibleArchitecture is not supported by this node; layers are listed for every architecture."
+                .into(),
+        )),
+    }
 }
 
 fn unknown(head: &http::request::Parts) -> aws::Error {
@@ -254,6 +390,7 @@ async fn invoke(
             return Err(Error::Unsupported(format!("{refused} is not supported by this node.")).into());
         }
     }
+    let idempotency_key = header("idempotency-key")?.map(str::to_owned);
     let client_context = header("x-amz-client-context")?.map(str::to_owned);
     if let Some(text) = &client_context {
         crate::invoke::client_context(text)?;
@@ -267,5 +404,5 @@ async fn invoke(
     checked.map_err(|error| Error::Content(error.to_string()))?;
     // JSON may come with a byte order mark or invalid UTF-8 inside strings that a lax reader lets through.
     std::str::from_utf8(&payload).map_err(|error| Error::Content(error.to_string()))?;
-    Ok(Invoke { function, kind, log_tail, client_context, payload })
+    Ok(Invoke { function, kind, log_tail, client_context, idempotency_key, payload })
 }

@@ -6,8 +6,8 @@ use serde::Serialize;
 use types::{AccountId, Region, RequestId, Timestamp};
 
 use crate::code::sha256_base64;
-use crate::name::{LATEST, function_arn};
-use crate::tables::FunctionRow;
+use crate::name::{Version, function_arn};
+use crate::tables::{FunctionRow, LayerRef};
 
 /// `FunctionConfiguration`.
 #[derive(Debug, Serialize)]
@@ -24,7 +24,7 @@ pub(crate) struct FunctionConfiguration<'a> {
     memory_size: u32,
     last_modified: String,
     code_sha256: String,
-    version: &'static str,
+    version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     environment: Option<Environment<'a>>,
     tracing_config: TracingConfig<'a>,
@@ -36,6 +36,15 @@ pub(crate) struct FunctionConfiguration<'a> {
     ephemeral_storage: EphemeralStorage,
     snap_start: SnapStart,
     logging_config: LoggingConfig<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    layers: Vec<Layer<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Layer<'a> {
+    arn: &'a str,
+    code_size: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,6 +76,10 @@ struct SnapStart {
 #[serde(rename_all = "PascalCase")]
 struct LoggingConfig<'a> {
     log_format: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    application_log_level: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_log_level: Option<&'a str>,
     log_group: &'a str,
 }
 
@@ -76,17 +89,27 @@ pub(crate) fn architecture() -> &'static str {
 }
 
 /// `2026-11-23T22:40:10.000+0000`.
-fn last_modified(at: Timestamp) -> String {
+pub(crate) fn iso_time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%3f+0000").to_string()
 }
 
 impl<'a> FunctionConfiguration<'a> {
-    /// The configuration of `row`; `qualified` if its ARN names the version.
-    pub(crate) fn new(row: &'a FunctionRow, account: AccountId, region: &Region, qualified: bool) -> Self {
+    /// The configuration of `row`, which is `version`; with the qualifier in its ARN by which it was asked for.
+    pub(crate) fn new(
+        row: &'a FunctionRow,
+        account: AccountId,
+        region: &Region,
+        version: Version,
+        qualifier: Option<&str>,
+    ) -> Self {
         let arn = function_arn(account, region, &row.name);
+        let layer = |layer: &'a LayerRef| Layer { arn: &layer.arn, code_size: layer.code.size_bytes };
         Self {
             function_name: &row.name,
-            function_arn: if qualified { format!("{arn}:{LATEST}") } else { arn },
+            function_arn: match qualifier {
+                Some(qualifier) => format!("{arn}:{qualifier}"),
+                None => arn,
+            },
             runtime: &row.runtime,
             role: &row.role,
             handler: &row.handler,
@@ -94,19 +117,25 @@ impl<'a> FunctionConfiguration<'a> {
             description: &row.description,
             timeout: row.timeout_s,
             memory_size: row.memory_mb,
-            last_modified: last_modified(row.last_modified),
+            last_modified: iso_time(row.last_modified),
             code_sha256: sha256_base64(&row.code.sha256),
-            version: LATEST,
+            version: version.to_string(),
             environment: (!row.environment.is_empty()).then_some(Environment { variables: &row.environment }),
             tracing_config: TracingConfig { mode: &row.tracing },
             revision_id: row.revision,
             state: "Active",
             last_update_status: "Successful",
-            package_type: "Zip",
+            package_type: if row.image.is_some() { "Image" } else { "Zip" },
             architectures: [architecture()],
             ephemeral_storage: EphemeralStorage { size: row.ephemeral_storage_mb },
             snap_start: SnapStart { apply_on: "None", optimization_status: "Off" },
-            logging_config: LoggingConfig { log_format: "Text", log_group: &row.log_group },
+            logging_config: LoggingConfig {
+                log_format: if row.logging.json { "JSON" } else { "Text" },
+                application_log_level: row.logging.application_level.as_deref(),
+                system_log_level: row.logging.system_level.as_deref(),
+                log_group: &row.log_group,
+            },
+            layers: row.layers.iter().map(layer).collect(),
         }
     }
 }

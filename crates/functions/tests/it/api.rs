@@ -75,15 +75,18 @@ async fn what_is_wrong_or_not_offered_is_refused_by_name() {
         ("Code", json!({ "ZipFile": STANDARD.encode("not a zip") }), "Could not unzip uploaded file."),
         ("Code", json!({ "S3Bucket": "b", "S3Key": "no" }), "NoSuchKey"),
         ("Code", json!({ "ImageUri": "x" }), "ImageUri"),
-        ("Layers", json!(["arn:aws:lambda:us-east-1:000000000000:layer:x:1"]), "Layers"),
+        ("Layers", json!(["arn:aws:lambda:us-east-1:000000000000:layer:x:1"]), "layer:x:1 does not exist"),
+        ("Layers", json!(["arn:aws:lambda:us-east-1:000000000001:layer:x:1"]), "layers of others"),
+        ("Layers", json!(["x"]), "layers"),
+        ("Environment", json!({ "Variables": { "HAWKER_REUSE": "x" } }), "HAWKER_REUSE sets nothing"),
         ("VpcConfig", json!({ "SubnetIds": ["subnet-1"] }), "VpcConfig"),
         ("DeadLetterConfig", json!({ "TargetArn": "arn:aws:sqs:us-east-1:0:q" }), "DeadLetterConfig"),
         ("SnapStart", json!({ "ApplyOn": "PublishedVersions" }), "SnapStart"),
         ("PackageType", json!("Image"), "PackageType"),
-        ("Publish", json!(true), "Publish"),
         ("Nonsense", json!(1), "Nonsense"),
         ("Environment", json!({ "Variables": { "AWS_REGION": "x" } }), "AWS_REGION"),
-        ("LoggingConfig", json!({ "LogFormat": "JSON" }), "LogFormat"),
+        ("LoggingConfig", json!({ "LogFormat": "XML" }), "logFormat"),
+        ("LoggingConfig", json!({ "SystemLogLevel": "DEBUG" }), "not applicable for the Text log format"),
     ] {
         let mut input = creation("f");
         input[member] = value;

@@ -4,4 +4,6 @@
 
 mod api;
 mod invoke;
+mod once;
 mod support;
+mod versions;

@@ -248,6 +248,7 @@ fn context(caller: Caller, trace: TraceHeader) -> RequestContext {
 pub(crate) struct Node {
     pub(crate) env: SharedEnv,
     pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) store: Store,
     pub(crate) runtime: Arc<Closures>,
     pub(crate) roles: Arc<Roles>,
@@ -283,7 +284,7 @@ impl Node {
         let functions = Functions::new(
             config,
             store.clone(),
-            blobs,
+            blobs.clone(),
             env.clone(),
             runtime.clone(),
             roles.clone(),
@@ -301,6 +302,7 @@ impl Node {
         Self {
             env,
             engine,
+            blobs,
             store,
             runtime,
             roles,
@@ -311,6 +313,16 @@ impl Node {
             tasks,
             folder: None,
         }
+    }
+
+    /// A node over what this one has left, which ends as in a crash.
+    pub(crate) fn restart(mut self) -> Self {
+        self.kill();
+        let folder = self.folder.take().unwrap();
+        let (engine, blobs) = (self.engine.clone(), self.blobs.clone());
+        let mut node = Self::over(engine, self.runtime.clone(), blobs, Config::default());
+        node.folder = Some(folder);
+        node
     }
 
     /// One request of the API.
@@ -365,7 +377,9 @@ impl Node {
             account: AccountId::DEFAULT,
             function: FunctionName { name: name.to_owned(), qualifier: None },
             request_id: RequestId::new(&*self.env),
-            payload: Bytes::from(payload.to_string()),
+            event: functions::Event::Json(Bytes::from(payload.to_string())),
+            stream: None,
+            idempotency_key: None,
             client_context: None,
             trace: TraceHeader::new(&*self.env),
             attempt: 0,

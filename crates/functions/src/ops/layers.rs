@@ -1,0 +1,398 @@
+//! Layers: packages that functions share (AWS Lambda developer guide, "Managing Lambda dependencies with
+//! layers").
+
+use aws::Response;
+use serde_json::{Value, json};
+use store::key::{after, prefix_end};
+use store::{Range, Read, Write};
+use types::AccountId;
+
+use super::{Cx, check_revision, settings};
+use crate::Error;
+use crate::code::{Uses, sha256_base64};
+use crate::tables::{
+    CounterRow, LAYER_COUNTERS, LAYERS, LayerRef, LayerRow, PolicyRow, Statement, TOTALS, all_of, by_name,
+    by_number, totals_key,
+};
+use crate::wire::input::{AddLayerVersionPermission, PublishLayerVersion};
+use crate::wire::output::iso_time;
+
+/// Most layers of one function (AWS Lambda developer guide, "Lambda quotas").
+const MOST_LAYERS: usize = 5;
+
+/// A version of a layer, as a request names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LayerVersion {
+    pub(crate) name: String,
+    pub(crate) number: u64,
+}
+
+fn constraint(value: &str, at: &str, pattern: &str) -> Error {
+    Error::Validation(format!(
+        "Value '{value}' at '{at}' failed to satisfy constraint: Member must satisfy regular expression pattern: \
+         {pattern}"
+    ))
+}
+
+/// A layer's name, or the name in its ARN.
+pub(crate) fn layer_name(text: &str, account: AccountId, region: &types::Region) -> Result<String, Error> {
+    let prefix = format!("arn:aws:lambda:{region}:{account}:layer:");
+    let name = text.strip_prefix(&prefix).unwrap_or(text);
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if name.is_empty() || name.len() > 140 || !name.bytes().all(word) {
+        return Err(constraint(text, "layerName", "[a-zA-Z0-9-_]+"));
+    }
+    Ok(name.to_owned())
+}
+
+/// The version in a layer version's ARN.
+pub(crate) fn layer_version(
+    arn: &str,
+    account: AccountId,
+    region: &types::Region,
+) -> Result<LayerVersion, Error> {
+    let pattern = "arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\\d{12}:layer:[a-zA-Z0-9-_]+:[0-9]+";
+    let invalid = || constraint(arn, "layers", pattern);
+    let rest = arn.strip_prefix("arn:aws:lambda:").ok_or_else(invalid)?;
+    let mut parts = rest.split(':');
+    let (named, owner) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let (kind, name, number) = (parts.next(), parts.next(), parts.next());
+    let (Some("layer"), Some(name), Some(number), None) = (kind, name, number, parts.next()) else {
+        return Err(invalid());
+    };
+    let number = number.parse().map_err(|_| invalid())?;
+    if named != region.as_str() || owner.parse() != Ok(account) {
+        return Err(Error::Unsupported(format!(
+            "Layer version {arn} is not of this account and region; layers of others are not supported by this node."
+        )));
+    }
+    Ok(LayerVersion { name: layer_name(name, account, region)?, number })
+}
+
+impl Cx {
+    fn layer_arn(&self, name: &str) -> String {
+        format!("arn:aws:lambda:{}:{}:layer:{name}", self.inner.region, self.account)
+    }
+
+    fn shown_layer(&self, row: &LayerRow, content: bool) -> Value {
+        let arn = self.layer_arn(&row.name);
+        let mut shown = json!({
+            "LayerVersionArn": format!("{arn}:{}", row.number),
+            "Version": row.number,
+            "Description": row.description,
+            "CreatedDate": iso_time(row.created),
+            "CompatibleRuntimes": row.runtimes,
+            "CompatibleArchitectures": row.architectures,
+        });
+        if let Some(license) = &row.license {
+            shown["LicenseInfo"] = json!(license);
+        }
+        if content {
+            shown["LayerArn"] = json!(arn);
+            shown["Content"] = json!({
+                "CodeSha256": sha256_base64(&row.code.sha256),
+                "CodeSize": row.code.size_bytes,
+                "Location": format!(
+                    "{}/2018-10-31/layers/{}/versions/{}/content",
+                    self.context.endpoint, row.name, row.number
+                ),
+            });
+        }
+        shown
+    }
+
+    pub(super) async fn publish_layer(
+        &self,
+        name: String,
+        input: PublishLayerVersion,
+    ) -> Result<Response, aws::Error> {
+        let description = settings::description(input.description.unwrap_or_default())?;
+        if input.compatible_runtimes.len() > 15 {
+            return Err(Error::InvalidParameter("A layer has at most 15 compatible runtimes.".into()).into());
+        }
+        if let Some(other) = input.compatible_architectures.iter().find(|a| *a != "x86_64" && *a != "arm64") {
+            return Err(constraint(other, "compatibleArchitectures", "[x86_64, arm64]").into());
+        }
+        if input.license_info.as_ref().is_some_and(|license| license.len() > 512) {
+            return Err(Error::InvalidParameter("LicenseInfo has at most 512 characters.".into()).into());
+        }
+        let package = self.package(input.content).await?;
+        let account = self.account;
+        let now = self.inner.env.now();
+        let new = LayerRow {
+            name,
+            number: 0,
+            description,
+            license: input.license_info,
+            runtimes: input.compatible_runtimes,
+            architectures: input.compatible_architectures,
+            code: package.reference(),
+            created: now,
+            policy: None,
+        };
+        let row = loop {
+            let mut uses = Uses::of(account);
+            uses.upload(self.inner.upload(account, &package).await?);
+            let counter = by_name(&LAYER_COUNTERS, account, &new.name);
+            let mut reads = vec![Read::Key(counter.clone()), Read::Key(totals_key(account))];
+            reads.extend(uses.reads());
+            let new = new.clone();
+            let published = self.inner.store.transact(reads, move |pages, _| -> Result<_, Error> {
+                let Some((mut writes, Some(code))) = uses.decide(&pages[2..], now)? else {
+                    return Ok((Vec::new(), None));
+                };
+                let last = LAYER_COUNTERS.first(&pages[0])?.map_or(0, |stored| stored.value.last);
+                let mut totals = TOTALS.first(&pages[1])?.map(|stored| stored.value).unwrap_or_default();
+                totals.code_bytes += code.size_bytes;
+                let row = LayerRow { number: last + 1, code, ..new.clone() };
+                writes.push(LAYERS.put(by_number(&LAYERS, account, &row.name, row.number), &row));
+                writes.push(LAYER_COUNTERS.put(counter.clone(), &CounterRow { last: row.number }));
+                writes.push(TOTALS.put(totals_key(account), &totals));
+                Ok((writes, Some(row)))
+            });
+            if let Some(row) = published.await? {
+                break row;
+            }
+        };
+        Ok(aws::json::output_with_status(201, &self.shown_layer(&row, true)))
+    }
+
+    async fn layer(&self, layer: &LayerVersion) -> Result<LayerRow, Error> {
+        let key = by_number(&LAYERS, self.account, &layer.name, layer.number);
+        let stored = LAYERS.get(&self.inner.store, key).await?;
+        stored.map(|stored| stored.value).ok_or_else(|| self.no_layer(layer))
+    }
+
+    fn no_layer(&self, layer: &LayerVersion) -> Error {
+        let arn = self.layer_arn(&layer.name);
+        Error::NotFound(format!("The resource you requested does not exist: {arn}:{}", layer.number))
+    }
+
+    pub(super) async fn get_layer(&self, layer: LayerVersion) -> Result<Response, Error> {
+        Ok(aws::json::output(&self.shown_layer(&self.layer(&layer).await?, true)))
+    }
+
+    /// The package: where `GetLayerVersion` points to.
+    pub(super) async fn download_layer(&self, layer: LayerVersion) -> Result<Response, Error> {
+        let row = self.layer(&layer).await?;
+        self.package_body(&row.code).await
+    }
+
+    /// The newest version of each layer.
+    pub(super) async fn list_layers(
+        &self,
+        runtime: Option<String>,
+        marker: Option<String>,
+        limit: usize,
+    ) -> Result<Response, Error> {
+        let all = LAYER_COUNTERS.key(self.account, |_| {});
+        let start = match &marker {
+            Some(name) => after(&by_name(&LAYER_COUNTERS, self.account, name)),
+            None => all.clone(),
+        };
+        let range = Range { start, end: prefix_end(&all), limit, limit_bytes: 4 << 20, reverse: false };
+        let page = self.inner.store.scan(range).await?;
+        let mut names = Vec::new();
+        for entry in &page.entries {
+            let name = store::key::KeyReader::new(&entry.key).and_then(|mut key| key.text());
+            names.push(
+                name.map_err(|e| store::Error::Corrupt { table: "layer_counters", reason: e.to_string() })?,
+            );
+        }
+        let newest =
+            |name: &String| Read::Range(Range { reverse: true, ..all_of(&LAYERS, self.account, name, 1) });
+        let pages = self.inner.store.read(names.iter().map(newest).collect()).await?;
+        let mut layers = Vec::new();
+        for page in &pages {
+            // A layer all of whose versions were deleted keeps its counter and is not there any more.
+            if let Some(row) = LAYERS.first(page)?
+                && runtime.as_ref().is_none_or(|runtime| row.value.runtimes.contains(runtime))
+            {
+                layers.push(json!({
+                    "LayerName": row.value.name,
+                    "LayerArn": self.layer_arn(&row.value.name),
+                    "LatestMatchingVersion": self.shown_layer(&row.value, false),
+                }));
+            }
+        }
+        let mut output = json!({ "Layers": layers });
+        if let Some(last) = names.last().filter(|_| page.more) {
+            output["NextMarker"] = json!(last);
+        }
+        Ok(aws::json::output(&output))
+    }
+
+    pub(super) async fn list_layer_versions(
+        &self,
+        name: String,
+        runtime: Option<String>,
+        marker: Option<String>,
+        limit: usize,
+    ) -> Result<Response, Error> {
+        let mut range = Range { reverse: true, ..all_of(&LAYERS, self.account, &name, limit) };
+        if let Some(marker) = &marker {
+            let number = marker.parse();
+            let number = number
+                .map_err(|_| Error::InvalidParameter("Marker is not one that was given out.".into()))?;
+            range.end = by_number(&LAYERS, self.account, &name, number);
+        }
+        let (rows, more) = LAYERS.scan(&self.inner.store, range).await?;
+        let matching =
+            |row: &&LayerRow| runtime.as_ref().is_none_or(|runtime| row.runtimes.contains(runtime));
+        let shown: Vec<_> = rows
+            .iter()
+            .map(|row| &row.value)
+            .filter(matching)
+            .map(|row| self.shown_layer(row, false))
+            .collect();
+        let mut output = json!({ "LayerVersions": shown });
+        if let Some(last) = rows.last().filter(|_| more) {
+            output["NextMarker"] = json!(last.value.number.to_string());
+        }
+        Ok(aws::json::output(&output))
+    }
+
+    /// Functions that use it keep what they use.
+    pub(super) async fn delete_layer(&self, layer: LayerVersion) -> Result<Response, Error> {
+        let account = self.account;
+        let now = self.inner.env.now();
+        let key = by_number(&LAYERS, account, &layer.name, layer.number);
+        // What is not there is deleted.
+        if let Some(before) = LAYERS.get(&self.inner.store, key.clone()).await? {
+            let mut uses = Uses::of(account);
+            uses.release(&before.value.code);
+            let mut reads = vec![Read::Key(key.clone()), Read::Key(totals_key(account))];
+            reads.extend(uses.reads());
+            let removed = self.inner.store.transact(reads, move |pages, _| -> Result<_, Error> {
+                if pages[0].first().is_none() {
+                    return Ok((Vec::new(), ()));
+                }
+                let mut writes = uses.decide(&pages[2..], now)?.map(|(writes, _)| writes).unwrap_or_default();
+                let mut totals = TOTALS.first(&pages[1])?.map(|stored| stored.value).unwrap_or_default();
+                totals.code_bytes = totals.code_bytes.saturating_sub(before.value.code.size_bytes);
+                writes.push(TOTALS.put(totals_key(account), &totals));
+                writes.push(Write::Delete(key.clone()));
+                Ok((writes, ()))
+            });
+            removed.await?;
+            self.inner.sweep.lock().expect("no holder of this lock panics").insert(account);
+        }
+        Ok(aws::json::empty(204))
+    }
+
+    async fn change_layer_policy(
+        &self,
+        layer: &LayerVersion,
+        mut change: impl FnMut(Option<PolicyRow>) -> Result<Option<PolicyRow>, Error> + Send + 'static,
+    ) -> Result<LayerRow, Error> {
+        let key = by_number(&LAYERS, self.account, &layer.name, layer.number);
+        let no_layer = self.no_layer(layer);
+        let changed = self.inner.store.transact(vec![Read::Key(key.clone())], move |pages, _| {
+            let Some(stored) = LAYERS.first(&pages[0])? else { return Err(no_layer.clone()) };
+            let mut row = stored.value;
+            row.policy = change(row.policy)?;
+            Ok((vec![LAYERS.put(key.clone(), &row)], row))
+        });
+        changed.await
+    }
+
+    pub(super) async fn add_layer_permission(
+        &self,
+        layer: LayerVersion,
+        input: AddLayerVersionPermission,
+        revision: Option<String>,
+    ) -> Result<Response, Error> {
+        if input.action != "lambda:GetLayerVersion" {
+            return Err(constraint(&input.action, "action", "lambda:GetLayerVersion"));
+        }
+        let statement = Statement {
+            sid: input.statement_id,
+            action: input.action,
+            principal: input.principal,
+            source_arn: None,
+            source_account: None,
+            url_auth: None,
+            via_url: false,
+        };
+        let fresh = self.fresh_id();
+        let resource = format!("{}:{}", self.layer_arn(&layer.name), layer.number);
+        let shown = super::permissions::document(&statement, &resource).to_string();
+        let add = move |policy: Option<PolicyRow>| {
+            let mut statements = match policy {
+                Some(policy) => {
+                    check_revision(revision.as_deref(), policy.revision)?;
+                    policy.statements
+                }
+                None => Vec::new(),
+            };
+            if statements.iter().any(|one| one.sid == statement.sid) {
+                return Err(Error::Conflict(format!(
+                    "The statement id ({}) provided already exists. Please provide a new statement id, or remove the \
+                     existing statement.",
+                    statement.sid
+                )));
+            }
+            statements.push(statement.clone());
+            Ok(Some(PolicyRow { revision: fresh, statements }))
+        };
+        self.change_layer_policy(&layer, add).await?;
+        Ok(aws::json::output_with_status(201, &json!({ "Statement": shown, "RevisionId": fresh })))
+    }
+
+    pub(super) async fn remove_layer_permission(
+        &self,
+        layer: LayerVersion,
+        sid: String,
+        revision: Option<String>,
+    ) -> Result<Response, Error> {
+        let fresh = self.fresh_id();
+        let remove = move |policy: Option<PolicyRow>| {
+            let absent = || Error::NotFound(format!("Statement {sid} is not found in resource policy."));
+            let mut policy = policy.ok_or_else(absent)?;
+            check_revision(revision.as_deref(), policy.revision)?;
+            let before = policy.statements.len();
+            policy.statements.retain(|one| one.sid != sid);
+            if policy.statements.len() == before {
+                return Err(absent());
+            }
+            policy.revision = fresh;
+            Ok(Some(policy).filter(|policy| !policy.statements.is_empty()))
+        };
+        self.change_layer_policy(&layer, remove).await?;
+        Ok(aws::json::empty(204))
+    }
+
+    pub(super) async fn get_layer_policy(&self, layer: LayerVersion) -> Result<Response, Error> {
+        let row = self.layer(&layer).await?;
+        let Some(policy) = row.policy else {
+            return Err(Error::NotFound("No policy is associated with the given resource.".into()));
+        };
+        let resource = format!("{}:{}", self.layer_arn(&layer.name), layer.number);
+        let document = super::permissions::policy_document(&policy, &resource);
+        Ok(aws::json::output(&json!({ "Policy": document, "RevisionId": policy.revision })))
+    }
+
+    /// The layers that a function is to use.
+    pub(super) async fn layers(&self, arns: Vec<String>) -> Result<Vec<LayerRef>, Error> {
+        if arns.len() > MOST_LAYERS {
+            return Err(Error::InvalidParameter(format!("Cannot reference more than {MOST_LAYERS} layers.")));
+        }
+        let mut layers: Vec<LayerRef> = Vec::new();
+        for arn in arns {
+            let layer = layer_version(&arn, self.account, &self.inner.region)?;
+            let key = by_number(&LAYERS, self.account, &layer.name, layer.number);
+            let Some(stored) = LAYERS.get(&self.inner.store, key).await? else {
+                return Err(Error::InvalidParameter(format!("Layer version {arn} does not exist.")));
+            };
+            let of = |arn: &str| arn.rsplit_once(':').map(|(layer, _)| layer.to_owned());
+            if layers.iter().any(|other| of(&other.arn) == of(&arn)) {
+                return Err(Error::InvalidParameter(
+                    "Two different versions of the same layer are not allowed to be referenced in the same function."
+                        .into(),
+                ));
+            }
+            layers.push(LayerRef { arn, code: stored.value.code });
+        }
+        Ok(layers)
+    }
+}
