@@ -80,6 +80,16 @@ class Function:
         return eventually(look)
 
 
+    def lines(self):
+        """The function's log messages as they are now."""
+        logs = self.node.client("logs")
+        try:
+            pages = logs.get_paginator("filter_log_events").paginate(logGroupName=self.group)
+            return [e["message"] for page in pages for e in page["events"]]
+        except logs.exceptions.ResourceNotFoundException:
+            return []
+
+
 @contextlib.contextmanager
 def function(node, files, *statements, runtime=PYTHON_RUNTIME, handler="app.handler", **options):
     if isinstance(files, str):

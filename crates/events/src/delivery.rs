@@ -124,6 +124,7 @@ impl Shared {
             stream: None,
             client_context: delivery.client_context.clone(),
             idempotency_key: None,
+            fingerprint: None,
             trace: delivery.trace.clone(),
             attempt: delivery.failures,
             queue_timeout: Some(Duration::from_millis(self.config.queue_timeout_ms)),

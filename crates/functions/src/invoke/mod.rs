@@ -58,6 +58,8 @@ pub struct Invocation {
     pub client_context: Option<String>,
     /// The key under which the caller wants it to run once, for functions that take one.
     pub idempotency_key: Option<String>,
+    /// SHA-256 of what makes two events with one key the same, where the event tells more than that (its time).
+    pub fingerprint: Option<[u8; 32]>,
     /// The trace it belongs to.
     pub trace: TraceHeader,
     /// Which try this is, from 0.

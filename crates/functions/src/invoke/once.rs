@@ -143,7 +143,9 @@ impl Inner {
     ) -> Result<Outcome, Error> {
         let header = matches!(deployed.extras.idempotency, Some((KeySource::Header, _)));
         // Who sends a key of their own says that the event is the same; with the others it is by nature.
-        let event: Option<Hash> = header.then(|| Sha256::digest(invocation.event.payload()).into());
+        let fingerprint =
+            || invocation.fingerprint.unwrap_or_else(|| Sha256::digest(invocation.event.payload()).into());
+        let event: Option<Hash> = header.then(fingerprint);
         let hash: Hash = Sha256::digest(&key).into();
         let longest = Duration::from_secs(u64::from(deployed.row.timeout_s))
             + Duration::from_millis(self.config.queue_timeout_ms);

@@ -39,6 +39,7 @@ impl Cx {
             stream: None,
             client_context: input.client_context,
             idempotency_key: input.idempotency_key,
+            fingerprint: None,
             trace: self.context.trace.clone(),
             attempt: 0,
             queue_timeout: None,

@@ -6,6 +6,7 @@ use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use sha2::{Digest, Sha256};
 use types::ErrorKind;
 
 use super::{Call, event};
@@ -35,6 +36,10 @@ impl Call {
         let header =
             |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let idempotency_key = header("idempotency-key");
+        let fingerprint = idempotency_key.is_some().then(|| {
+            let request = format!("{} {}\n", head.method, head.uri);
+            Sha256::new().chain_update(request).chain_update(&body).finalize().into()
+        });
         let version = known.version(function.qualifier.as_deref(), || 1.0)?;
         let live = inner.function(account, &function.name).await?;
         let (_, deployed) = inner.deployed(&live, &known, version).await?;
@@ -56,6 +61,7 @@ impl Call {
             event,
             stream: None,
             client_context: None,
+            fingerprint,
             idempotency_key,
             trace: context.trace.clone(),
             attempt: 0,

@@ -380,6 +380,7 @@ impl Node {
             event: functions::Event::Json(Bytes::from(payload.to_string())),
             stream: None,
             idempotency_key: None,
+            fingerprint: None,
             client_context: None,
             trace: TraceHeader::new(&*self.env),
             attempt: 0,
