@@ -295,6 +295,9 @@ def _set_up_logging(logging):
     handler = LambdaLoggerHandler()
     if as_json:
 
+        # What every record has; the rest is what was given as `extra`.
+        common = set(logging.makeLogRecord({}).__dict__) | {"aws_request_id", "asctime", "message", "taskName"}
+
         class JsonFormatter(logging.Formatter):
             def format(self, record):
                 line = {
@@ -302,12 +305,17 @@ def _set_up_logging(logging):
                     "level": record.levelname,
                     "message": record.getMessage(),
                     "logger": record.name,
-                    "requestId": record.aws_request_id,
                 }
-                if record.exc_info:
+                if record.exc_info and record.exc_info[0] is not None:
+                    import traceback
+
+                    line["stackTrace"] = traceback.format_tb(record.exc_info[2])
                     line["errorType"] = record.exc_info[0].__name__
                     line["errorMessage"] = str(record.exc_info[1])
-                    line["stackTrace"] = self.formatException(record.exc_info).splitlines()
+                    line["location"] = "%s:%s:%d" % (record.pathname, record.funcName, record.lineno)
+                if record.aws_request_id:
+                    line["requestId"] = record.aws_request_id
+                line.update((key, value) for key, value in record.__dict__.items() if key not in common)
                 return json.dumps(line, ensure_ascii=False, default=str)
 
         handler.setFormatter(JsonFormatter())
@@ -378,9 +386,11 @@ def _error(error):
 
 def _log_error(error):
     if _env("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON":
-        import json
+        from time import gmtime, strftime
 
-        sys.stdout.write(json.dumps(dict(error, level="ERROR"), ensure_ascii=False) + "\n")
+        line = {"timestamp": strftime("%Y-%m-%dT%H:%M:%SZ", gmtime()), "level": "ERROR"}
+        line.update(error)
+        sys.stdout.write(_dumps(line).decode("utf-8") + "\n")
         return
     lines = ["[ERROR] %s: %s" % (error["errorType"], error["errorMessage"]), "Traceback (most recent call last):"]
     for element in error["stackTrace"]:
@@ -417,10 +427,11 @@ def _set_up():
     runtime = _env("LAMBDA_RUNTIME_DIR")
     version = "python%d.%d" % sys.version_info[:2]
     standard = [path for path in sys.path if path != runtime and path]
-    layer = "/opt/python/lib/%s/site-packages" % version
-    first = [_env("LAMBDA_TASK_ROOT"), layer, "/opt/python"]
+    layers = _env("HAWKER_OPT", "/opt") + "/python"
+    first = [_env("LAMBDA_TASK_ROOT"), "%s/lib/%s/site-packages" % (layers, version), layers]
     site = _env("HAWKER_SITE_PACKAGES")
-    _unset_env("HAWKER_SITE_PACKAGES")
+    for name in ("HAWKER_SITE_PACKAGES", "HAWKER_OPT"):
+        _unset_env(name)
     sys.path[:] = first + standard + ([site] if site else [])
     sys.argv[:] = ["bootstrap.py"]
     sys.meta_path.insert(0, _Handler())

@@ -5,6 +5,7 @@
 const fs = require('fs');
 const net = require('net');
 const path = require('path');
+const { Writable } = require('stream');
 const { format } = require('util');
 
 const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(':');
@@ -49,6 +50,20 @@ class Client {
         this.socket.write(`${head}Content-Type: application/json\r\nContent-Length: ${length}\r\n${headers}\r\n${body}`);
       }
     });
+  }
+
+  // Begins an answer that is written piece by piece; how it was taken is told by the promise, after `end`. Until then
+  // what is written keeps the event loop going, and not that there will be an answer.
+  begin(suffix, headers) {
+    return new Promise((resolve, reject) => {
+      this.waiting.push({ resolve, reject });
+      this.socket.write(`POST /2018-06-01/runtime/${suffix} HTTP/1.1\r\nHost: ${host}:${port}\r\nTransfer-Encoding: chunked\r\n${headers}\r\n`);
+    });
+  }
+
+  end(text, callback) {
+    this.socket.ref();
+    this.socket.write(text, callback);
   }
 
   take(chunk) {
@@ -99,15 +114,41 @@ const json = (process.env.AWS_LAMBDA_LOG_FORMAT ?? '').toUpperCase() === 'JSON';
 const levels = ['TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL'];
 const leastLevel = levels.indexOf((process.env.AWS_LAMBDA_LOG_LEVEL ?? 'TRACE').toUpperCase());
 
+function describeError(error) {
+  return {
+    errorType: error?.constructor?.name ?? 'UnknownError',
+    errorMessage: error.message,
+    stackTrace: typeof error.stack === 'string' ? error.stack.split('\n') : [],
+  };
+}
+
+// Errors have nothing that JSON would show by itself.
+const showErrors = (key, value) => (value instanceof Error ? { ...describeError(value), ...value } : value);
+
+function jsonLine(level, timestamp, args) {
+  const line = { timestamp, level, requestId };
+  if (args.length === 1) {
+    try {
+      return JSON.stringify({ ...line, message: args[0] }, showErrors);
+    } catch {
+      // It refers to itself, or has numbers that JSON has not.
+    }
+  }
+  const error = args.length > 1 && args.find((arg) => arg instanceof Error);
+  return JSON.stringify({ ...line, message: format(...args), ...(error ? describeError(error) : {}) });
+}
+
 function log(level, args) {
   if (levels.indexOf(level) < leastLevel) return;
   const timestamp = new Date().toISOString();
-  if (json) {
-    const message = args.length === 1 && typeof args[0] !== 'string' && !(args[0] instanceof Error) ? args[0] : format(...args);
-    writeLine(JSON.stringify({ timestamp, level, requestId, message }));
-  } else {
-    writeLine(`${timestamp}\t${requestId ?? 'undefined'}\t${level}\t${format(...args)}`);
-  }
+  if (json) writeLine(jsonLine(level, timestamp, args));
+  else writeLine(`${timestamp}\t${requestId ?? 'undefined'}\t${level}\t${format(...args)}`);
+}
+
+// What nobody caught: in JSON as an error, in text with its object.
+function logError(what, object) {
+  if (json) log('ERROR', [{ errorType: object.errorType, errorMessage: object.errorMessage, stackTrace: object.trace }]);
+  else log('ERROR', [what, JSON.stringify(object)]);
 }
 
 console.log = (...args) => log('INFO', args);
@@ -116,6 +157,119 @@ console.debug = (...args) => log('DEBUG', args);
 console.trace = (...args) => log('TRACE', [new Error(format(...args)).stack]);
 console.warn = (...args) => log('WARN', args);
 console.error = (...args) => log('ERROR', args);
+console.fatal = (...args) => log('FATAL', args);
+
+// Streaming: the handler writes its answer itself.
+const streams = Symbol.for('aws.lambda.runtime.handler.streaming');
+const bufferSize = Symbol.for('aws.lambda.runtime.handler.streaming.highWaterMark');
+const integration = 'application/vnd.awslambda.http-integration-response';
+
+class ResponseStream extends Writable {
+  #client;
+  #id;
+  #contentType = 'application/octet-stream';
+  #prelude;
+  #told;
+
+  constructor(client, id, highWaterMark) {
+    super(highWaterMark === undefined ? {} : { highWaterMark });
+    this.#client = client;
+    this.#id = id;
+  }
+
+  setContentType(type) {
+    if (this.#told) throw new Error("Cannot set content-type, too late.");
+    this.#contentType = String(type).replace(/[^\x20-\x7e]/g, ' ');
+  }
+
+  // What comes before everything else: the head of an HTTP answer.
+  setPrelude(text) {
+    this.#prelude = Buffer.concat([Buffer.from(text), Buffer.alloc(8)]);
+  }
+
+  // When the answer has been taken; nothing if it was never begun.
+  get told() {
+    return this.#told;
+  }
+
+  #begin() {
+    if (this.#told) return;
+    const headers = `Content-Type: ${this.#contentType}\r\nLambda-Runtime-Function-Response-Mode: streaming\r\nTrailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n`;
+    this.#told = this.#client.begin(`invocation/${this.#id}/response`, headers);
+    if (this.#prelude) this.#chunk(this.#prelude);
+  }
+
+  #chunk(data, callback) {
+    const { socket } = this.#client;
+    socket.cork();
+    socket.write(`${data.length.toString(16)}\r\n`);
+    socket.write(data);
+    socket.write('\r\n', callback);
+    socket.uncork();
+  }
+
+  _write(data, encoding, callback) {
+    this.#begin();
+    if (data.length === 0) callback();
+    else this.#chunk(data, callback);
+  }
+
+  _final(callback) {
+    this.#begin();
+    this.#client.end('0\r\n\r\n', callback);
+  }
+
+  // Ends what was begun with an error.
+  fail(error) {
+    const body = Buffer.from(JSON.stringify(error)).toString('base64');
+    this.#client.end(`0\r\n${errorHeaders(error)}Lambda-Runtime-Function-Error-Body: ${body}\r\n\r\n`);
+    return this.#told;
+  }
+}
+
+globalThis.awslambda = {
+  streamifyResponse(handler, options) {
+    handler[streams] = 'response';
+    if (options?.highWaterMark !== undefined) handler[bufferSize] = parseInt(options.highWaterMark, 10);
+    return handler;
+  },
+  HttpResponseStream: class HttpResponseStream {
+    static from(stream, metadata) {
+      stream.setContentType(integration);
+      stream.setPrelude(JSON.stringify(metadata ?? {}));
+      return stream;
+    }
+  },
+};
+
+// Runs a streaming handler, and sees its answer to its end.
+async function runStreaming(client, handler, event, context) {
+  const stream = new ResponseStream(client, requestId, handler[bufferSize]);
+  let finished;
+  try {
+    finished = new Promise((resolve, reject) => {
+      stream.once('finish', resolve);
+      stream.once('error', reject);
+      stream.once('close', () => (stream.writableFinished ? resolve() : reject(new Error('The response stream was destroyed'))));
+    });
+    finished.catch(() => {});
+    await Promise.race([handler(event, stream, context), new Promise((_, reject) => finished.catch(reject))]);
+    // Something may still be piped into it; when nothing is left that could be, it ends.
+    if (!stream.writableEnded) onEmptyLoop = () => stream.end();
+    await finished;
+    onEmptyLoop = null;
+  } catch (caught) {
+    onEmptyLoop = null;
+    const error = errorObject(caught);
+    logError('Invoke Error', { ...error, stack: error.trace });
+    if (stream.writableFinished) return stream.told;
+    stream.removeAllListeners('error').on('error', () => {});
+    stream.destroy();
+    if (stream.told) return stream.fail(error);
+    return client.call('POST', `invocation/${requestId}/error`, JSON.stringify(error), errorHeaders(error));
+  }
+  return stream.told;
+}
 
 function errorObject(error) {
   if (error instanceof Error || (error && typeof error === 'object' && 'stack' in error && 'message' in error)) {
@@ -268,7 +422,7 @@ async function fatal(error, kind) {
     object.errorType = kind;
     object.errorMessage = `${error?.name ?? 'Error'}: ${error?.message ?? error}`;
   }
-  log('ERROR', [kind === 'Runtime.UnhandledPromiseRejection' ? 'Unhandled Promise Rejection' : 'Uncaught Exception', JSON.stringify(object)]);
+  logError(kind === 'Runtime.UnhandledPromiseRejection' ? 'Unhandled Promise Rejection' : 'Uncaught Exception', object);
   const suffix = requestId ? `invocation/${requestId}/error` : 'init/error';
   try {
     // The usual connection may be waiting for the next event.
@@ -288,7 +442,7 @@ async function main() {
     handler = await load(process.env._HANDLER);
   } catch (error) {
     const object = errorObject(error);
-    log('ERROR', ['Uncaught Exception', JSON.stringify(object)]);
+    logError('Uncaught Exception', object);
     await client.call('POST', 'init/error', JSON.stringify(object), errorHeaders(object));
     process.exit(1);
   }
@@ -299,6 +453,11 @@ async function main() {
     if (status !== 200) throw new Error(`the Runtime API answered ${status}: ${body}`);
     requestId = headers['lambda-runtime-aws-request-id'];
     process.env._X_AMZN_TRACE_ID = headers['lambda-runtime-trace-id'] ?? '';
+    if (handler[streams]) {
+      await runStreaming(client, handler, JSON.parse(body), makeContext(headers));
+      next = client.call('GET', 'invocation/next');
+      continue;
+    }
     let answer;
     let error;
     try {
@@ -307,7 +466,7 @@ async function main() {
       if (answer === undefined) answer = 'null';
     } catch (caught) {
       error = errorObject(caught);
-      log('ERROR', ['Invoke Error', JSON.stringify({ ...error, stack: error.trace })]);
+      logError('Invoke Error', { ...error, stack: error.trace });
     }
     const told = error
       ? client.call('POST', `invocation/${requestId}/error`, JSON.stringify(error), errorHeaders(error))

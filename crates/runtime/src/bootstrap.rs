@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
     ("bootstrap.py", include_str!("../bootstrap/bootstrap.py")),
     ("hawker_runtime.py", include_str!("../bootstrap/hawker_runtime.py")),
+    ("bootstrap.rb", include_str!("../bootstrap/bootstrap.rb")),
     ("index.cjs", include_str!("../bootstrap/index.cjs")),
 ];
 
 /// Where boto3 is mounted, below the directory of the bootstraps.
 pub(crate) const SITE_PACKAGES: &str = "site-packages";
+/// Where the classes for Java are.
+const JAVA: &str = "java";
 
 /// Writes the bootstraps into a directory of this version's own, unless they are there; returns it.
 pub(crate) fn install(cache: &Path) -> io::Result<PathBuf> {
@@ -32,8 +35,8 @@ pub(crate) fn install(cache: &Path) -> io::Result<PathBuf> {
     fs::create_dir_all(&parent)?;
     let scratch = parent.join(format!(".new-{}-{}", &hash[..16], std::process::id()));
     let _ = fs::remove_dir_all(&scratch);
-    // __pycache__ is filled when a Python is first prepared.
-    for name in ["", SITE_PACKAGES, "__pycache__"] {
+    // __pycache__ is filled when a Python is first prepared; the classes for Java are mounted where they are needed.
+    for name in ["", SITE_PACKAGES, "__pycache__", JAVA] {
         fs::create_dir(scratch.join(name))?;
         fs::set_permissions(scratch.join(name), fs::Permissions::from_mode(0o755))?;
     }

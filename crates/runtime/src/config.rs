@@ -32,10 +32,15 @@ pub struct Config {
     pub provide_boto3: bool,
     /// How many helper processes stand ready in their control groups, so that a start need not wait for one.
     pub spare_sandboxes: usize,
-    /// The least time that a function has to get ready, in milliseconds; it is its own timeout if longer.
+    /// How long a function may take to get ready, in milliseconds; one that takes longer is started again, and has
+    /// its own timeout then.
     pub init_timeout_ms: u64,
-    /// How large a package may be once unpacked, in bytes.
+    /// How long one may take that is made ready before a request comes, in milliseconds.
+    pub provisioned_init_timeout_ms: u64,
+    /// How large a package and its layers may be once unpacked, in bytes.
     pub max_unzipped_bytes: u64,
+    /// How large a container image may be once unpacked, in bytes.
+    pub max_image_bytes: u64,
     /// How much room unpacked code may take on the disk, in bytes: what was not used for longest is removed and
     /// unpacked again when it is needed. What runs is never removed, so it may be more for a while.
     pub max_code_cache_bytes: u64,
@@ -59,7 +64,9 @@ impl Default for Config {
             provide_boto3: true,
             spare_sandboxes: 2,
             init_timeout_ms: 10_000,
+            provisioned_init_timeout_ms: 15 * 60 * 1000,
             max_unzipped_bytes: 250 * 1024 * 1024,
+            max_image_bytes: 10 * 1024 * 1024 * 1024,
             max_code_cache_bytes: 2 * 1024 * 1024 * 1024,
             max_log_bytes: 4 * 1024 * 1024,
             max_processes: 1024,

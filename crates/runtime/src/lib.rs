@@ -1,10 +1,11 @@
 //! Sandboxes: where functions run as processes, walled off from the host and from each other.
 //!
-//! The map: [`ProcessRuntime`] implements the seam [`functions::Runtime`]. A start takes the code (`code`,
-//! unpacked once), the interpreter (`interpreters`), a helper process (`host::launcher`), tells it what to
-//! build (`spec`), serves the Lambda Runtime API to it (`api`) and watches it (`host::supervisor`). The other
-//! side of the socket, inside the sandbox, is `child`. Memory and CPU limits are `cgroup` and `memory`: files in
-//! /tmp are in the host's memory beside that of the function, up to the size of its /tmp.
+//! The map: [`ProcessRuntime`] implements the seam [`functions::Runtime`]. A start (`start`) takes the code, its layers
+//! or its container image (`code`, unpacked once), the interpreter (`interpreters`), a helper process
+//! (`host::launcher`), tells it what to build (`spec`), serves the Lambda Runtime API and the Extensions API to it
+//! (`api`) and watches it (`host::supervisor`). What subscribers inside are told is `telemetry_api`, over connections
+//! through `door`. The other side of the sockets, inside the sandbox, is `child`. Memory and CPU limits are `cgroup`
+//! and `memory`: files in /tmp are in the host's memory beside that of the function, up to the size of its /tmp.
 //!
 //! Invariants: a sandbox sees its code, its interpreter, its /tmp and the platform's endpoint, nothing else
 //! of the host; when its time is over or the node dies, nothing of it is left. This crate is the only one
@@ -17,17 +18,23 @@ mod cgroup;
 mod child;
 mod code;
 mod config;
+mod door;
+mod ending;
 mod environment;
 mod error;
 mod host;
 mod instance;
 mod interpreters;
+mod java;
 mod logs;
 mod memory;
 mod process_runtime;
 mod python;
+mod servers;
 mod single_flight;
 mod spec;
+mod start;
+mod telemetry_api;
 
 pub use child::sandbox_main_if_asked;
 pub use config::{Config, Isolation};

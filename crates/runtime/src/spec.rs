@@ -1,6 +1,7 @@
-//! What the host tells a sandbox's helper process, and what comes back, over one socket pair.
+//! What the host tells a sandbox, and what comes back, over two socket pairs: one with the helper process, whose end
+//! is the end of the sandbox, and one with the process that looks after what runs in it.
 //!
-//! Both ends are this same binary, so the form of the messages may change freely.
+//! All ends are this same binary, so the form of the messages may change freely.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -32,10 +33,14 @@ pub(crate) struct Spec {
     pub(crate) walls: Walls,
     /// What to run; nothing if this is only a trial of the walls.
     pub(crate) argv: Vec<String>,
+    /// True if the first of it is a script that the user put before the runtime.
+    pub(crate) wrapped: bool,
     /// Its whole environment.
     pub(crate) environment: Vec<(String, String)>,
     /// Where it starts.
     pub(crate) directory: String,
+    /// Programs to start before it; it is then started by a command.
+    pub(crate) extensions: Vec<String>,
     /// How many processes and threads it may have.
     pub(crate) processes: u64,
     /// How many files it may have open.
@@ -48,25 +53,64 @@ pub(crate) enum Walls {
     /// Not at all: a child process.
     Plain,
     /// Own namespaces, root, user.
-    Namespaces {
-        /// The user it is outside; `None` if that is who runs the node.
-        host_id: Option<u32>,
-        /// Directories of the host to show, and where.
-        binds: Vec<(PathBuf, String)>,
-        /// Size of /tmp.
-        tmp_bytes: u64,
-        /// Where the platform's endpoint listens inside.
-        platform_port: u16,
+    Namespaces(Namespaces),
+}
+
+/// What a walled sandbox is made of.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Namespaces {
+    /// The user it is outside; `None` if that is who runs the node.
+    pub(crate) host_id: Option<u32>,
+    /// A directory that is the whole root; without one, the root is made of the host's programs.
+    pub(crate) root: Option<PathBuf>,
+    /// Directories of the host to show, and where.
+    pub(crate) binds: Vec<(PathBuf, String)>,
+    /// Directories that are shown together as /opt: what a later one has hides what an earlier one has.
+    pub(crate) layers: Vec<PathBuf>,
+    /// Size of /tmp.
+    pub(crate) tmp_bytes: u64,
+    /// Where the platform's endpoint listens inside.
+    pub(crate) platform_port: u16,
+}
+
+/// One of the processes that a sandbox is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Program {
+    /// The function's.
+    Function,
+    /// That of the extension in this place.
+    Extension(usize),
+}
+
+/// What a sandbox is told while it runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Command {
+    /// Start the function.
+    Start,
+    /// Make a socket in the sandbox's network; it comes back as a file descriptor.
+    Socket,
+    /// Send a program this signal.
+    Signal {
+        /// Which.
+        program: Program,
+        /// As in signal(7).
+        signal: i32,
     },
 }
+
+/// What comes back for [`Command::Socket`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Made;
 
 /// What a sandbox reports.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
     /// Its listeners (Runtime API, platform) come along as file descriptors; none if there are no walls.
     Listening,
-    /// The function's process ended.
+    /// A program ended.
     Exited {
+        /// Which.
+        program: Program,
         /// Its exit status,
         code: Option<i32>,
         /// or the signal that ended it.
@@ -76,8 +120,8 @@ pub(crate) enum Report {
     Failed {
         /// What was being done, and why it failed.
         message: String,
-        /// True if it was the function's own program that could not be executed.
-        entrypoint: bool,
+        /// Which program it was that could not be executed, if that is why.
+        program: Option<Program>,
     },
 }
 

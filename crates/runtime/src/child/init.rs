@@ -1,52 +1,31 @@
-//! The first process of a sandbox: builds it from inside, starts the function, reaps, and takes everything
-//! along when the function ends.
+//! The first process of a sandbox: builds it from inside, looks after its programs, reaps, and takes everything along
+//! when it ends.
 
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Uid};
-use rustix::process::{DumpableBehavior, Signal, WaitOptions};
+use rustix::process::{DumpableBehavior, Signal};
 
-use super::{Doing, Failure, lockdown, net, report_failure, rootfs, supervise, sys};
-use crate::spec::{self, INSIDE_ID, RUNTIME_API_PORT, Report, Spec};
+use super::crew::Crew;
+use super::{Doing, Failure, Lines, execute, lockdown, net, report_failure, rootfs};
+use crate::spec::{self, INSIDE_ID, Namespaces, Program, RUNTIME_API_PORT, Report, Spec};
 
 pub(super) struct Setup<'a> {
-    pub(super) control: &'a OwnedFd,
+    pub(super) lines: &'a Lines,
     pub(super) spec: &'a Spec,
-    pub(super) binds: &'a [(PathBuf, String)],
-    pub(super) tmp_bytes: u64,
-    pub(super) platform_port: u16,
+    pub(super) walls: &'a Namespaces,
 }
 
 pub(super) fn run(setup: &Setup<'_>, go: &OwnedFd, image: Option<rootfs::Image>) -> i32 {
-    match build(setup, go, image) {
-        Ok(()) => {}
+    let Lines { control, commands, .. } = setup.lines;
+    let crew = Crew { control, commands, spec: setup.spec, alone: false };
+    let ran = build(setup, go, image).and_then(|()| crew.run(|program| program_main(setup, program)));
+    match ran {
+        Ok(()) => 0,
         Err(failure) => {
-            report_failure(setup.control, &failure);
-            return 126;
-        }
-    }
-    let function = match sys::fork(0) {
-        Ok(None) => std::process::exit(function_main(setup)),
-        Ok(Some(pid)) => pid,
-        Err(source) => {
-            report_failure(setup.control, &Failure { what: "making the function's process", source });
-            return 126;
-        }
-    };
-    // Init needs no right any more either.
-    let _ = lockdown::drop_capabilities();
-    loop {
-        match rustix::process::wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid == function => {
-                supervise::report(setup.control.as_fd(), status);
-                return 0;
-            }
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return 126,
+            report_failure(control, &failure);
+            126
         }
     }
 }
@@ -62,7 +41,7 @@ fn build(setup: &Setup<'_>, go: &OwnedFd, image: Option<rootfs::Image>) -> Resul
     // What is to be mounted is opened as who can reach it; for root the helper has done so.
     let image = match image {
         Some(image) => image,
-        None => rootfs::Image::open(setup.binds)?,
+        None => rootfs::Image::open(setup.walls)?,
     };
     let (uid, gid) = (Uid::from_raw(INSIDE_ID), Gid::from_raw(INSIDE_ID));
     rustix::thread::set_thread_res_gid(gid, gid, gid).doing("becoming the sandbox's group")?;
@@ -73,11 +52,12 @@ fn build(setup: &Setup<'_>, go: &OwnedFd, image: Option<rootfs::Image>) -> Resul
 
     net::raise_loopback().doing("raising the loopback interface")?;
     let api = net::listen(RUNTIME_API_PORT).doing("listening for the Runtime API")?;
-    let platform = net::listen(setup.platform_port).doing("listening for the platform")?;
-    spec::send(setup.control, &Report::Listening, &[api.as_fd(), platform.as_fd()]).doing("reporting")?;
+    let platform = net::listen(setup.walls.platform_port).doing("listening for the platform")?;
+    spec::send(&setup.lines.control, &Report::Listening, &[api.as_fd(), platform.as_fd()])
+        .doing("reporting")?;
     drop((api, platform));
 
-    image.enter(setup.tmp_bytes)?;
+    image.enter(setup.walls.tmp_bytes)?;
     // No process inside may look into this one, though it is of the same user.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).doing("closing /proc/1")
 }
@@ -94,51 +74,15 @@ pub(super) fn die_with_parent(alive: &OwnedFd) -> Result<(), Failure> {
     Ok(())
 }
 
-fn function_main(setup: &Setup<'_>) -> i32 {
+fn program_main(setup: &Setup<'_>, program: Program) -> i32 {
     let locked = (|| {
         let _ = rustix::process::setsid();
         lockdown::limit(setup.spec)?;
         lockdown::give_up()
     })();
     if let Err(failure) = locked {
-        report_failure(setup.control, &failure);
+        report_failure(&setup.lines.control, &failure);
         return 126;
     }
-    execute(setup.control, setup.spec)
-}
-
-/// Becomes the function; returns only if that fails (or if there is nothing to execute).
-pub(super) fn execute(control: &OwnedFd, spec: &Spec) -> i32 {
-    let [program, arguments @ ..] = &spec.argv[..] else { return 0 };
-    let ready = rustix::process::chdir(spec.directory.as_str())
-        .map_err(std::io::Error::from)
-        .and_then(|()| check_format(program));
-    let failure = match ready {
-        Ok(()) => {
-            let mut command = std::process::Command::new(program);
-            command.args(arguments).env_clear().envs(spec.environment.iter().map(|(k, v)| (k, v)));
-            command.exec()
-        }
-        Err(error) => error,
-    };
-    let reason = match failure.kind() {
-        std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ if failure.raw_os_error() == Some(libc::ENOEXEC) => "exec format error".to_owned(),
-        _ => failure.to_string(),
-    };
-    let message = format!("fork/exec {program}: {reason}");
-    let _ = spec::send(control, &Report::Failed { message, entrypoint: true }, &[]);
-    126
-}
-
-/// The C library would hand a file of no known format to a shell; Lambda refuses it.
-fn check_format(program: &str) -> std::io::Result<()> {
-    let mut start = [0; 4];
-    let read = std::fs::File::open(program)?.read(&mut start)?;
-    if start[..read].starts_with(b"#!") || start[..read] == *b"\x7fELF" {
-        Ok(())
-    } else {
-        Err(std::io::Error::from_raw_os_error(libc::ENOEXEC))
-    }
+    execute::execute(setup.lines, setup.spec, program)
 }

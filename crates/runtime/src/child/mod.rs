@@ -2,11 +2,13 @@
 //!
 //! Three processes: the helper waits on the host's socket and ends the sandbox when the host says so or is
 //! gone; it makes the init of a new set of namespaces, which builds the sandbox from inside and reaps; init
-//! makes the function's process, which gives up every right and executes the function.
+//! makes the function's process (and those of extensions), which gives up every right and executes the function.
 //!
 //! Invariants: no thread is ever started here. When the helper dies, for whatever reason, init dies with it
 //! (parent-death signal), and with init everything in its pid namespace. No secret is in any argument.
 
+mod crew;
+mod execute;
 mod init;
 mod lockdown;
 mod net;
@@ -15,12 +17,14 @@ mod rootfs;
 mod supervise;
 mod sys;
 
+pub(crate) use rootfs::{HOSTS, RESOLVER};
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::Pid;
 
-use crate::spec::{self, ENTRY, INSIDE_ID, Report, Spec, Walls};
+use crate::spec::{self, ENTRY, INSIDE_ID, Namespaces, Report, Spec, Walls};
 
 /// Turns this process into a sandbox's helper if it was started as one, and never returns then.
 ///
@@ -51,20 +55,33 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
 fn report_failure(control: &OwnedFd, failure: &Failure) {
     let message = format!("{}: {}", failure.what, failure.source);
     // If the host is gone there is nobody to tell.
-    let _ = spec::send(control, &Report::Failed { message, entrypoint: false }, &[]);
+    let _ = spec::send(control, &Report::Failed { message, program: None }, &[]);
+}
+
+/// How a sandbox is joined to its host.
+struct Lines {
+    /// Its end is the end of the sandbox; reports go out on it.
+    control: OwnedFd,
+    /// What the programs are to do.
+    commands: OwnedFd,
+    /// Where extensions write.
+    extension_logs: OwnedFd,
 }
 
 fn helper() -> i32 {
     let Ok(control) = take_control() else { return 125 };
-    let Ok(Some((spec, _))) = spec::receive::<Spec>(&control) else { return 0 };
+    let Ok(Some((spec, fds))) = spec::receive::<Spec>(&control) else { return 0 };
+    let mut fds = fds.into_iter();
+    let (Some(commands), Some(extension_logs)) = (fds.next(), fds.next()) else { return 125 };
+    let lines = Lines { control, commands, extension_logs };
     let result = match &spec.walls {
-        Walls::Plain => plain::run(&control, &spec),
-        Walls::Namespaces { .. } => walled(&control, &spec),
+        Walls::Plain => plain::run(&lines, &spec),
+        Walls::Namespaces(walls) => walled(&lines, &spec, walls),
     };
     match result {
         Ok(()) => 0,
         Err(failure) => {
-            report_failure(&control, &failure);
+            report_failure(&lines.control, &failure);
             126
         }
     }
@@ -81,38 +98,35 @@ fn take_control() -> io::Result<OwnedFd> {
     Ok(control)
 }
 
-fn walled(control: &OwnedFd, spec: &Spec) -> Result<(), Failure> {
-    let Walls::Namespaces { host_id, binds, tmp_bytes, platform_port } = &spec.walls else {
-        return Ok(());
-    };
+fn walled(lines: &Lines, spec: &Spec, walls: &Namespaces) -> Result<(), Failure> {
+    let host_id = walls.host_id;
     // Root opens what will be mounted while it still can: the directories above may be closed to others.
     let image = match host_id {
-        Some(_) => Some(rootfs::Image::open(binds)?),
+        Some(_) => Some(rootfs::Image::open(walls)?),
         None => None,
     };
     if let Some(id) = host_id {
         rustix::thread::set_thread_groups(&[]).doing("dropping groups")?;
         // So that the function can open /dev/stdout and /dev/stderr.
-        let (uid, gid) = (rustix::fs::Uid::from_raw(*id), rustix::fs::Gid::from_raw(*id));
-        rustix::fs::fchown(rustix::stdio::stdout(), Some(uid), Some(gid))
-            .doing("handing over the log pipe")?;
+        let (uid, gid) = (rustix::fs::Uid::from_raw(id), rustix::fs::Gid::from_raw(id));
+        for pipe in [rustix::stdio::stdout(), lines.extension_logs.as_fd()] {
+            rustix::fs::fchown(pipe, Some(uid), Some(gid)).doing("handing over the log pipe")?;
+        }
     }
     let (go_read, go_write) = io::pipe().doing("making a pipe")?;
     let go_read = OwnedFd::from(go_read);
     let Some(init) = sys::fork(sys::NEW_NAMESPACES).doing("making namespaces")? else {
         drop(go_write);
-        let setup =
-            init::Setup { control, spec, binds, tmp_bytes: *tmp_bytes, platform_port: *platform_port };
-        std::process::exit(init::run(&setup, &go_read, image));
+        std::process::exit(init::run(&init::Setup { lines, spec, walls }, &go_read, image));
     };
     drop((go_read, image));
-    if let Err(failure) = map_ids(init, *host_id) {
+    if let Err(failure) = map_ids(init, host_id) {
         let _ = rustix::process::kill_process(init, rustix::process::Signal::KILL);
         return Err(failure);
     }
     rustix::io::write(&go_write, b"1").doing("starting init")?;
     // `go_write` stays open as long as this process lives: by it init sees whether it does.
-    supervise::until_over(control.as_fd(), init, || {
+    supervise::until_over(lines.control.as_fd(), init, || {
         let _ = rustix::process::kill_process(init, rustix::process::Signal::KILL);
     })
     .doing("waiting for the sandbox")

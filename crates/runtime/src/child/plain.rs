@@ -1,54 +1,28 @@
 //! A function without walls (`isolation = "none"`): a child process with limits, ended with all that it started.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use rustix::process::{Pid, Signal, WaitOptions, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions};
 
-use super::{Doing, Failure, lockdown, supervise, sys};
-use crate::spec::{self, Report, Spec};
+use super::crew::Crew;
+use super::{Doing, Failure, Lines, lockdown};
+use crate::spec::{self, Program, Report, Spec};
 
-pub(super) fn run(control: &OwnedFd, spec: &Spec) -> Result<(), Failure> {
+pub(super) fn run(lines: &Lines, spec: &Spec) -> Result<(), Failure> {
     // Orphans of the function become children of this process, so that none is lost.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).doing("becoming a subreaper")?;
     let (alive_read, alive_write) = std::io::pipe().doing("making a pipe")?;
-    spec::send(control, &Report::Listening, &[]).doing("reporting")?;
-    let Some(function) = sys::fork(0).doing("making the function's process")? else {
-        drop(alive_write);
-        std::process::exit(function_main(control, spec, &alive_read.into()));
-    };
-    let result = supervise_plain(control, function);
+    let alive = OwnedFd::from(alive_read);
+    spec::send(&lines.control, &Report::Listening, &[]).doing("reporting")?;
+    let crew = Crew { control: &lines.control, commands: &lines.commands, spec, alone: true };
+    let result = crew.run(|program| program_main(lines, spec, &alive, program));
     kill_descendants();
     // Until here it was open: by it the function's process saw that this one lived.
     drop(alive_write);
     result
 }
 
-fn supervise_plain(control: &OwnedFd, function: Pid) -> Result<(), Failure> {
-    let pidfd = rustix::process::pidfd_open(function, rustix::process::PidfdFlags::empty())
-        .doing("watching the function's process")?;
-    loop {
-        use rustix::event::{PollFd, PollFlags, poll};
-        let mut fds = [PollFd::new(&pidfd, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(error) => return Err(error).doing("waiting for the function"),
-        }
-        if !fds[0].revents().is_empty() {
-            let status = waitpid(Some(function), WaitOptions::empty()).doing("waiting for the function")?;
-            kill_descendants();
-            if let Some((_, status)) = status {
-                supervise::report(control.as_fd(), status);
-            }
-            return Ok(());
-        }
-        if !fds[1].revents().is_empty() {
-            return Ok(());
-        }
-    }
-}
-
-fn function_main(control: &OwnedFd, spec: &Spec, alive: &OwnedFd) -> i32 {
+fn program_main(lines: &Lines, spec: &Spec, alive: &OwnedFd, program: Program) -> i32 {
     let prepared = (|| {
         super::init::die_with_parent(alive)?;
         let _ = rustix::process::setsid();
@@ -56,10 +30,10 @@ fn function_main(control: &OwnedFd, spec: &Spec, alive: &OwnedFd) -> i32 {
         rustix::thread::set_no_new_privs(true).doing("giving up privileges")
     })();
     if let Err(failure) = prepared {
-        super::report_failure(control, &failure);
+        super::report_failure(&lines.control, &failure);
         return 126;
     }
-    super::init::execute(control, spec)
+    super::execute::execute(lines, spec, program)
 }
 
 /// Kills children until there are none: those of a killed process become children of this one.

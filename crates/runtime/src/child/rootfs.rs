@@ -1,4 +1,5 @@
-//! The file system of a sandbox: a small tmpfs with the parts of the host that programs need, read-only.
+//! The file system of a sandbox: a small tmpfs with the parts of the host that programs need, read-only; or a
+//! container image's, read-only too.
 //!
 //! Invariant: nothing of the host is visible that is not listed here, and nothing is writable but /tmp and
 //! /dev/shm.
@@ -17,7 +18,7 @@ use rustix::mount::{
 
 use super::sys::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY, set_mount_attributes};
 use super::{Doing, Failure};
-use crate::spec::INSIDE_ID;
+use crate::spec::{INSIDE_ID, Namespaces};
 
 /// Directories at the root that are links into /usr on merged hosts, directories of their own on others.
 const TOP: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -51,10 +52,16 @@ const MASKED: [&str; 7] = [
 /// Where the new root is put together: a directory that every host has.
 const WORKBENCH: &CStr = c"/tmp";
 
+/// Where layers are while they are put together, relative to the new root.
+const LAYERS: &str = "run/layers";
+
 /// What is to be mounted, opened while the old root is there.
 pub(super) struct Image {
+    /// What is all of the root; without it, it is made of the trees.
+    root: Option<Tree>,
     trees: Vec<Tree>,
     links: Vec<(&'static str, PathBuf)>,
+    layers: Vec<Tree>,
 }
 
 struct Tree {
@@ -76,16 +83,37 @@ impl Tree {
 
 impl Image {
     /// Opens everything.
-    pub(super) fn open(binds: &[(PathBuf, String)]) -> Result<Self, Failure> {
+    pub(super) fn open(walls: &Namespaces) -> Result<Self, Failure> {
         let safe = READ_ONLY | NO_SUID | NO_DEV;
-        let mut image = Self { trees: vec![Tree::open(Path::new("/usr"), "usr", safe)?], links: Vec::new() };
+        let mut image = Self { root: None, trees: Vec::new(), links: Vec::new(), layers: Vec::new() };
+        match &walls.root {
+            Some(root) => image.root = Some(Tree::open(root, "", safe)?),
+            None => image.open_host(safe)?,
+        }
+        for name in DEVICES {
+            image.trees.push(Tree::open(&Path::new("/").join(name), name, READ_ONLY | NO_SUID | NO_EXEC)?);
+        }
+        for (source, target) in &walls.binds {
+            image.trees.push(Tree::open(source, target.trim_start_matches('/'), safe)?);
+        }
+        for (number, layer) in walls.layers.iter().enumerate() {
+            let target =
+                if walls.layers.len() == 1 { "opt".to_owned() } else { format!("{LAYERS}/{number}") };
+            image.layers.push(Tree::open(layer, &target, safe)?);
+        }
+        Ok(image)
+    }
+
+    /// Opens the parts of the host.
+    fn open_host(&mut self, safe: u64) -> Result<(), Failure> {
+        self.trees.push(Tree::open(Path::new("/usr"), "usr", safe)?);
         for name in TOP {
             let path = Path::new("/").join(name);
             match std::fs::symlink_metadata(&path) {
                 Ok(found) if found.is_symlink() => {
-                    image.links.push((name, std::fs::read_link(&path).doing("reading a link of the root")?));
+                    self.links.push((name, std::fs::read_link(&path).doing("reading a link of the root")?));
                 }
-                Ok(found) if found.is_dir() => image.trees.push(Tree::open(&path, name, safe)?),
+                Ok(found) if found.is_dir() => self.trees.push(Tree::open(&path, name, safe)?),
                 _ => {}
             }
         }
@@ -93,16 +121,10 @@ impl Image {
             let path = Path::new("/").join(name);
             // Not every distribution has each of them.
             if path.exists() {
-                image.trees.push(Tree::open(&path, name, safe | NO_EXEC)?);
+                self.trees.push(Tree::open(&path, name, safe | NO_EXEC)?);
             }
         }
-        for name in DEVICES {
-            image.trees.push(Tree::open(&Path::new("/").join(name), name, READ_ONLY | NO_SUID | NO_EXEC)?);
-        }
-        for (source, target) in binds {
-            image.trees.push(Tree::open(source, target.trim_start_matches('/'), safe)?);
-        }
-        Ok(image)
+        Ok(())
     }
 
     /// Builds the root and makes it this process's only one.
@@ -110,19 +132,35 @@ impl Image {
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
             .doing("detaching from the host's mounts")?;
         let careful = MountFlags::NOSUID | MountFlags::NODEV;
-        mount("tmpfs", WORKBENCH, "tmpfs", careful, c"mode=0755,size=1m").doing("mounting the root")?;
-        rustix::process::chdir(WORKBENCH).doing("entering the new root")?;
-
-        for (name, target) in &self.links {
-            std::os::unix::fs::symlink(target, name).doing("linking a part of the image")?;
+        match &self.root {
+            Some(root) => {
+                move_mount(root.fd.as_fd(), c"", CWD, WORKBENCH, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+                    .doing("mounting the container image")?;
+                rustix::process::chdir(WORKBENCH).doing("entering the new root")?;
+                // Its own devices are none of the function's: there are those of every sandbox.
+                mount("tmpfs", "dev", "tmpfs", MountFlags::NOSUID, c"mode=0755,size=64k")
+                    .doing("mounting /dev")?;
+                directory("dev/shm")?;
+            }
+            None => {
+                mount("tmpfs", WORKBENCH, "tmpfs", careful, c"mode=0755,size=1m")
+                    .doing("mounting the root")?;
+                rustix::process::chdir(WORKBENCH).doing("entering the new root")?;
+                for (name, target) in &self.links {
+                    std::os::unix::fs::symlink(target, name).doing("linking a part of the image")?;
+                }
+                for name in
+                    ["etc", "dev/shm", "proc", "tmp", "var/task", "var/tmp", "opt", "root", "sys", "run"]
+                {
+                    directory(name)?;
+                }
+                write_etc()?;
+            }
         }
-        for name in ["etc", "dev/shm", "proc", "tmp", "var/task", "var/tmp", "opt", "root", "sys", "run"] {
-            directory(name)?;
-        }
-        write_etc()?;
         for tree in &self.trees {
             place(tree)?;
         }
+        self.place_layers()?;
         for (link, target) in
             [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")]
         {
@@ -141,12 +179,36 @@ impl Image {
             }
         }
         set_mount_attributes(CWD, c"proc", READ_ONLY, true).doing("protecting /proc")?;
+        if self.root.is_some() {
+            set_mount_attributes(CWD, c"dev", READ_ONLY, false).doing("protecting /dev")?;
+        }
 
         rustix::process::pivot_root(".", ".").doing("changing the root")?;
         // The old root lies over the new one now.
         unmount(".", UnmountFlags::DETACH).doing("letting go of the old root")?;
         rustix::process::chdir("/").doing("entering the root")?;
         set_mount_attributes(CWD, c"/", READ_ONLY, false).doing("protecting the root")
+    }
+
+    /// Shows the layers together, the last one uppermost.
+    fn place_layers(&self) -> Result<(), Failure> {
+        for layer in &self.layers {
+            place(layer)?;
+        }
+        if self.layers.len() < 2 {
+            return Ok(());
+        }
+        let places: Vec<_> = self.layers.iter().rev().map(|layer| layer.target.as_str()).collect();
+        let options = std::ffi::CString::new(format!("userxattr,lowerdir={}", places.join(":")))
+            .expect("names of our own hold no NUL");
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY;
+        mount("overlay", "opt", "overlay", flags, Some(options.as_c_str())).doing("mounting the layers")?;
+        // What is mounted together keeps its parts.
+        for layer in &self.layers {
+            unmount(layer.target.as_str(), UnmountFlags::DETACH).doing("tidying up the layers")?;
+            std::fs::remove_dir(&layer.target).doing("tidying up the layers")?;
+        }
+        std::fs::remove_dir(LAYERS).doing("tidying up the layers")
     }
 }
 
@@ -183,13 +245,17 @@ fn attach(tree: &Tree) -> Result<(), Failure> {
         .doing("mounting a part of the image")
 }
 
+/// The names that there are.
+pub(crate) const HOSTS: &str = "127.0.0.1 localhost sandbox sandbox.localdomain\n";
+/// There is no name server to ask: every name fails at once rather than after a timeout.
+pub(crate) const RESOLVER: &str = "options timeout:1 attempts:1\n";
+
 fn write_etc() -> Result<(), Failure> {
     let id = INSIDE_ID;
     file("etc/passwd", &format!("sbx_user1051:x:{id}:{id}::/home/sbx_user1051:/sbin/nologin\n"))?;
     file("etc/group", &format!("sbx_user1051:x:{id}:\n"))?;
-    file("etc/hosts", "127.0.0.1 localhost sandbox\n")?;
-    // There is no name server to ask: every name fails at once rather than after a timeout.
-    file("etc/resolv.conf", "options timeout:1 attempts:1\n")?;
+    file("etc/hosts", HOSTS)?;
+    file("etc/resolv.conf", RESOLVER)?;
     file("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n")?;
     std::os::unix::fs::symlink("/usr/share/zoneinfo/UTC", "etc/localtime").doing("setting the time zone")
 }

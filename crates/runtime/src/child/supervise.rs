@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
-use crate::spec::{self, Report};
+use crate::spec::{self, Program, Report};
 
 /// Returns once `child` has ended; calls `kill` when the host closes its end of `control`.
 pub(super) fn until_over(control: BorrowedFd<'_>, child: Pid, mut kill: impl FnMut()) -> io::Result<()> {
@@ -29,16 +29,17 @@ pub(super) fn until_over(control: BorrowedFd<'_>, child: Pid, mut kill: impl FnM
             if let Some((_, status)) = waitpid(Some(child), WaitOptions::empty())?
                 && (status.signaled() || !watching_host)
             {
-                report(control, status);
+                report(control, Program::Function, status);
             }
             return Ok(());
         }
     }
 }
 
-/// Tells the host how a process ended.
-pub(super) fn report(control: BorrowedFd<'_>, status: rustix::process::WaitStatus) {
-    let report = Report::Exited { code: status.exit_status(), signal: status.terminating_signal() };
+/// Tells the host how a program ended.
+pub(super) fn report(control: BorrowedFd<'_>, program: Program, status: rustix::process::WaitStatus) {
+    let (code, signal) = (status.exit_status(), status.terminating_signal());
+    let report = Report::Exited { program, code, signal };
     // If the host is gone there is nobody to tell.
     let _ = spec::send(control, &report, &[]);
 }

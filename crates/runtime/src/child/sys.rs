@@ -2,7 +2,8 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::process::Pid;
 
@@ -37,6 +38,41 @@ pub(super) fn close_inherited() -> io::Result<()> {
     // SAFETY: the sandbox entry calls this first, when nothing in this process owns a descriptor above 2.
     let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Becomes readable when a child has ended. From now on that is all that the end of one does: children made
+/// afterwards inherit this, and call [`unblock_signals`].
+pub(super) fn watch_children() -> io::Result<OwnedFd> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `set` is initialised by `sigemptyset` before it is used, and the kernel only reads it; the
+    // descriptor is new and owned by nobody else.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
+        if libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        match libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+/// Lets every signal through, as programs expect it.
+pub(super) fn unblock_signals() {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `set` is initialised by `sigemptyset` before it is used; the kernel only reads it.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// Takes in what [`watch_children`] has to say; who has ended, `wait` tells.
+pub(super) fn drain(deaths: &OwnedFd) {
+    let mut buffer = [0; 1024];
+    while rustix::io::read(deaths, &mut buffer[..]).is_ok_and(|read| read > 0) {}
 }
 
 /// Attributes for [`set_mount_attributes`] (`mount_setattr(2)`).

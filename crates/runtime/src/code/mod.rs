@@ -1,36 +1,76 @@
-//! Deployment packages: each is fetched, checked and unpacked once on a node, by the hash of its zip, and kept as
-//! long as there is room.
+//! Deployment packages, layers and container images: each is fetched, checked and unpacked once on a node, by the hash
+//! of its file, and kept as long as there is room.
 //!
 //! Invariants: a directory is complete and read-only once it has its name. What a sandbox uses is not removed;
 //! when there is more than there may be, what was not used for longest goes first, in the background. The cache
 //! is one node's: another on the same directory would not know what is in use.
 
+mod image;
+mod merge;
 mod unpack;
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use functions::{Code, StartError};
+use functions::{Code, CodeFormat, StartError};
+use sha2::{Digest, Sha256};
 
 use crate::single_flight::SingleFlight;
+pub(crate) use image::ContainerImage;
 use unpack::{check_hash, platform, unpack};
 
 /// How exactly a directory's time says when it was last used: it is for the next node on it.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
 
 /// An unpacked package; it is in use as long as somebody holds this.
-pub(crate) type Package = Arc<PathBuf>;
+pub(crate) type Package = Arc<Unpacked>;
+
+/// The directory of a package.
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    path: PathBuf,
+    content_bytes: OnceLock<u64>,
+}
+
+impl Unpacked {
+    fn at(path: PathBuf) -> Package {
+        Arc::new(Self { path, content_bytes: OnceLock::new() })
+    }
+
+    /// The size of all files in it. Looks once; blocks for that.
+    fn content_bytes(&self) -> u64 {
+        *self.content_bytes.get_or_init(|| content_below(&self.path))
+    }
+}
+
+impl Deref for Unpacked {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// How large each may be once unpacked, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MaxUnpacked {
+    /// A package, and a package with its layers.
+    pub(crate) zip: u64,
+    /// A container image.
+    pub(crate) image: u64,
+}
 
 /// The unpacked packages of a node.
 #[derive(Debug)]
 pub(crate) struct CodeCache {
     shelf: Arc<Shelf>,
-    max_unzipped_bytes: u64,
+    max_unpacked: MaxUnpacked,
     flights: SingleFlight,
 }
 
@@ -54,7 +94,7 @@ struct Kept {
 
 impl CodeCache {
     /// Opens `directory`, and removes what a killed node left half done.
-    pub(crate) fn open(directory: PathBuf, max_unzipped_bytes: u64, max_bytes: u64) -> io::Result<Self> {
+    pub(crate) fn open(directory: PathBuf, max_unpacked: MaxUnpacked, max_bytes: u64) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
         let mut packages = HashMap::new();
         for entry in fs::read_dir(&directory)?.flatten() {
@@ -65,12 +105,12 @@ impl CodeCache {
             } else if is_hash(&name) {
                 let used =
                     entry.metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-                let package = Arc::new(entry.path());
+                let package = Unpacked::at(entry.path());
                 packages.insert(name, Kept { package, last_used: used, touched: used, bytes: None });
             }
         }
         let shelf = Shelf { directory, max_bytes, packages: Mutex::new(packages), tidying: Mutex::default() };
-        Ok(Self { shelf: Arc::new(shelf), max_unzipped_bytes, flights: SingleFlight::default() })
+        Ok(Self { shelf: Arc::new(shelf), max_unpacked, flights: SingleFlight::default() })
     }
 
     /// The directory of a package, unpacked.
@@ -82,28 +122,105 @@ impl CodeCache {
         if let Some(package) = self.shelf.take(&hash) {
             return Ok(package);
         }
-        let _alone = self.flights.enter(&hash).await;
+        let (format, fetch, limits) = (code.format, code.fetch.clone(), self.max_unpacked);
+        self.make(hash.clone(), async move |scratch: PathBuf| {
+            let (file, unpacked) = (scratch.join("package"), scratch.join("code"));
+            fetch.fetch(&file).await.map_err(platform("fetching the package"))?;
+            blocking(move || {
+                check_hash(&file, &hash)?;
+                match format {
+                    CodeFormat::Zip => unpack(&file, &unpacked, limits.zip),
+                    CodeFormat::Image => image::unpack(&file, &unpacked, limits.image),
+                }
+                .map(|()| unpacked)
+            })
+            .await
+        })
+        .await
+    }
+
+    /// The layers of a function, each unpacked, after `code`, which they share their limit with.
+    pub(crate) async fn layers(&self, code: &Package, layers: &[Code]) -> Result<Vec<Package>, StartError> {
+        let mut packages = Vec::with_capacity(layers.len());
+        for layer in layers {
+            packages.push(self.get(layer).await?);
+        }
+        let (all, limit) = (packages.clone(), self.max_unpacked.zip);
+        let code = code.clone();
+        blocking(move || {
+            let actual = code.content_bytes() + all.iter().map(|layer| layer.content_bytes()).sum::<u64>();
+            if actual <= limit {
+                return Ok(());
+            }
+            Err(StartError::Code(format!(
+                "Function code combined with layers exceeds the maximum allowed size of {limit} bytes. The actual \
+                 size is {actual} bytes."
+            )))
+        })
+        .await?;
+        Ok(packages)
+    }
+
+    /// Layers as one directory, made once: for where they can not be mounted together.
+    pub(crate) async fn merged(&self, layers: &[Package]) -> Result<Package, StartError> {
+        if let [layer] = layers {
+            return Ok(layer.clone());
+        }
+        let mut hasher = Sha256::new();
+        hasher.update("layers");
+        for layer in layers {
+            hasher.update(layer.as_os_str().as_encoded_bytes());
+            hasher.update([0]);
+        }
+        let layers = layers.to_vec();
+        self.make(hex::encode(hasher.finalize()), async move |scratch: PathBuf| {
+            let merged = scratch.join("code");
+            blocking(move || {
+                merge::merge(&layers, &merged).map_err(platform("putting layers together"))?;
+                Ok(merged)
+            })
+            .await
+        })
+        .await
+    }
+
+    /// What is kept by this name, made by `make` in a scratch directory if it is not there. Who waits for it may go
+    /// away: what was begun is brought to its end, so that nobody else comes in between.
+    async fn make<F>(
+        &self,
+        hash: String,
+        make: impl FnOnce(PathBuf) -> F + Send + 'static,
+    ) -> Result<Package, StartError>
+    where
+        F: Future<Output = Result<PathBuf, StartError>> + Send + 'static,
+    {
         if let Some(package) = self.shelf.take(&hash) {
             return Ok(package);
         }
-        let scratch = Scratch(self.shelf.directory.join(format!(".new-{hash}")));
-        let _ = fs::remove_dir_all(&scratch.0);
-        fs::create_dir(&scratch.0).map_err(platform("making room for the package"))?;
-        let zip = scratch.0.join("package.zip");
-        code.fetch.fetch(&zip).await.map_err(platform("fetching the package"))?;
-        let (limit, shelf) = (self.max_unzipped_bytes, self.shelf.clone());
-        let package = tokio::task::spawn_blocking(move || {
-            let unpacked = scratch.0.join("code");
-            check_hash(&zip, &hash)?;
-            unpack(&zip, &unpacked, limit)?;
-            shelf.put(hash, &unpacked).map_err(platform("naming the unpacked package"))
-        })
-        .await
-        .map_err(|error| StartError::Platform(error.to_string()))??;
+        let alone = self.flights.enter(&hash).await;
+        if let Some(package) = self.shelf.take(&hash) {
+            return Ok(package);
+        }
         let shelf = self.shelf.clone();
-        tokio::task::spawn_blocking(move || shelf.tidy());
-        Ok(package)
+        let made = tokio::spawn(async move {
+            let _alone = alone;
+            let scratch = Scratch(shelf.directory.join(format!(".new-{hash}")));
+            let _ = fs::remove_dir_all(&scratch.0);
+            fs::create_dir(&scratch.0).map_err(platform("making room for the package"))?;
+            let made = make(scratch.0.clone()).await?;
+            let package = shelf.put(hash, &made).map_err(platform("naming the unpacked package"))?;
+            drop(scratch);
+            tokio::task::spawn_blocking(move || shelf.tidy());
+            Ok(package)
+        });
+        made.await.map_err(|error| StartError::Platform(error.to_string()))?
     }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StartError> + Send + 'static,
+) -> Result<T, StartError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| StartError::Platform(error.to_string()))?
 }
 
 fn is_hash(name: &str) -> bool {
@@ -131,7 +248,7 @@ impl Shelf {
     fn put(&self, hash: String, unpacked: &Path) -> io::Result<Package> {
         let target = self.directory.join(&hash);
         fs::rename(unpacked, &target)?;
-        let (package, now) = (Arc::new(target), SystemTime::now());
+        let (package, now) = (Unpacked::at(target), SystemTime::now());
         touch(&package, now);
         let kept = Kept { package: package.clone(), last_used: now, touched: now, bytes: None };
         self.packages().insert(hash, kept);
@@ -180,10 +297,10 @@ impl Shelf {
         let hash = hash.clone();
         let kept = packages.remove(&hash)?;
         let doomed = self.directory.join(format!(".old-{hash}"));
-        match fs::rename(&*kept.package, &doomed) {
+        match fs::rename(&kept.package.path, &doomed) {
             Ok(()) => Some(doomed),
             // It was removed by hand: the next start unpacks it again. The count is right by then.
-            Err(_) => Some(PathBuf::clone(&kept.package)),
+            Err(_) => Some(kept.package.to_path_buf()),
         }
     }
 }
@@ -202,6 +319,15 @@ fn bytes_below(directory: &Path) -> u64 {
             let below = if found.is_dir() { bytes_below(&entry.path()) } else { 0 };
             found.blocks() * 512 + below
         })
+        .sum()
+}
+
+/// How much is in its files.
+fn content_below(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| Some((entry.metadata().ok()?, entry)))
+        .map(|(found, entry)| if found.is_dir() { content_below(&entry.path()) } else { found.len() })
         .sum()
 }
 
@@ -251,7 +377,8 @@ mod tests {
     }
 
     fn open(directory: &Path, max_bytes: u64) -> CodeCache {
-        CodeCache::open(directory.to_owned(), 1 << 20, max_bytes).unwrap()
+        CodeCache::open(directory.to_owned(), MaxUnpacked { zip: 1 << 20, image: 1 << 20 }, max_bytes)
+            .unwrap()
     }
 
     #[tokio::test]

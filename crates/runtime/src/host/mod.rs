@@ -4,4 +4,4 @@ mod launcher;
 mod supervisor;
 
 pub(crate) use launcher::{Helper, Launcher};
-pub(crate) use supervisor::{End, Sandbox};
+pub(crate) use supervisor::{End, Joints, Sandbox};

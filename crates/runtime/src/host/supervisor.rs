@@ -2,9 +2,12 @@
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
@@ -14,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use super::Helper;
 use crate::cgroup::Limits;
 use crate::code::Package;
+use crate::door::Door;
 use crate::memory::{Group, Memory};
-use crate::spec::{self, Report, Spec};
+use crate::spec::{self, Program, Report, Spec, Walls};
 
 /// How long a helper has to end its sandbox before it is killed, which ends the sandbox too.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -23,14 +27,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How a sandbox ended.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct End {
-    /// The function's exit status,
+    /// What ended first, and the rest with it.
+    pub(crate) program: Option<Program>,
+    /// Its exit status,
     pub(crate) code: Option<i32>,
     /// or the signal that ended it.
     pub(crate) signal: Option<i32>,
     /// It could not be made, and why.
     pub(crate) failure: Option<String>,
-    /// The program could not be executed.
-    pub(crate) entrypoint: Option<String>,
+    /// A program could not be executed, and why.
+    pub(crate) launch: Option<(Program, String)>,
     /// The memory limit killed it.
     pub(crate) out_of_memory: bool,
     /// The most memory it used, in bytes.
@@ -42,9 +48,18 @@ pub(crate) struct End {
 pub(crate) struct Sandbox {
     close: CancellationToken,
     end: watch::Receiver<Option<End>>,
+    exits: Arc<Exits>,
     memory: Arc<Memory>,
     group: Arc<Group>,
     limits: Limits,
+}
+
+/// Which programs have ended while the sandbox goes on: when it is being shut down, which with extensions begins by
+/// itself with the end of the first.
+#[derive(Debug)]
+struct Exits {
+    shutting_down: AtomicBool,
+    programs: watch::Sender<Vec<Program>>,
 }
 
 impl Drop for Sandbox {
@@ -54,32 +69,63 @@ impl Drop for Sandbox {
 }
 
 /// The listeners inside a sandbox: Runtime API, then platform. None where there are no walls.
-pub(crate) type Listeners = Vec<TcpListener>;
+type Listeners = Vec<TcpListener>;
+
+/// What a sandbox comes with.
+#[derive(Debug)]
+pub(crate) struct Joints {
+    /// The listeners inside: Runtime API, then platform. None where there are no walls.
+    pub(crate) listeners: Listeners,
+    pub(crate) door: Arc<Door>,
+    /// What extensions write.
+    pub(crate) extension_logs: OwnedFd,
+}
 
 impl Sandbox {
-    /// Has `helper` make the sandbox; returns once its listeners are there. `code` is in use until nothing of it is
-    /// left.
+    /// Has `helper` make the sandbox; returns once its listeners are there. `code` is in use until nothing of the
+    /// sandbox is left.
     pub(crate) async fn make(
         helper: Helper,
         spec: &Spec,
         limits: Limits,
-        code: Option<Package>,
-    ) -> Result<(Self, Listeners), String> {
+        code: Vec<Package>,
+    ) -> Result<(Self, Joints), String> {
         let Helper { child, pid, control, cgroup, logs: _, host_id: _ } = helper;
         if let Some(group) = &cgroup {
             group.limit(limits).map_err(|error| format!("limiting the control group: {error}"))?;
         }
-        spec::send(&control, spec, &[]).map_err(|error| format!("telling the helper: {error}"))?;
+        let telling = |error: &dyn std::fmt::Display| format!("telling the helper: {error}");
+        let (line, commands) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .map_err(|error| telling(&error))?;
+        rustix::io::ioctl_fionbio(&line, true).map_err(|error| telling(&error))?;
+        let (extension_logs, extension_out) = std::io::pipe().map_err(|error| telling(&error))?;
+        spec::send(&control, spec, &[commands.as_fd(), extension_out.as_fd()])
+            .map_err(|error| telling(&error))?;
+        drop((commands, extension_out));
+        let door = Door::new(line, !matches!(spec.walls, Walls::Plain)).map_err(|error| telling(&error))?;
         let memory = Memory::new(limits, pid, cgroup.is_some());
         let group = Arc::new(std::sync::Mutex::new(cgroup));
         let close = CancellationToken::new();
         let (ended, end) = watch::channel(None);
         let (listening, listeners) = tokio::sync::oneshot::channel();
-        let supervisor = Supervisor { child, memory: memory.clone(), group: group.clone(), code };
+        let exits =
+            Arc::new(Exits { shutting_down: AtomicBool::new(false), programs: watch::channel(Vec::new()).0 });
+        let supervisor = Supervisor {
+            child,
+            exits: exits.clone(),
+            has_extensions: !spec.extensions.is_empty(),
+            memory: memory.clone(),
+            group: group.clone(),
+            code,
+        };
         tokio::spawn(supervisor.run(control, close.clone(), listening, ended));
-        let mut sandbox = Self { close, end, memory, group, limits };
+        let sandbox = Self { close, end, exits, memory, group, limits };
         match listeners.await {
-            Ok(listeners) => Ok((sandbox, listeners)),
+            Ok(listeners) => Ok((
+                sandbox,
+                Joints { listeners, door: Arc::new(door), extension_logs: extension_logs.into() },
+            )),
             Err(_) => {
                 let end = sandbox.ended().await;
                 Err(end.failure.unwrap_or_else(|| "the helper process ended before it was ready".to_owned()))
@@ -88,8 +134,8 @@ impl Sandbox {
     }
 
     /// Waits until nothing of it is left.
-    pub(crate) async fn ended(&mut self) -> End {
-        match self.end.wait_for(Option::is_some).await {
+    pub(crate) async fn ended(&self) -> End {
+        match self.end.clone().wait_for(Option::is_some).await {
             Ok(end) => end.clone().unwrap_or_default(),
             // The runtime is being shut down.
             Err(_) => End::default(),
@@ -101,8 +147,31 @@ impl Sandbox {
         self.end.borrow().is_none() && self.end.has_changed().is_ok()
     }
 
+    /// Waits until a program has ended, or everything.
+    pub(crate) async fn broken(&self) {
+        let mut end = self.end.clone();
+        let mut exits = self.exits.programs.subscribe();
+        tokio::select! {
+            _ = end.wait_for(Option::is_some) => {}
+            // The sender lives as long as `self`.
+            _ = exits.wait_for(|ended| !ended.is_empty()) => {}
+        }
+    }
+
+    /// From now on the end of a program is not the end of all.
+    pub(crate) fn begin_shutdown(&self) {
+        self.exits.shutting_down.store(true, Ordering::Release);
+    }
+
+    /// Waits until these programs have ended since the shutdown began.
+    pub(crate) async fn exited(&self, programs: &[Program]) {
+        let mut exits = self.exits.programs.subscribe();
+        // The sender lives as long as `self`.
+        let _ = exits.wait_for(|ended| programs.iter().all(|program| ended.contains(program))).await;
+    }
+
     /// Ends it and waits until nothing of it is left.
-    pub(crate) async fn stop(&mut self) -> End {
+    pub(crate) async fn stop(&self) -> End {
         self.close.cancel();
         self.ended().await
     }
@@ -133,9 +202,11 @@ impl Sandbox {
 
 struct Supervisor {
     child: tokio::process::Child,
+    exits: Arc<Exits>,
+    has_extensions: bool,
     memory: Arc<Memory>,
     group: Arc<Group>,
-    code: Option<Package>,
+    code: Vec<Package>,
 }
 
 impl Supervisor {
@@ -154,11 +225,11 @@ impl Supervisor {
                 tokio::select! {
                     () = close.cancelled() => {}
                     () = self.memory.over_limit(&self.group) => {}
-                    () = listen(&control, &mut end, &mut listening) => {}
+                    () = self.listen(&control, &mut end, &mut listening) => {}
                 }
                 // Reports may wait in the socket that `close` was faster than.
                 while let Ok(Some((report, fds))) = spec::receive::<Report>(&control) {
-                    take(report, fds, &mut end, &mut listening);
+                    self.take(report, fds, &mut end, &mut listening);
                 }
             }
             Err(error) => end.failure = Some(error.to_string()),
@@ -178,67 +249,77 @@ impl Supervisor {
         if let Some(group) = group {
             tokio::spawn(group.remove());
         }
-        self.code = None;
+        self.code.clear();
         // Nobody may be interested any more.
         let _ = ended.send(Some(end));
     }
-}
 
-/// Takes in reports until the function has ended or the helper is gone.
-async fn listen(
-    control: &UnixDatagram,
-    end: &mut End,
-    listening: &mut Option<tokio::sync::oneshot::Sender<Listeners>>,
-) {
-    loop {
-        if control.readable().await.is_err() {
-            return;
-        }
-        match control.try_io(Interest::READABLE, || spec::receive::<Report>(control)) {
-            Ok(Some((report, fds))) => {
-                if take(report, fds, end, listening) {
+    /// Takes in reports until the sandbox has ended or the helper is gone.
+    async fn listen(
+        &self,
+        control: &UnixDatagram,
+        end: &mut End,
+        listening: &mut Option<tokio::sync::oneshot::Sender<Listeners>>,
+    ) {
+        loop {
+            if control.readable().await.is_err() {
+                return;
+            }
+            match control.try_io(Interest::READABLE, || spec::receive::<Report>(control)) {
+                Ok(Some((report, fds))) => {
+                    if self.take(report, fds, end, listening) {
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    end.failure = Some(error.to_string());
                     return;
                 }
             }
-            Ok(None) => return,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => {
-                end.failure = Some(error.to_string());
-                return;
-            }
         }
     }
-}
 
-/// True if it was the last report.
-fn take(
-    report: Report,
-    fds: Vec<OwnedFd>,
-    end: &mut End,
-    listening: &mut Option<tokio::sync::oneshot::Sender<Listeners>>,
-) -> bool {
-    match report {
-        Report::Listening => {
-            if let Some(listening) = listening.take() {
-                // Whoever started it may have gone.
-                let _ = listening.send(fds.into_iter().map(TcpListener::from).collect());
+    /// True if it was the last report.
+    fn take(
+        &self,
+        report: Report,
+        fds: Vec<OwnedFd>,
+        end: &mut End,
+        listening: &mut Option<tokio::sync::oneshot::Sender<Listeners>>,
+    ) -> bool {
+        match report {
+            Report::Listening => {
+                if let Some(listening) = listening.take() {
+                    // Whoever started it may have gone.
+                    let _ = listening.send(fds.into_iter().map(TcpListener::from).collect());
+                }
+                false
             }
-            false
-        }
-        Report::Exited { code, signal } => {
-            // A helper that had to kill its sandbox reports that after how the function ended.
-            if end.code.is_none() && end.signal.is_none() {
-                (end.code, end.signal) = (code, signal);
+            Report::Exited { program, .. } if self.exits.shutting_down.load(Ordering::Acquire) => {
+                self.exits.programs.send_modify(|ended| ended.push(program));
+                false
             }
-            true
-        }
-        Report::Failed { message, entrypoint: true } => {
-            end.entrypoint = Some(message);
-            false
-        }
-        Report::Failed { message, entrypoint: false } => {
-            end.failure = Some(message);
-            false
+            Report::Exited { program, code, signal } => {
+                // A helper that had to kill its sandbox reports that after how the first program ended.
+                if end.program.is_none() {
+                    (end.program, end.code, end.signal) = (Some(program), code, signal);
+                }
+                if self.has_extensions {
+                    self.exits.shutting_down.store(true, Ordering::Release);
+                    self.exits.programs.send_modify(|ended| ended.push(program));
+                }
+                !self.has_extensions
+            }
+            Report::Failed { message, program: Some(program) } => {
+                end.launch.get_or_insert((program, message));
+                false
+            }
+            Report::Failed { message, program: None } => {
+                end.failure = Some(message);
+                false
+            }
         }
     }
 }

@@ -3,9 +3,18 @@
 #![allow(clippy::unwrap_used)]
 
 mod cpu;
+mod extensions;
 mod failures;
+mod images;
+mod init;
 mod isolation;
+mod java;
+mod layers;
 mod lifecycle;
+mod logging;
 mod node;
 mod python;
+mod ruby;
+mod streaming;
 mod support;
+mod telemetry;

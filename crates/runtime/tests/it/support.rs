@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use functions::{
     Code, CodeFetch, CodeFormat, Event, ImageConfig, Initialization, Instance, InvokeRequest, InvokeResult,
-    LogFormat, RunError, Runtime, StartError, StartRequest, Started,
+    LogFormat, Piece, RunError, Runtime, StartError, StartRequest, Started,
 };
 use runtime::{Config, Platform, ProcessRuntime};
 use sha2::{Digest, Sha256};
@@ -170,6 +170,49 @@ pub(crate) async fn ask(instance: &mut Box<dyn Instance>, payload: &str) -> serd
     let result = invoke(instance, payload).await;
     assert_eq!(result.function_error, None, "{:?}", result.payload);
     serde_json::from_slice(&result.payload).unwrap()
+}
+
+/// Invokes with a stream; the result, and the pieces that came.
+pub(crate) async fn stream(
+    instance: &mut Box<dyn Instance>,
+    request: InvokeRequest,
+) -> (Result<InvokeResult, RunError>, Vec<Piece>) {
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+    let request = InvokeRequest { stream: Some(sender), ..request };
+    let read = async {
+        let mut pieces = Vec::new();
+        while let Some(piece) = receiver.recv().await {
+            pieces.push(piece);
+        }
+        pieces
+    };
+    tokio::join!(instance.invoke(request), read)
+}
+
+/// A layer of files.
+pub(crate) fn layer(files: &[(&str, &[u8])]) -> Code {
+    code(zip(files))
+}
+
+/// A program for `provided` in Python, with `call(method, path, body, headers)` for the APIs of Lambda.
+pub(crate) fn program(text: &str) -> String {
+    format!(
+        "#!/usr/bin/python3
+import http.client, json, os, sys, time
+def call(method, path, body=None, headers={{}}):
+    line = http.client.HTTPConnection(os.environ['AWS_LAMBDA_RUNTIME_API'])
+    line.request(method, path, body, headers, encode_chunked='Transfer-Encoding' in headers)
+    answer = line.getresponse()
+    return answer.status, {{k.lower(): v for k, v in answer.getheaders()}}, answer.read()
+def next_event():
+    status, headers, body = call('GET', '/2018-06-01/runtime/invocation/next')
+    assert status == 200, body
+    return headers['lambda-runtime-aws-request-id'], json.loads(body)
+def answer(id, value):
+    assert call('POST', f'/2018-06-01/runtime/invocation/{{id}}/response', json.dumps(value))[0] == 202
+{text}
+"
+    )
 }
 
 pub(crate) fn lines(logs: &[telemetry::LogEvent]) -> Vec<&str> {
