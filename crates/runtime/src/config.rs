@@ -50,6 +50,8 @@ pub struct Config {
     pub max_processes: u64,
     /// Memory that a sandbox gets beside the function's own, for the kernel's and the helper's share, in MB.
     pub memory_overhead_mb: u32,
+    /// Functions that are WebAssembly components.
+    pub wasm: crate::WasmConfig,
     /// The binary that becomes a sandbox's helper if it is not the running one: for tests.
     #[serde(skip)]
     pub sandbox_exe: Option<PathBuf>,
@@ -71,6 +73,7 @@ impl Default for Config {
             max_log_bytes: 4 * 1024 * 1024,
             max_processes: 1024,
             memory_overhead_mb: 8,
+            wasm: crate::WasmConfig::default(),
             sandbox_exe: None,
         }
     }

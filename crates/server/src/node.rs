@@ -14,7 +14,7 @@ use events::Events;
 use functions::{FunctionUrls, Functions};
 use gateway::Gateway;
 use identity::{IamApi, Identity, KeyPair, StsApi};
-use runtime::{Platform, ProcessRuntime};
+use runtime::{Platform, ProcessRuntime, Runtimes, WasmRuntime};
 use s3::S3;
 use stacks::Stacks;
 use store::{FjallConfig, FjallEngine, Store};
@@ -57,6 +57,7 @@ impl Node {
         // Opening files and trying a sandbox out take about as long: they go side by side.
         let platform = Arc::new(Endpoint { address, gateway: OnceLock::new() });
         config.runtime.cache_dir = config.cache_dir();
+        config.runtime.wasm.key_file = Some(config.data.join("wasm.key"));
         let sandboxes =
             tokio::spawn(ProcessRuntime::open(config.runtime.clone(), platform.clone(), env.clone()));
         let (data, cache_bytes) = (config.data.clone(), config.store_cache_bytes);
@@ -89,6 +90,8 @@ impl Node {
 
         platform.gateway.set(gateway.clone()).expect("it is set once, here");
         let runtime = sandboxes.await??;
+        let wasm = Arc::new(WasmRuntime::new(config.runtime.clone(), platform, env.clone()));
+        let runtimes = Arc::new(Runtimes::new(runtime.clone(), wasm));
 
         let region = config.region.clone();
         let s3 = S3::new(config.s3.clone(), store.clone(), blobs.clone(), env.clone(), region.clone());
@@ -98,7 +101,7 @@ impl Node {
             store.clone(),
             blobs,
             env.clone(),
-            runtime.clone(),
+            runtimes,
             identity.clone(),
             gateway.clone(),
             telemetry.clone(),

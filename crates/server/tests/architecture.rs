@@ -20,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("s3", &["aws", "blobs", "store", "telemetry", "types"]),
     ("dynamodb", &["aws", "store", "telemetry", "types"]),
     ("functions", &["aws", "blobs", "store", "telemetry", "types"]),
-    ("runtime", &["functions", "telemetry", "types"]),
+    ("runtime", &["aws", "functions", "telemetry", "types"]),
     ("events", &["aws", "functions", "store", "telemetry", "types"]),
     ("stacks", &["aws", "store", "telemetry", "types"]),
     ("gateway", &["aws", "telemetry", "types"]),

@@ -5,6 +5,7 @@
 mod cpu;
 mod extensions;
 mod failures;
+mod guests;
 mod images;
 mod init;
 mod isolation;
@@ -18,3 +19,4 @@ mod ruby;
 mod streaming;
 mod support;
 mod telemetry;
+mod wasm;
