@@ -303,6 +303,12 @@ pub trait Runtime: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Does what every start of `code` would otherwise wait for: unpacks it, compiles it. Called once it is deployed,
+    /// before it counts as active; a start does the same if that did not happen.
+    async fn prepare(&self, _runtime: &str, _handler: &str, _code: &Code) -> Result<(), StartError> {
+        Ok(())
+    }
+
     /// Makes an instance and waits until it asks for its first event. Dropping the future tears it down.
     async fn start(&self, request: StartRequest) -> Result<Started, StartError>;
 }

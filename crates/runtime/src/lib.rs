@@ -11,7 +11,7 @@
 //!
 //! Invariants: a sandbox sees its code, its interpreter, its /tmp and the platform's endpoint, nothing else
 //! of the host; when its time is over or the node dies, nothing of it is left. This crate is the only one
-//! with unsafe code, all of it in `child::sys` and, one call, `wasm::compiled`. It does not know queues, concurrency
+//! with unsafe code, all of it in `child::sys` and `wasm::compiled`. It does not know queues, concurrency
 //! or billing.
 #![allow(unsafe_code)]
 

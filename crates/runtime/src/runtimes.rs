@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use functions::{Runtime, StartError, StartRequest, Started};
+use functions::{Code, Runtime, StartError, StartRequest, Started};
 
 use crate::{ProcessRuntime, WasmRuntime};
 
@@ -33,6 +33,10 @@ impl Runtime for Runtimes {
 
     fn takes_http(&self, runtime: &str) -> bool {
         self.of(runtime).takes_http(runtime)
+    }
+
+    async fn prepare(&self, runtime: &str, handler: &str, code: &Code) -> Result<(), StartError> {
+        self.of(runtime).prepare(runtime, handler, code).await
     }
 
     async fn start(&self, request: StartRequest) -> Result<Started, StartError> {

@@ -188,9 +188,15 @@ fn compile(engine: &Engine, source: &Path) -> Result<Vec<u8>, StartError> {
         })
         .build()
         .map_err(|error| StartError::Platform(format!("starting to compile: {error}")))?;
-    threads
-        .install(|| engine.precompile_component(&component))
-        .map_err(|error| StartError::Code(format!("the component can not be compiled: {error:#}")))
+    let compiled = threads.install(|| engine.precompile_component(&component));
+    drop((threads, component));
+    // Compilers take hundreds of megabytes, which the allocator would keep for the next one.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it may be called at any time, by any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    compiled.map_err(|error| StartError::Code(format!("the component can not be compiled: {error:#}")))
 }
 
 impl Shelf {

@@ -65,12 +65,6 @@ impl Host {
             trace: String::new(),
         }
     }
-
-    /// The handles that the instance holds.
-    #[expect(dead_code)]
-    pub(super) fn table(&mut self) -> &mut ResourceTable {
-        &mut self.table
-    }
 }
 
 impl WasiView for Host {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use functions::{Runtime, StartError, StartRequest, Started};
+use functions::{Code, Runtime, StartError, StartRequest, Started};
 use tokio::sync::Semaphore;
 use types::SharedEnv;
 
@@ -115,6 +115,11 @@ impl Runtime for WasmRuntime {
 
     fn takes_http(&self, runtime: &str) -> bool {
         runtime == NAME
+    }
+
+    async fn prepare(&self, runtime: &str, handler: &str, code: &Code) -> Result<(), StartError> {
+        self.check(runtime).map_err(StartError::Unsupported)?;
+        self.machine().await?.components.get(code, handler).await.map(drop)
     }
 
     async fn start(&self, request: StartRequest) -> Result<Started, StartError> {

@@ -477,6 +477,8 @@ async fn packages_say_what_is_wrong_with_them() {
 async fn code_is_compiled_once_even_if_many_want_it_at_once() {
     let house = House::new();
     let component = guests::says(200, "1");
+    let prepared = function(&component, &[]);
+    house.runtime.prepare("wasm", "app.wasm", &prepared.code).await.unwrap();
     let starts = (0..8).map(|_| async { ask(&mut house.start(&component).await, "{}").await.payload });
     assert!(futures_util::future::join_all(starts).await.iter().all(|answer| answer == "1"));
     let files = std::fs::read_dir(house.cache.path().join("cache/wasm")).unwrap();
