@@ -9,12 +9,13 @@ from conftest import ROOT
 
 pytestmark = pytest.mark.local
 
-SERVICES = ["cloudformation", "dynamodb", "iam", "lambda", "logs", "s3", "sts"]
+SERVICES = ["cloudformation", "dynamodb", "dynamodbstreams", "iam", "lambda", "logs", "s3", "sts"]
 
 # How a service says that an operation is not there: code and status.
 REFUSALS = {
     "cloudformation": ("InvalidAction", 400),
     "dynamodb": ("UnknownOperationException", 400),
+    "dynamodbstreams": ("UnknownOperationException", 400),
     "iam": ("InvalidAction", 400),
     "lambda": ("UnknownOperationException", 404),
     "logs": ("UnknownOperationException", 400),

@@ -35,6 +35,15 @@ pub enum Error {
     /// There is such a table already.
     #[error("{0}")]
     ResourceInUse(String),
+    /// A limit of how much there may be, or be done at once, is reached.
+    #[error("{0}")]
+    LimitExceeded(String),
+    /// The iterator was handed out too long ago.
+    #[error("{0}")]
+    ExpiredIterator(String),
+    /// The records at the iterator have been trimmed.
+    #[error("{0}")]
+    TrimmedData(String),
     /// The table is in another account.
     #[error("{0}")]
     AccessDenied(String),
@@ -93,6 +102,8 @@ impl Error {
             Self::UnknownOperation(_) => ErrorKind::Unsupported,
             Self::ResourceNotFound(_) => ErrorKind::NotFound,
             Self::ResourceInUse(_) => ErrorKind::Conflict,
+            Self::LimitExceeded(_) => ErrorKind::Throttled,
+            Self::ExpiredIterator(_) | Self::TrimmedData(_) => ErrorKind::Invalid,
             Self::AccessDenied(_) => ErrorKind::Denied,
             Self::ConditionalCheckFailed { .. } | Self::TransactionCanceled(_) => {
                 ErrorKind::PreconditionFailed
@@ -108,6 +119,9 @@ impl Error {
             Self::UnknownOperation(_) => "UnknownOperationException",
             Self::ResourceNotFound(_) => "ResourceNotFoundException",
             Self::ResourceInUse(_) => "ResourceInUseException",
+            Self::LimitExceeded(_) => "LimitExceededException",
+            Self::ExpiredIterator(_) => "ExpiredIteratorException",
+            Self::TrimmedData(_) => "TrimmedDataAccessException",
             Self::AccessDenied(_) => "AccessDeniedException",
             Self::ConditionalCheckFailed { .. } => "ConditionalCheckFailedException",
             Self::TransactionCanceled(_) => "TransactionCanceledException",

@@ -8,12 +8,18 @@
 //! Invariants: a write, however conditional, is one transaction of the store, so nothing is ever retried or
 //! seen half done; items are looked into as they are stored and rebuilt only to be updated.
 
+mod change;
 mod error;
 mod expr;
+mod index;
 mod ops;
+mod place;
 mod service;
+mod stream;
 mod sweeper;
+mod table;
 mod tables;
+mod ttl;
 mod value;
 mod wire;
 

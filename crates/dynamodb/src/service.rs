@@ -10,11 +10,15 @@ use tokio::sync::Notify;
 use types::{AccountId, Region, SharedEnv};
 
 use crate::ops::{self, Run};
-use crate::tables::{Attempt, Cache, Table};
+use crate::table::{Attempt, Cache, Table};
 use crate::{Error, Sweeper};
 
 /// The largest request: a batch of 16 MB, most of it perhaps base64, and some room for names.
 const MAX_BODY_BYTES: usize = 24 << 20;
+
+/// What the target of an operation of DynamoDB Streams begins with. It is a service of its own to clients, which
+/// sign for it by the name of this one.
+const STREAMS_PREFIX: &str = "DynamoDBStreams_20120810.";
 
 /// What operations work with.
 pub(crate) struct Node {
@@ -73,6 +77,11 @@ impl Scope {
     /// The ARN of a table.
     pub(crate) fn table_arn(&self, name: &str) -> String {
         format!("arn:aws:dynamodb:{}:{}:table/{name}", self.region, self.account)
+    }
+
+    /// The ARN of a table's stream.
+    pub(crate) fn stream_arn(&self, table: &str, label: &str) -> String {
+        format!("{}/stream/{label}", self.table_arn(table))
     }
 
     /// The name of a table given by name or ARN.
@@ -182,11 +191,24 @@ impl Api for DynamoDb {
     async fn parse(&self, request: Request) -> Result<Box<dyn Operation>, aws::Error> {
         let target = request.head.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
         let target = target.map(str::to_owned);
+        let of_streams = target.as_deref().and_then(|target| target.strip_prefix(STREAMS_PREFIX));
         let operation = target.as_deref().and_then(|target| target.strip_prefix("DynamoDB_20120810."));
-        let operation = operation.unwrap_or_default().to_owned();
+        let (of_streams, operation) = match (of_streams, operation) {
+            (Some(name), _) => (true, name.to_owned()),
+            (None, name) => (false, name.unwrap_or_default().to_owned()),
+        };
         let scope = Scope { account: request.context.caller.account, region: self.node.region.clone() };
         let body = aws::body::collect(request.body, MAX_BODY_BYTES).await?;
         let node = &self.node;
+        if of_streams {
+            return match operation.as_str() {
+                "ListStreams" => call::<ops::ListStreams>(node, scope, &body).await,
+                "DescribeStream" => call::<ops::DescribeStream>(node, scope, &body).await,
+                "GetShardIterator" => call::<ops::GetShardIterator>(node, scope, &body).await,
+                "GetRecords" => call::<ops::GetRecords>(node, scope, &body).await,
+                other => Err(unsupported(other)),
+            };
+        }
         match operation.as_str() {
             "PutItem" => call::<ops::PutItem>(node, scope, &body).await,
             "GetItem" => call::<ops::GetItem>(node, scope, &body).await,
@@ -207,6 +229,7 @@ impl Api for DynamoDb {
             "UntagResource" => call::<ops::UntagResource>(node, scope, &body).await,
             "ListTagsOfResource" => call::<ops::ListTagsOfResource>(node, scope, &body).await,
             "DescribeTimeToLive" => call::<ops::DescribeTimeToLive>(node, scope, &body).await,
+            "UpdateTimeToLive" => call::<ops::UpdateTimeToLive>(node, scope, &body).await,
             "DescribeContinuousBackups" => call::<ops::DescribeContinuousBackups>(node, scope, &body).await,
             "DescribeLimits" => call::<ops::DescribeLimits>(node, scope, &body).await,
             "" => {
@@ -215,7 +238,11 @@ impl Api for DynamoDb {
                 let wanted = "The header X-Amz-Target must be DynamoDB_20120810.<operation>";
                 Err(Error::UnknownOperation(format!("{wanted}, {given}")).into())
             }
-            other => Err(Error::UnknownOperation(format!("The operation {other} is not supported")).into()),
+            other => Err(unsupported(other)),
         }
     }
+}
+
+fn unsupported(operation: &str) -> aws::Error {
+    Error::UnknownOperation(format!("The operation {operation} is not supported")).into()
 }

@@ -7,23 +7,25 @@
 //! | `DDB_DROPPED` | the node's account, account (u64), table id (u64)                      | [`Dropped`]    |
 //! | `DDB_TOKENS`  | account, token (text)                                                  | [`Token`]      |
 //! | `DDB_TOKENS`  | the node's account, end (ms, i64), account (u64), token (text)         | [`Token`]      |
+//! | `DDB_ENTRIES` | account, table id (u64), index (u16), hash (u16), index partition key, index sort key, the item's key from its hash on (to end) | the projected item |
+//! | `DDB_STREAMS` | account, table name (text), label (text)                               | [`StreamRecord`] |
+//! | `DDB_STREAM_RECORDS` | account, stream id (u64), commit version and ordinal            | a change       |
+//! | `DDB_STREAM_HEADS` | account, stream id (u64)                                          | [`StreamHead`] |
+//! | `DDB_EXPIRY`  | the node's account, end (s, i64), account (u64), table id (u64), the item's key from its hash on (to end) | [`Expiring`] |
+//! | `DDB_BACKFILLS` | the node's account, account (u64), table id (u64), kind and index (u8, u16) | [`Backfill`] |
 //!
 //! Invariants: a table's id is the commit that made it, so a table made again under an old name never sees
-//! old items. Every read or write of items reads the table's row at the same snapshot or in the same
-//! transaction, so none goes to a table that is gone; a row is parsed once per version. The hash spreads
-//! partitions evenly, so that a scan can be split into segments that are runs of keys.
+//! old items; an index's number is never used again in its table. The hash spreads partitions evenly, so that a
+//! scan can be split into segments that are runs of keys. What is stored as JSON grows by fields with defaults.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use store::key::{KeyWriter, prefix_end};
-use store::{Entry, JsonRecord, Key, Page, Read, Store, Version, Write};
+use store::key::KeyWriter;
+use store::{JsonRecord, Key, Write};
 use types::{AccountId, Timestamp};
 
-use crate::Error;
-use crate::value::{AttributeValue, Attributes, ItemView, Kind};
+use crate::value::Kind;
 
 /// Tables by name.
 pub(crate) const TABLES: store::Table<TableRecord> =
@@ -33,9 +35,9 @@ pub(crate) const TABLES: store::Table<TableRecord> =
 pub(crate) const DROPPED: store::Table<Dropped> =
     store::Table::new(store::tables::DDB_DROPPED, "ddb_dropped");
 
-/// The largest partition key and sort key, in bytes.
-const MAX_PARTITION_KEY_BYTES: usize = 2048;
-const MAX_SORT_KEY_BYTES: usize = 1024;
+/// What existing items still have to be entered into.
+pub(crate) const BACKFILLS: store::Table<Backfill> =
+    store::Table::new(store::tables::DDB_BACKFILLS, "ddb_backfills");
 
 /// A key attribute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,15 +87,133 @@ pub(crate) struct TableRecord {
     /// Whether `TableClass` was asked for; there is one class.
     pub(crate) class_given: bool,
     pub(crate) tags: BTreeMap<String, String>,
+    /// Attributes of keys, the table's and its indexes', in the order given; empty if they are the table's.
+    #[serde(default)]
+    pub(crate) definitions: Vec<KeyAttribute>,
+    #[serde(default)]
+    pub(crate) indexes: Vec<IndexRecord>,
+    /// The number that the next index gets.
+    #[serde(default)]
+    pub(crate) next_index: u16,
+    /// The latest stream.
+    #[serde(default)]
+    pub(crate) stream: Option<StreamSetting>,
+    /// The attribute that says when an item expires.
+    #[serde(default)]
+    pub(crate) ttl: Option<String>,
 }
 
 impl JsonRecord for TableRecord {}
 
-/// A table that was deleted, until its items are.
+impl TableRecord {
+    /// The attributes that `AttributeDefinitions` lists.
+    pub(crate) fn definitions(&self) -> Vec<&KeyAttribute> {
+        if self.definitions.is_empty() {
+            std::iter::once(&self.partition).chain(&self.sort).collect()
+        } else {
+            self.definitions.iter().collect()
+        }
+    }
+
+    /// The index of that name.
+    pub(crate) fn index(&self, name: &str) -> Option<&IndexRecord> {
+        self.indexes.iter().find(|index| index.name == name)
+    }
+}
+
+/// A secondary index.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct IndexRecord {
+    pub(crate) name: String,
+    /// What its entries' keys begin with, after the table's id.
+    pub(crate) number: u16,
+    pub(crate) scope: IndexScope,
+    pub(crate) partition: KeyAttribute,
+    pub(crate) sort: Option<KeyAttribute>,
+    pub(crate) projected: Projected,
+    /// Read and write units, of a global index of a provisioned table.
+    pub(crate) throughput: Option<(u64, u64)>,
+    pub(crate) state: IndexState,
+}
+
+impl IndexRecord {
+    /// Its key attributes.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &KeyAttribute> {
+        std::iter::once(&self.partition).chain(&self.sort)
+    }
+}
+
+/// Whose partitions an index has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum IndexScope {
+    /// The table's.
+    Local,
+    /// Its own.
+    Global,
+}
+
+/// What an index's entries hold beside the keys of the index and of the table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Projected {
+    All,
+    KeysOnly,
+    Include(Vec<String>),
+}
+
+/// Whether an index can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum IndexState {
+    /// Every write enters it; what was there before is being entered.
+    Creating,
+    Active,
+}
+
+/// What a table knows of its latest stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StreamSetting {
+    /// The commit that made it: the prefix of its records.
+    pub(crate) id: u64,
+    pub(crate) label: String,
+    pub(crate) view: ViewType,
+    pub(crate) enabled: bool,
+}
+
+/// What the records of a stream show of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ViewType {
+    KeysOnly,
+    NewImage,
+    OldImage,
+    NewAndOldImages,
+}
+
+impl ViewType {
+    pub(crate) const WORDS: [&str; 4] = ["NEW_IMAGE", "OLD_IMAGE", "NEW_AND_OLD_IMAGES", "KEYS_ONLY"];
+
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::NewImage => Self::WORDS[0],
+            Self::OldImage => Self::WORDS[1],
+            Self::NewAndOldImages => Self::WORDS[2],
+            Self::KeysOnly => Self::WORDS[3],
+        }
+    }
+
+    pub(crate) fn of(word: &str) -> Option<Self> {
+        [Self::NewImage, Self::OldImage, Self::NewAndOldImages, Self::KeysOnly]
+            .into_iter()
+            .find(|view| view.word() == word)
+    }
+}
+
+/// A table that was deleted, or an index, until what it holds is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Dropped {
     pub(crate) account: AccountId,
     pub(crate) id: u64,
+    /// The index, if the table is still there.
+    #[serde(default)]
+    pub(crate) index: Option<u16>,
 }
 
 impl JsonRecord for Dropped {}
@@ -102,6 +222,42 @@ impl Dropped {
     pub(crate) fn key(&self) -> Key {
         DROPPED.key(AccountId::NODE, |k| {
             k.u64(self.account.number()).u64(self.id);
+            if let Some(index) = self.index {
+                k.raw(&index.to_be_bytes());
+            }
+        })
+    }
+}
+
+/// Something that items which were there before it still have to be entered into.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Backfill {
+    pub(crate) account: AccountId,
+    pub(crate) table: String,
+    pub(crate) id: u64,
+    pub(crate) into: BackfillInto,
+    /// The items before this key are done.
+    pub(crate) from: Option<Vec<u8>>,
+}
+
+/// What a [`Backfill`] enters items into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum BackfillInto {
+    Index(u16),
+    /// Items by the time at which they expire.
+    Expiry,
+}
+
+impl JsonRecord for Backfill {}
+
+impl Backfill {
+    pub(crate) fn key(&self) -> Key {
+        BACKFILLS.key(AccountId::NODE, |k| {
+            k.u64(self.account.number()).u64(self.id);
+            match self.into {
+                BackfillInto::Index(number) => k.u8(0).raw(&number.to_be_bytes()),
+                BackfillInto::Expiry => k.u8(1),
+            };
         })
     }
 }
@@ -152,257 +308,85 @@ pub(crate) fn items_prefix(account: AccountId, id: u64) -> KeyWriter {
     writer
 }
 
-/// What happens to an item.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Change {
-    Keep,
-    Put(Bytes),
-    Delete,
+/// The beginning of the keys of all entries of a table's indexes, or of one of them.
+pub(crate) fn entries_prefix(account: AccountId, id: u64, index: Option<u16>) -> KeyWriter {
+    let mut writer = KeyWriter::new(account, store::tables::DDB_ENTRIES);
+    writer.u64(id);
+    if let Some(index) = index {
+        writer.raw(&index.to_be_bytes());
+    }
+    writer
 }
 
-/// A table as one version of its row describes it.
-#[derive(Debug)]
-pub(crate) struct Table {
+/// Streams by table and label.
+pub(crate) const STREAMS: store::Table<StreamRecord> =
+    store::Table::new(store::tables::DDB_STREAMS, "ddb_streams");
+
+/// Where each stream's oldest record stands, once something has been trimmed.
+pub(crate) const STREAM_HEADS: store::Table<StreamHead> =
+    store::Table::new(store::tables::DDB_STREAM_HEADS, "ddb_stream_heads");
+
+/// A stream: the changes of one table, from when it was enabled until it was disabled or the table deleted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StreamRecord {
+    pub(crate) table: String,
+    pub(crate) label: String,
+    pub(crate) id: u64,
+    pub(crate) view: ViewType,
+    pub(crate) created_at: Timestamp,
+    pub(crate) partition: String,
+    pub(crate) sort: Option<String>,
+    /// When, and by which commit.
+    pub(crate) closed: Option<(Timestamp, u64)>,
+}
+
+impl JsonRecord for StreamRecord {}
+
+impl StreamRecord {
+    pub(crate) fn key(&self, account: AccountId) -> Key {
+        stream_key(account, &self.table, &self.label)
+    }
+}
+
+/// The key of a stream's row.
+pub(crate) fn stream_key(account: AccountId, table: &str, label: &str) -> Key {
+    STREAMS.key(account, |k| {
+        k.text(table).text(label);
+    })
+}
+
+/// Records before this one are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StreamHead {
+    pub(crate) version: u64,
+    pub(crate) ordinal: u16,
+}
+
+impl JsonRecord for StreamHead {}
+
+/// The key of a stream's head.
+pub(crate) fn stream_head_key(account: AccountId, id: u64) -> Key {
+    STREAM_HEADS.key(account, |k| {
+        k.u64(id);
+    })
+}
+
+/// The beginning of the keys of a stream's records.
+pub(crate) fn stream_records_prefix(account: AccountId, id: u64) -> KeyWriter {
+    let mut writer = KeyWriter::new(account, store::tables::DDB_STREAM_RECORDS);
+    writer.u64(id);
+    writer
+}
+
+/// Items by the time at which they expire.
+pub(crate) const EXPIRY: store::Table<Expiring> = store::Table::new(store::tables::DDB_EXPIRY, "ddb_expiry");
+
+/// Whose item expires; the rest is in the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Expiring {
     pub(crate) account: AccountId,
-    pub(crate) record: TableRecord,
-    /// The key of its row.
-    row: Key,
-    version: Version,
+    pub(crate) table: String,
+    pub(crate) id: u64,
 }
 
-/// Why a try at something ended early.
-#[derive(Debug)]
-pub(crate) enum Attempt {
-    /// The table's row is not the version that the try began with: begin again.
-    Stale,
-    Failed(Error),
-}
-
-impl From<Error> for Attempt {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<store::Error> for Attempt {
-    fn from(error: store::Error) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl Table {
-    fn of(account: AccountId, entry: &Entry) -> Result<Arc<Self>, Error> {
-        let stored = TABLES.decode(entry)?;
-        Ok(Arc::new(Self { account, record: stored.value, row: stored.key, version: stored.version }))
-    }
-
-    /// The read that [`Self::check`] needs.
-    pub(crate) fn read(&self) -> Read {
-        Read::Key(self.row.clone())
-    }
-
-    /// The table must be there still, and unchanged.
-    pub(crate) fn check(&self, page: &Page) -> Result<(), Attempt> {
-        match page.first() {
-            None => Err(Error::table_not_found().into()),
-            Some(entry) if entry.version == self.version => Ok(()),
-            Some(_) => Err(Attempt::Stale),
-        }
-    }
-
-    /// Its key attributes.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &KeyAttribute> {
-        std::iter::once(&self.record.partition).chain(&self.record.sort)
-    }
-
-    /// Whether an attribute is part of the key.
-    pub(crate) fn is_key(&self, name: &str) -> bool {
-        self.keys().any(|key| key.name == name)
-    }
-
-    /// The key of an item given whole.
-    pub(crate) fn key_of_item(&self, item: &Attributes) -> Result<Key, Error> {
-        for key in self.keys() {
-            let Some(value) = item.get(&key.name) else {
-                let name = &key.name;
-                return Err(Error::invalid_parameter(format_args!("Missing the key {name} in the item")));
-            };
-            if value.kind() != key.kind.kind() {
-                return Err(Error::invalid_parameter(format_args!(
-                    "Type mismatch for key {} expected: {} actual: {}",
-                    key.name,
-                    key.kind.kind().name(),
-                    value.kind().name()
-                )));
-            }
-            check_not_empty(&key.name, value)?;
-        }
-        self.key(item)
-    }
-
-    /// The key of an item given by its key attributes alone.
-    pub(crate) fn key_of_key(&self, attributes: &Attributes) -> Result<Key, Error> {
-        let mismatch = || Error::validation("The provided key element does not match the schema");
-        if attributes.len() != self.keys().count() {
-            return Err(mismatch());
-        }
-        for key in self.keys() {
-            let value = attributes.get(&key.name).ok_or_else(mismatch)?;
-            if value.kind() != key.kind.kind() {
-                return Err(mismatch());
-            }
-            check_not_empty(&key.name, value)?;
-        }
-        self.key(attributes)
-    }
-
-    /// The key of attributes that are there and have the types of the schema.
-    fn key(&self, attributes: &Attributes) -> Result<Key, Error> {
-        let partition = &attributes[&self.record.partition.name];
-        if scalar_len(partition) > MAX_PARTITION_KEY_BYTES {
-            return Err(Error::invalid_parameter(
-                "Size of hashkey has exceeded the maximum size limit of2048 bytes",
-            ));
-        }
-        let mut writer = self.partition_prefix(partition);
-        if let Some(sort) = &self.record.sort {
-            let sort = &attributes[&sort.name];
-            if scalar_len(sort) > MAX_SORT_KEY_BYTES {
-                return Err(Error::invalid_parameter(
-                    "Aggregated size of all range keys has exceeded the size limit of 1024 bytes",
-                ));
-            }
-            writer.raw(&sort_key_bytes(sort));
-        }
-        Ok(writer.finish())
-    }
-
-    /// The beginning of the keys of a partition's items.
-    pub(crate) fn partition_prefix(&self, partition: &AttributeValue) -> KeyWriter {
-        let mut writer = items_prefix(self.account, self.record.id);
-        let bytes = sort_key_bytes(partition);
-        writer.raw(&spread(&bytes).to_be_bytes());
-        match partition {
-            // Delimits itself.
-            AttributeValue::N(_) => writer.raw(&bytes),
-            _ => writer.bytes(&bytes),
-        };
-        writer
-    }
-
-    /// The keys of segment `segment` of `total`: from the first, to the last excluded.
-    pub(crate) fn segment(&self, segment: u64, total: u64) -> (Key, Key) {
-        let bound = |segment: u64| {
-            let mut writer = items_prefix(self.account, self.record.id);
-            match u16::try_from((segment << 16).div_ceil(total)) {
-                Ok(hash) => {
-                    writer.raw(&hash.to_be_bytes());
-                    writer.finish()
-                }
-                Err(_) => prefix_end(&writer.finish()),
-            }
-        };
-        (bound(segment), bound(segment + 1))
-    }
-
-    /// The key attributes of a stored item.
-    pub(crate) fn key_attributes(&self, item: ItemView<'_>) -> Option<Attributes> {
-        self.keys().map(|key| Some((key.name.clone(), item.get(&key.name)?.decode()?))).collect()
-    }
-
-    /// The writes of a change of one item. Everything that follows from a change (indexes, streams) belongs
-    /// here, where it becomes part of the same commit.
-    pub(crate) fn writes(&self, key: &Key, change: Change, writes: &mut Vec<Write>) {
-        match change {
-            Change::Keep => {}
-            Change::Put(item) => writes.push(Write::Put(key.clone(), item)),
-            Change::Delete => writes.push(Write::Delete(key.clone())),
-        }
-    }
-}
-
-/// Key attributes may not be empty.
-pub(crate) fn check_not_empty(name: &str, value: &AttributeValue) -> Result<(), Error> {
-    let what = match value {
-        AttributeValue::S(text) if text.is_empty() => "string",
-        AttributeValue::B(bytes) if bytes.is_empty() => "binary",
-        _ => return Ok(()),
-    };
-    Err(Error::Validation(format!(
-        "One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty {what} value. Key: {name}"
-    )))
-}
-
-fn scalar_len(value: &AttributeValue) -> usize {
-    match value {
-        AttributeValue::S(text) => text.len(),
-        AttributeValue::B(bytes) => bytes.len(),
-        _ => 0,
-    }
-}
-
-/// Bytes in whose order the values of a key attribute are.
-pub(crate) fn sort_key_bytes(value: &AttributeValue) -> Vec<u8> {
-    match value {
-        AttributeValue::S(text) => text.as_bytes().to_vec(),
-        AttributeValue::B(bytes) => bytes.to_vec(),
-        AttributeValue::N(number) => {
-            let mut out = Vec::with_capacity(24);
-            number.encode(&mut out);
-            out
-        }
-        other => unreachable!("a key attribute is S, N or B, and was checked: {:?}", other.kind()),
-    }
-}
-
-/// Spreads partitions over 65,536 places: FNV-1a, folded. Stored, so it never changes.
-fn spread(bytes: &[u8]) -> u16 {
-    let mut hash = 0xCBF2_9CE4_8422_2325_u64;
-    for &byte in bytes {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3);
-    }
-    // The last bytes have stirred the high bits little: mix before folding.
-    hash = (hash ^ hash >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (hash >> 48) as u16
-}
-
-/// Tables that were parsed, for whoever names one next. Never trusted alone: see [`Table::check`].
-#[derive(Debug, Default)]
-pub(crate) struct Cache {
-    tables: Mutex<HashMap<Key, Arc<Table>>>,
-}
-
-/// Beyond so many the cache begins anew, so that a million tables do not live in memory.
-const MAX_CACHED: usize = 4096;
-
-impl Cache {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Table>>> {
-        self.tables.lock().expect("no holder of this lock panics")
-    }
-
-    /// The table of that name, perhaps as it was a moment ago.
-    pub(crate) async fn get(
-        &self,
-        store: &Store,
-        account: AccountId,
-        name: &str,
-    ) -> Result<Option<Arc<Table>>, Error> {
-        let key = table_key(account, name);
-        if let Some(table) = self.lock().get(&key) {
-            return Ok(Some(table.clone()));
-        }
-        let Some(entry) = store.get(key.clone()).await? else { return Ok(None) };
-        let table = Table::of(account, &entry)?;
-        let mut tables = self.lock();
-        if tables.len() >= MAX_CACHED {
-            tables.clear();
-        }
-        tables.insert(key, table.clone());
-        Ok(Some(table))
-    }
-
-    /// Forgets a table that turned out to be stale or gone.
-    pub(crate) fn forget(&self, account: AccountId, name: &str) {
-        self.lock().remove(&table_key(account, name));
-    }
-}
+impl JsonRecord for Expiring {}

@@ -61,6 +61,18 @@ tables! {
     DDB_DROPPED = 0x0302;
     /// Client request tokens of DynamoDB transactions, by the time at which they end.
     DDB_TOKENS = 0x0303;
+    /// Entries of DynamoDB's secondary indexes.
+    DDB_ENTRIES = 0x0304;
+    /// DynamoDB items that are being entered into something made after them (rows of the node).
+    DDB_BACKFILLS = 0x0305;
+    /// Streams of DynamoDB tables.
+    DDB_STREAMS = 0x0306;
+    /// Records of DynamoDB streams, in commit order.
+    DDB_STREAM_RECORDS = 0x0307;
+    /// Up to where the records of DynamoDB streams have been trimmed.
+    DDB_STREAM_HEADS = 0x0308;
+    /// DynamoDB items by the time at which they expire (rows of the node).
+    DDB_EXPIRY = 0x0309;
 
     /// Functions.
     FUNCTIONS = 0x0400;

@@ -75,6 +75,14 @@ impl Update {
         self.actions.iter().map(|(path, _)| path)
     }
 
+    /// The value that a whole attribute is set to, if the expression says it.
+    pub(crate) fn literal(&self, name: &str) -> Option<&AttributeValue> {
+        self.actions.iter().find_map(|(path, action)| match action {
+            Action::Set(Source::Value(value)) if path.head == name && path.rest.is_empty() => Some(value),
+            _ => None,
+        })
+    }
+
     /// The paths that it changes, as a projection for UPDATED_OLD and UPDATED_NEW.
     pub(crate) fn projection(&self) -> Projection {
         Projection::of(self.paths())

@@ -9,12 +9,12 @@ use serde::Deserialize;
 use store::Read;
 
 use super::Run;
-use super::capacity::{self, Object, ReturnCapacity, Split};
+use super::capacity::{self, Consumed, Object, ReturnCapacity, Split};
 use super::item_read;
 use crate::Error;
 use crate::expr::Projection;
 use crate::service::{Node, Scope};
-use crate::tables::Attempt;
+use crate::table::Attempt;
 use crate::value::{Attributes, ItemView};
 use crate::wire::{self, AttributeMap, Constraints, write};
 
@@ -200,12 +200,17 @@ impl BatchGetItem {
             if !left.is_empty() {
                 batch.write_left(unprocessed.member(&batch.given), &left);
             }
-            units.push((batch.table.clone(), table_units));
+            units.push((batch.table.clone(), Consumed::from(table_units)));
         }
         let mut out = Object::new();
         out.member("Responses").extend_from_slice(&responses.finish());
         out.member("UnprocessedKeys").extend_from_slice(&unprocessed.finish());
-        capacity::members(&mut out, self.capacity, &units, Split::None);
+        capacity::members(
+            &mut out,
+            self.capacity,
+            units.iter().map(|(table, cost)| (table, cost)),
+            Split::None,
+        );
         Ok(out.finish())
     }
 }

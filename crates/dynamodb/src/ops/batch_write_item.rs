@@ -10,11 +10,12 @@ use serde::Deserialize;
 use store::Read;
 
 use super::Run;
-use super::capacity::{self, Object, ReturnCapacity, Split};
+use super::capacity::{self, Consumed, Object, ReturnCapacity, Split};
 use super::item_write::{self, Action, ItemWrite, leading_keys};
 use crate::Error;
 use crate::service::{Node, Scope};
-use crate::tables::Attempt;
+use crate::stream::Moment;
+use crate::table::Attempt;
 use crate::value::Attributes;
 use crate::wire::{self, AttributeMap, Constraints};
 
@@ -163,6 +164,7 @@ impl Run for BatchWriteItem {
                 let mut reads: Vec<_> = keys.iter().cloned().map(Read::Key).collect();
                 reads.extend(tables.values().map(|table| table.read()));
                 let writes = self.writes.clone();
+                let moment = Moment::caller(node.env.now());
                 node.store
                     .transact(reads, move |pages, _| {
                         for (table, page) in tables.values().zip(&pages[keys.len()..]) {
@@ -171,9 +173,11 @@ impl Run for BatchWriteItem {
                         let mut out = Vec::with_capacity(keys.len());
                         let mut outcomes = Vec::with_capacity(keys.len());
                         for ((write, key), page) in writes.iter().zip(&keys).zip(pages) {
-                            let (change, outcome) = write.decide(page.first().map(|entry| &entry.value))?;
-                            tables[&write.table].writes(key, change, &mut out);
-                            outcomes.push(outcome);
+                            let table = &tables[&write.table];
+                            let old = page.first().map(|entry| &entry.value);
+                            let (change, mut outcome) = write.decide(table, old)?;
+                            outcome.index_units = table.writes(key, old, change, moment, &mut out);
+                            outcomes.push(outcome.cost(table));
                         }
                         Ok((out, outcomes))
                     })
@@ -184,15 +188,14 @@ impl Run for BatchWriteItem {
                 break found;
             }
         };
-        let mut units: Vec<(String, f64)> = self.tables.iter().map(|table| (table.clone(), 0.0)).collect();
-        for (write, outcome) in self.writes.iter().zip(&outcomes) {
-            if let Some((_, total)) = units.iter_mut().find(|(table, _)| *table == write.table) {
-                *total += outcome.write_units();
-            }
+        let mut costs: IndexMap<String, Consumed> =
+            self.tables.iter().map(|table| (table.clone(), Consumed::default())).collect();
+        for (write, cost) in self.writes.iter().zip(&outcomes) {
+            costs.entry(write.table.clone()).or_default().add(cost, 1.0);
         }
         let mut out = Object::new();
         out.member("UnprocessedItems").extend_from_slice(b"{}");
-        capacity::members(&mut out, self.capacity, &units, Split::None);
+        capacity::members(&mut out, self.capacity, &costs, Split::None);
         Ok(out.finish())
     }
 }

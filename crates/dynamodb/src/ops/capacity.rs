@@ -5,6 +5,9 @@
 
 use std::io::Write;
 
+use crate::index::Index;
+use crate::place::Place;
+use crate::tables::IndexScope;
 use crate::wire::write;
 
 /// Whether and how consumed capacity is returned.
@@ -61,32 +64,105 @@ fn units(out: &mut Vec<u8>, units: f64, split: Split) {
     number(out, units);
 }
 
+/// What one index of a table cost.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct IndexUnits {
+    pub(crate) name: String,
+    pub(crate) scope: IndexScope,
+    pub(crate) units: f64,
+}
+
+/// What a table and its indexes cost.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Consumed {
+    pub(crate) table: f64,
+    pub(crate) indexes: Vec<IndexUnits>,
+}
+
+impl From<f64> for Consumed {
+    fn from(table: f64) -> Self {
+        Self { table, indexes: Vec::new() }
+    }
+}
+
+impl Consumed {
+    /// Of a search of the table or one of its indexes.
+    pub(crate) fn search(place: Place<'_>, units: f64) -> Self {
+        match place.index {
+            None => units.into(),
+            Some(index) => Self { table: 0.0, indexes: vec![IndexUnits::of(index, units)] },
+        }
+    }
+
+    /// Table and indexes together.
+    pub(crate) fn total(&self) -> f64 {
+        self.table + self.indexes.iter().map(|index| index.units).sum::<f64>()
+    }
+
+    /// Adds what something else cost, so many times.
+    pub(crate) fn add(&mut self, other: &Self, times: f64) {
+        self.table += other.table * times;
+        for index in &other.indexes {
+            match self.indexes.iter_mut().find(|known| known.name == index.name) {
+                Some(known) => known.units += index.units * times,
+                None => self.indexes.push(IndexUnits { units: index.units * times, ..index.clone() }),
+            }
+        }
+    }
+}
+
+impl IndexUnits {
+    pub(crate) fn of(index: &Index, units: f64) -> Self {
+        Self { name: index.record.name.clone(), scope: index.record.scope, units }
+    }
+}
+
 /// Appends a `ConsumedCapacity` structure.
-pub(crate) fn consumed(out: &mut Vec<u8>, wanted: ReturnCapacity, table: &str, total: f64, split: Split) {
+fn consumed(out: &mut Vec<u8>, wanted: ReturnCapacity, table: &str, cost: &Consumed, split: Split) {
     out.extend_from_slice(b"{\"TableName\":");
     write::string(out, table.as_bytes());
     out.push(b',');
-    units(out, total, split);
+    units(out, cost.total(), split);
     if wanted == ReturnCapacity::Indexes {
         out.extend_from_slice(b",\"Table\":{");
-        units(out, total, split);
+        units(out, cost.table, split);
         out.push(b'}');
+        for (scope, member) in
+            [(IndexScope::Local, "LocalSecondaryIndexes"), (IndexScope::Global, "GlobalSecondaryIndexes")]
+        {
+            let mut own = cost.indexes.iter().filter(|index| index.scope == scope).peekable();
+            if own.peek().is_some() {
+                out.push(b',');
+                write::key(out, member);
+                write::list(out, *b"{}", own, |out, index| {
+                    write::key(out, &index.name);
+                    out.push(b'{');
+                    units(out, index.units, split);
+                    out.push(b'}');
+                });
+            }
+        }
     }
     out.push(b'}');
 }
 
 /// Appends the member `ConsumedCapacity` of an operation on one table, if it is wanted.
-pub(crate) fn member(out: &mut Object, wanted: ReturnCapacity, table: &str, total: f64) {
+pub(crate) fn member(out: &mut Object, wanted: ReturnCapacity, table: &str, cost: &Consumed) {
     if wanted != ReturnCapacity::None {
-        consumed(out.member("ConsumedCapacity"), wanted, table, total, Split::None);
+        consumed(out.member("ConsumedCapacity"), wanted, table, cost, Split::None);
     }
 }
 
 /// Appends the member `ConsumedCapacity` of an operation on several tables, if it is wanted.
-pub(crate) fn members(out: &mut Object, wanted: ReturnCapacity, tables: &[(String, f64)], split: Split) {
+pub(crate) fn members<'c>(
+    out: &mut Object,
+    wanted: ReturnCapacity,
+    tables: impl IntoIterator<Item = (&'c String, &'c Consumed)>,
+    split: Split,
+) {
     if wanted != ReturnCapacity::None {
-        write::list(out.member("ConsumedCapacity"), *b"[]", tables.iter(), |out, (table, total)| {
-            consumed(out, wanted, table, *total, split);
+        write::list(out.member("ConsumedCapacity"), *b"[]", tables.into_iter(), |out, (table, cost)| {
+            consumed(out, wanted, table, cost, split);
         });
     }
 }

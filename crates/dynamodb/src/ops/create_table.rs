@@ -8,12 +8,16 @@ use serde::Deserialize;
 use serde_json::json;
 use types::RequestId;
 
-use super::describe_table::{Size, description};
+use super::describe_table::{Sizes, description};
+use super::schema::{
+    Definition, IndexInput, Schema, SchemaElement, Throughput, definitions_constraints, schema_constraints,
+};
 use super::tags::{TagInput, tags};
 use super::{Run, document};
 use crate::Error;
 use crate::service::{Node, Scope};
-use crate::tables::{Billing, KeyAttribute, KeyKind, TABLES, TableRecord, table_key};
+use crate::stream;
+use crate::tables::{Billing, TABLES, TableRecord, ViewType, table_key};
 use crate::wire::{self, Constraints};
 
 #[derive(Deserialize)]
@@ -30,70 +34,47 @@ struct Input {
     #[serde(rename = "SSESpecification")]
     sse_specification: Option<serde_json::Value>,
     stream_specification: Option<StreamSpecification>,
-    global_secondary_indexes: Option<Vec<serde_json::Value>>,
-    local_secondary_indexes: Option<Vec<serde_json::Value>>,
+    global_secondary_indexes: Option<Vec<IndexInput>>,
+    local_secondary_indexes: Option<Vec<IndexInput>>,
 }
 
+/// `StreamSpecification`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
-struct Definition {
-    attribute_name: Option<String>,
-    attribute_type: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
-struct SchemaElement {
-    attribute_name: Option<String>,
-    key_type: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
-struct StreamSpecification {
-    stream_enabled: bool,
+pub(super) struct StreamSpecification {
+    stream_enabled: Option<bool>,
     stream_view_type: Option<String>,
 }
 
-/// `ProvisionedThroughput`.
-#[derive(Deserialize, Clone, Copy)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
-pub(super) struct Throughput {
-    pub(super) read_capacity_units: Option<i64>,
-    pub(super) write_capacity_units: Option<i64>,
-}
-
-impl Throughput {
-    pub(super) fn constraints(self, constraints: &mut Constraints) {
-        for (units, name) in [
-            (self.read_capacity_units, "readCapacityUnits"),
-            (self.write_capacity_units, "writeCapacityUnits"),
-        ] {
-            let at = format!("provisionedThroughput.{name}");
-            constraints.required(units.as_ref(), &at).range(units, &at, 1, i64::MAX);
-        }
+impl StreamSpecification {
+    pub(super) fn constraints(&self, constraints: &mut Constraints) {
+        constraints.required(self.stream_enabled.as_ref(), "streamSpecification.streamEnabled").one_of(
+            self.stream_view_type.as_deref(),
+            "streamSpecification.streamViewType",
+            &ViewType::WORDS,
+        );
     }
 
-    pub(super) fn billing(self) -> Result<Billing, Error> {
-        let units = |units: Option<i64>, name: &str| {
-            let units = units.unwrap_or_default();
-            if units > 1_000_000_000_000 {
-                return Err(Error::Validation(format!("Given value {units} for {name} is out of bounds")));
+    /// What the stream shows; `None` is no stream.
+    pub(super) fn view(&self) -> Result<Option<ViewType>, Error> {
+        match (self.stream_enabled == Some(true), self.stream_view_type.as_deref().and_then(ViewType::of)) {
+            (true, Some(view)) => Ok(Some(view)),
+            (true, None) => {
+                Err(Error::invalid_parameter("StreamViewType must be specified when StreamEnabled is true"))
             }
-            Ok(units.cast_unsigned())
-        };
-        Ok(Billing::Provisioned {
-            read_units: units(self.read_capacity_units, "ReadCapacityUnits")?,
-            write_units: units(self.write_capacity_units, "WriteCapacityUnits")?,
-        })
+            (false, Some(_)) => Err(Error::invalid_parameter(
+                "StreamViewType can not be specified when StreamEnabled is false",
+            )),
+            (false, None) => Ok(None),
+        }
     }
 }
 
 /// Makes a table, which is active at once.
 pub(crate) struct CreateTable {
     name: String,
-    partition: KeyAttribute,
-    sort: Option<KeyAttribute>,
+    schema: Schema,
+    stream: Option<ViewType>,
     /// `None` is on demand.
     provisioned: Option<Billing>,
     deletion_protection: bool,
@@ -115,68 +96,10 @@ pub(super) fn check_class(class: Option<&str>) -> Result<(), Error> {
 }
 
 fn refused(input: &Input) -> Result<(), Error> {
-    let unsupported = |what: &str| Err(Error::Validation(format!("{what} is not supported yet")));
-    if input.global_secondary_indexes.as_ref().is_some_and(|indexes| !indexes.is_empty()) {
-        return unsupported("GlobalSecondaryIndexes");
-    }
-    if input.local_secondary_indexes.as_ref().is_some_and(|indexes| !indexes.is_empty()) {
-        return unsupported("LocalSecondaryIndexes");
-    }
     if input.sse_specification.as_ref().is_some_and(|sse| sse != &json!({"Enabled": false})) {
-        return unsupported("SSESpecification with a key of your own");
+        return Err(Error::validation("SSESpecification with a key of your own is not supported yet"));
     }
-    match &input.stream_specification {
-        Some(StreamSpecification { stream_enabled: true, .. }) => unsupported("StreamSpecification"),
-        Some(StreamSpecification { stream_view_type: Some(_), .. }) => {
-            Err(Error::invalid_parameter("StreamViewType can not be specified when StreamEnabled is false"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The key attributes, by schema and definitions.
-fn keys(schema: &[SchemaElement], definitions: &[Definition]) -> Result<Vec<KeyAttribute>, Error> {
-    let defined: Vec<_> = definitions.iter().filter_map(|d| d.attribute_name.as_deref()).collect();
-    let names: Vec<_> = schema.iter().filter_map(|e| e.attribute_name.as_deref()).collect();
-    if names.len() > defined.len() {
-        return Err(Error::validation("Invalid KeySchema: Some index key attribute have no definition"));
-    }
-    if names.iter().any(|name| !defined.contains(name)) {
-        return Err(Error::invalid_parameter(format_args!(
-            "Some index key attributes are not defined in AttributeDefinitions. Keys: [{}], AttributeDefinitions: [{}]",
-            names.join(", "),
-            defined.join(", ")
-        )));
-    }
-    if names.len() == 2 && names[0] == names[1] {
-        return Err(Error::validation(
-            "Both the Hash Key and the Range Key element in the KeySchema have the same name",
-        ));
-    }
-    for (element, (ordinal, key_type)) in schema.iter().zip([("first", "HASH"), ("second", "RANGE")]) {
-        if element.key_type.as_deref() != Some(key_type) {
-            return Err(Error::Validation(format!(
-                "Invalid KeySchema: The {ordinal} KeySchemaElement is not a {key_type} key type"
-            )));
-        }
-    }
-    if names.len() != defined.len() {
-        return Err(Error::invalid_parameter(
-            "Number of attributes in KeySchema does not exactly match number of attributes defined in AttributeDefinitions",
-        ));
-    }
-    Ok(names
-        .into_iter()
-        .map(|name| {
-            let definition = definitions.iter().find(|d| d.attribute_name.as_deref() == Some(name));
-            let kind = match definition.and_then(|d| d.attribute_type.as_deref()) {
-                Some("N") => KeyKind::N,
-                Some("B") => KeyKind::B,
-                _ => KeyKind::S,
-            };
-            KeyAttribute { name: name.to_owned(), kind }
-        })
-        .collect())
+    Ok(())
 }
 
 #[async_trait]
@@ -204,28 +127,22 @@ impl Run for CreateTable {
             .required(input.key_schema.as_ref(), "keySchema");
         let definitions = input.attribute_definitions.as_deref().unwrap_or_default();
         let schema = input.key_schema.as_deref().unwrap_or_default();
-        for (at, definition) in (1..).zip(definitions) {
-            let at = |member: &str| format!("attributeDefinitions.{at}.member.{member}");
-            constraints
-                .required(definition.attribute_name.as_ref(), &at("attributeName"))
-                .required(definition.attribute_type.as_ref(), &at("attributeType"))
-                .one_of(definition.attribute_type.as_deref(), &at("attributeType"), &["B", "N", "S"]);
-            if let Some(name) = &definition.attribute_name {
-                constraints.text_len(name, &at("attributeName"), 1, 255);
-            }
-        }
-        if input.key_schema.is_some() {
-            constraints.len(schema.len(), format_args!("'[{} elements]'", schema.len()), "keySchema", 1, 2);
-        }
-        for (at, element) in (1..).zip(schema) {
-            let at = |member: &str| format!("keySchema.{at}.member.{member}");
-            constraints
-                .required(element.attribute_name.as_ref(), &at("attributeName"))
-                .required(element.key_type.as_ref(), &at("keyType"))
-                .one_of(element.key_type.as_deref(), &at("keyType"), &["HASH", "RANGE"]);
+        definitions_constraints(definitions, &mut constraints);
+        if let Some(schema) = &input.key_schema {
+            schema_constraints(Some(schema), "keySchema", &mut constraints);
         }
         if let Some(throughput) = input.provisioned_throughput {
-            throughput.constraints(&mut constraints);
+            throughput.constraints(&mut constraints, "provisionedThroughput");
+        }
+        let local = input.local_secondary_indexes.as_deref();
+        let global = input.global_secondary_indexes.as_deref();
+        for (indexes, name) in [(local, "localSecondaryIndexes"), (global, "globalSecondaryIndexes")] {
+            for (nth, index) in (1..).zip(indexes.unwrap_or_default()) {
+                index.constraints(&format!("{name}.{nth}.member"), &mut constraints);
+            }
+        }
+        if let Some(stream) = &input.stream_specification {
+            stream.constraints(&mut constraints);
         }
         constraints.finish()?;
         let provisioned = match (input.billing_mode.as_deref(), input.provisioned_throughput) {
@@ -244,12 +161,12 @@ impl Run for CreateTable {
         };
         refused(&input)?;
         check_class(input.table_class.as_deref())?;
-        let mut keys = keys(schema, definitions)?.into_iter();
-        let partition = keys.next().expect("a schema has at least one element");
+        let schema = Schema::of(definitions, schema, local, global, provisioned.is_some())?;
+        let stream = input.stream_specification.as_ref().map(StreamSpecification::view).transpose()?;
         Ok(Self {
             name: scope.table_name(name)?,
-            partition,
-            sort: keys.next(),
+            schema,
+            stream: stream.flatten(),
             provisioned,
             deletion_protection: input.deletion_protection_enabled.unwrap_or(false),
             class_given: input.table_class.is_some(),
@@ -273,13 +190,19 @@ impl Run for CreateTable {
             id: 0,
             uuid: RequestId::new(&*node.env).to_string(),
             created_at: now,
-            partition: self.partition,
-            sort: self.sort,
+            partition: self.schema.partition,
+            sort: self.schema.sort,
             billing: self.provisioned.unwrap_or(Billing::PayPerRequest { since: now }),
             deletion_protection: self.deletion_protection,
             class_given: self.class_given,
             tags: self.tags,
+            definitions: self.schema.definitions,
+            next_index: u16::try_from(self.schema.indexes.len()).expect("there are at most 25"),
+            indexes: self.schema.indexes,
+            stream: None,
+            ttl: None,
         };
+        let (account, stream) = (scope.account, self.stream);
         let key = table_key(scope.account, &record.name);
         let reads = vec![TABLES.read(key.clone())];
         let record = node
@@ -289,10 +212,15 @@ impl Run for CreateTable {
                     return Err(Error::ResourceInUse(format!("Table already exists: {}", record.name)));
                 }
                 record.id = version.0;
-                Ok((vec![TABLES.put(key.clone(), &record)], record.clone()))
+                let mut writes = Vec::with_capacity(2);
+                if let Some(view) = stream {
+                    stream::open(account, &mut record, view, now, version.0, &mut writes);
+                }
+                writes.push(TABLES.put(key.clone(), &record));
+                Ok((writes, record.clone()))
             })
             .await?;
-        let description = description(&record, scope, Size::default(), "ACTIVE");
+        let description = description(&record, scope, &Sizes::default(), "ACTIVE");
         Ok(document(&json!({ "TableDescription": description })))
     }
 }

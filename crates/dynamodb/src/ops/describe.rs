@@ -1,4 +1,4 @@
-//! Descriptions of what is not offered, which say so: time to live, backups; and the limits.
+//! Descriptions of what is not offered, which say so: backups; and the limits.
 
 use async_trait::async_trait;
 use aws::Access;
@@ -15,29 +15,6 @@ use crate::wire;
 async fn existing(node: &Node, scope: &Scope, name: &str, answer: Value) -> Result<Vec<u8>, Error> {
     let found = TABLES.get(&node.store, table_key(scope.account, name)).await?;
     found.map(|_| document(&answer)).ok_or_else(|| Error::table_not_found_named(name))
-}
-
-/// Items do not expire: time to live is disabled.
-pub(crate) struct DescribeTimeToLive {
-    name: String,
-}
-
-#[async_trait]
-impl Run for DescribeTimeToLive {
-    const NAME: &'static str = "DescribeTimeToLive";
-
-    fn parse(body: &[u8], scope: &Scope) -> Result<Self, Error> {
-        Ok(Self { name: table_name(body, scope)? })
-    }
-
-    async fn access(&self, _node: &Node, scope: &Scope) -> Vec<Access> {
-        vec![Access::new("dynamodb:DescribeTimeToLive", scope.table_arn(&self.name))]
-    }
-
-    async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
-        let answer = json!({"TimeToLiveDescription": {"TimeToLiveStatus": "DISABLED"}});
-        existing(node, scope, &self.name, answer).await
-    }
 }
 
 /// There are no continuous backups.

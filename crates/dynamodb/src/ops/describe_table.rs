@@ -4,13 +4,16 @@ use async_trait::async_trait;
 use aws::Access;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::Range;
 use store::key::prefix_end;
+use store::{Key, Range};
 
 use super::{Run, document};
 use crate::Error;
 use crate::service::{Node, Scope};
-use crate::tables::{Billing, TABLES, TableRecord, items_prefix, table_key};
+use crate::tables::{
+    Billing, IndexRecord, IndexScope, IndexState, KeyAttribute, Projected, TABLES, TableRecord,
+    entries_prefix, items_prefix, table_key,
+};
 use crate::value::ItemView;
 use crate::wire::{self, Constraints};
 
@@ -39,18 +42,65 @@ pub(super) fn seconds(at: types::Timestamp) -> f64 {
     at.as_millisecond() as f64 / 1000.0
 }
 
-/// `TableDescription`.
-pub(super) fn description(record: &TableRecord, scope: &Scope, size: Size, status: &str) -> Value {
-    let keys =
-        || std::iter::once((&record.partition, "HASH")).chain(record.sort.iter().map(|k| (k, "RANGE")));
+/// How much a table and each of its indexes hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Sizes {
+    table: Size,
+    indexes: Vec<Size>,
+}
+
+fn key_schema<'k>(keys: impl Iterator<Item = &'k KeyAttribute>) -> Value {
+    let keys = keys.zip(["HASH", "RANGE"]);
+    keys.map(|(key, role)| json!({"AttributeName": key.name, "KeyType": role})).collect()
+}
+
+fn throughput(units: Option<(u64, u64)>) -> Value {
+    let (read_units, write_units) = units.unwrap_or_default();
+    json!({
+        "NumberOfDecreasesToday": 0,
+        "ReadCapacityUnits": read_units,
+        "WriteCapacityUnits": write_units,
+    })
+}
+
+fn index_description(index: &IndexRecord, table_arn: &str, size: Size) -> Value {
+    let mut projection = json!({"ProjectionType": match &index.projected {
+        Projected::All => "ALL",
+        Projected::KeysOnly => "KEYS_ONLY",
+        Projected::Include(_) => "INCLUDE",
+    }});
+    if let Projected::Include(names) = &index.projected {
+        projection["NonKeyAttributes"] = json!(names);
+    }
     let mut out = json!({
-        "AttributeDefinitions": keys()
-            .map(|(key, _)| json!({"AttributeName": key.name, "AttributeType": key.kind.kind().name()}))
+        "IndexName": index.name,
+        "KeySchema": key_schema(index.keys()),
+        "Projection": projection,
+        "IndexSizeBytes": size.bytes,
+        "ItemCount": size.items,
+        "IndexArn": format!("{table_arn}/index/{}", index.name),
+    });
+    if index.scope == IndexScope::Global {
+        let creating = index.state == IndexState::Creating;
+        out["IndexStatus"] = json!(if creating { "CREATING" } else { "ACTIVE" });
+        if creating {
+            out["Backfilling"] = json!(true);
+        }
+        out["ProvisionedThroughput"] = throughput(index.throughput);
+    }
+    out
+}
+
+/// `TableDescription`.
+pub(super) fn description(record: &TableRecord, scope: &Scope, sizes: &Sizes, status: &str) -> Value {
+    let size = sizes.table;
+    let mut out = json!({
+        "AttributeDefinitions": record.definitions()
+            .into_iter()
+            .map(|key| json!({"AttributeName": key.name, "AttributeType": key.kind.kind().name()}))
             .collect::<Vec<_>>(),
         "TableName": record.name,
-        "KeySchema": keys()
-            .map(|(key, role)| json!({"AttributeName": key.name, "KeyType": role}))
-            .collect::<Vec<_>>(),
+        "KeySchema": key_schema(std::iter::once(&record.partition).chain(&record.sort)),
         "TableStatus": status,
         "CreationDateTime": seconds(record.created_at),
         "TableSizeBytes": size.bytes,
@@ -59,21 +109,35 @@ pub(super) fn description(record: &TableRecord, scope: &Scope, size: Size, statu
         "TableId": record.uuid,
         "DeletionProtectionEnabled": record.deletion_protection,
     });
-    let (read_units, write_units) = match record.billing {
+    let units = match record.billing {
         Billing::PayPerRequest { since } => {
             out["BillingModeSummary"] = json!({
                 "BillingMode": "PAY_PER_REQUEST",
                 "LastUpdateToPayPerRequestDateTime": seconds(since),
             });
-            (0, 0)
+            None
         }
-        Billing::Provisioned { read_units, write_units } => (read_units, write_units),
+        Billing::Provisioned { read_units, write_units } => Some((read_units, write_units)),
     };
-    out["ProvisionedThroughput"] = json!({
-        "NumberOfDecreasesToday": 0,
-        "ReadCapacityUnits": read_units,
-        "WriteCapacityUnits": write_units,
-    });
+    out["ProvisionedThroughput"] = throughput(units);
+    let arn = scope.table_arn(&record.name);
+    for (kind, member) in
+        [(IndexScope::Local, "LocalSecondaryIndexes"), (IndexScope::Global, "GlobalSecondaryIndexes")]
+    {
+        let sizes = sizes.indexes.iter().copied().chain(std::iter::repeat(Size::default()));
+        let own = record.indexes.iter().zip(sizes).filter(|(index, _)| index.scope == kind);
+        let own: Vec<_> = own.map(|(index, size)| index_description(index, &arn, size)).collect();
+        if !own.is_empty() {
+            out[member] = json!(own);
+        }
+    }
+    if let Some(stream) = &record.stream {
+        if stream.enabled {
+            out["StreamSpecification"] = json!({"StreamEnabled": true, "StreamViewType": stream.view.word()});
+        }
+        out["LatestStreamLabel"] = json!(stream.label);
+        out["LatestStreamArn"] = json!(scope.stream_arn(&record.name, &stream.label));
+    }
     if record.class_given {
         out["TableClassSummary"] = json!({"TableClass": "STANDARD"});
     }
@@ -100,8 +164,8 @@ impl Run for DescribeTable {
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
         let found = TABLES.get(&node.store, table_key(scope.account, &self.name)).await?;
         let record = found.ok_or_else(|| Error::table_not_found_named(&self.name))?.value;
-        let size = measure(node, scope, &record).await?;
-        Ok(document(&json!({ "Table": description(&record, scope, size, "ACTIVE") })))
+        let sizes = measure(node, scope, &record).await?;
+        Ok(document(&json!({ "Table": description(&record, scope, &sizes, "ACTIVE") })))
     }
 }
 
@@ -109,10 +173,20 @@ impl Run for DescribeTable {
 const MAX_COUNTED: usize = 10_000;
 
 /// Counts items, up to a bound.
-pub(super) async fn measure(node: &Node, scope: &Scope, record: &TableRecord) -> Result<Size, Error> {
+pub(super) async fn measure(node: &Node, scope: &Scope, record: &TableRecord) -> Result<Sizes, Error> {
+    let table = count(node, items_prefix(scope.account, record.id).finish()).await?;
+    let mut indexes = Vec::with_capacity(record.indexes.len());
+    for index in &record.indexes {
+        let prefix = entries_prefix(scope.account, record.id, Some(index.number)).finish();
+        indexes.push(count(node, prefix).await?);
+    }
+    Ok(Sizes { table, indexes })
+}
+
+async fn count(node: &Node, prefix: Key) -> Result<Size, Error> {
     let mut size = Size::default();
-    let mut start = items_prefix(scope.account, record.id).finish();
-    let end = prefix_end(&start);
+    let end = prefix_end(&prefix);
+    let mut start = prefix;
     while size.items < MAX_COUNTED {
         let range = Range { start, end: end.clone(), limit: 1000, limit_bytes: 1 << 20, reverse: false };
         let page = node.store.scan(range).await?;

@@ -12,7 +12,7 @@ use super::item_read;
 use crate::Error;
 use crate::expr::Projection;
 use crate::service::{Node, Scope};
-use crate::tables::Attempt;
+use crate::table::Attempt;
 use crate::value::Attributes;
 use crate::wire::{self, AttributeMap, Constraints};
 
@@ -92,7 +92,7 @@ impl Run for GetItem {
             size_bytes = item_read::write_item(out.member("Item"), &entry.value, self.projection.as_ref())?;
         }
         let units = capacity::read_units(size_bytes, self.consistent);
-        capacity::member(&mut out, self.capacity, &self.table, units);
+        capacity::member(&mut out, self.capacity, &self.table, &units.into());
         Ok(out.finish())
     }
 }

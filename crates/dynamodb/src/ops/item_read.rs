@@ -8,7 +8,7 @@ use super::item_write::leading_keys;
 use crate::Error;
 use crate::expr::{Placeholders, Projection};
 use crate::service::{Node, Scope};
-use crate::tables::Table;
+use crate::table::Table;
 use crate::value::{Attributes, ItemView};
 use crate::wire::write;
 
@@ -25,14 +25,16 @@ pub(crate) fn projection(
 }
 
 /// Key attributes are scalars: there is nothing below them to project.
-pub(crate) fn check_nested<'n>(
-    table: &Table,
-    mut nested: impl Iterator<Item = &'n str>,
-) -> Result<(), Error> {
-    match nested.find(|name| table.is_key(name)) {
+pub(crate) fn check_nested<'n>(table: &Table, nested: impl Iterator<Item = &'n str>) -> Result<(), Error> {
+    let mut nested = nested.filter_map(|name| {
+        let index_key = || table.record.indexes.iter().any(|index| index.keys().any(|key| key.name == name));
+        let role = if table.is_key(name) { Some("Key") } else { index_key().then_some("IndexKey") };
+        Some((role?, name))
+    });
+    match nested.next() {
         None => Ok(()),
-        Some(name) => Err(Error::Validation(format!(
-            "Key attributes must be scalars; list random access '[]' and map lookup '.' are not allowed: Key: {name}"
+        Some((role, name)) => Err(Error::Validation(format!(
+            "Key attributes must be scalars; list random access '[]' and map lookup '.' are not allowed: {role}: {name}"
         ))),
     }
 }

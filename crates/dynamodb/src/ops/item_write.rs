@@ -1,14 +1,19 @@
 //! One change of one item: what PutItem, UpdateItem, DeleteItem, batches and transactions have in common.
 
+use std::sync::Arc;
+
 use aws::Access;
 use bytes::Bytes;
 use indexmap::IndexMap;
 use store::Key;
 
+use super::capacity::{Consumed, IndexUnits};
 use crate::Error;
+use crate::change::Change;
 use crate::expr::{Condition, Placeholders, Update};
 use crate::service::{Node, Scope};
-use crate::tables::{Attempt, Change, Table};
+use crate::stream::Moment;
+use crate::table::{Attempt, Table};
 use crate::value::{
     AttributeValue, Attributes, ItemView, MAX_DEPTH, MAX_ITEM_BYTES, decode_item, encode_item, size_bytes,
 };
@@ -38,15 +43,24 @@ pub(crate) struct ItemWrite {
 pub(crate) struct Outcome {
     pub(crate) old: Option<Bytes>,
     pub(crate) new: Option<Bytes>,
+    /// The write units of each index, as [`Table::writes`] has them.
+    pub(crate) index_units: Vec<f64>,
 }
 
 impl Outcome {
-    /// Write units: the larger of before and after counts.
-    pub(crate) fn write_units(&self) -> f64 {
+    /// What it cost. Of the table, the larger of before and after counts.
+    pub(crate) fn cost(&self, table: &Table) -> Consumed {
         let size = |item: &Option<Bytes>| {
             item.as_ref().and_then(|item| ItemView::new(item).ok()).map_or(0, ItemView::size_bytes)
         };
-        super::capacity::write_units(size(&self.old), size(&self.new))
+        let indexes = table.indexes.iter().zip(&self.index_units);
+        Consumed {
+            table: super::capacity::write_units(size(&self.old), size(&self.new)),
+            indexes: indexes
+                .filter(|(_, units)| **units > 0.0)
+                .map(|(index, units)| IndexUnits::of(index, *units))
+                .collect(),
+        }
     }
 }
 
@@ -130,7 +144,11 @@ impl ItemWrite {
     /// The key of its item; an error if it does not fit the table.
     pub(crate) fn key(&self, table: &Table) -> Result<Key, Error> {
         match &self.action {
-            Action::Put { item, .. } => table.key_of_item(item),
+            Action::Put { item, .. } => {
+                let row = table.key_of_item(item)?;
+                table.indexes.iter().try_for_each(|index| index.check(item, |_| true))?;
+                Ok(row)
+            }
             Action::Delete { key } | Action::Check { key } => table.key_of_key(key),
             Action::Update { key, update } => {
                 let row = table.key_of_key(key)?;
@@ -142,13 +160,14 @@ impl ItemWrite {
                         )));
                     }
                 }
+                table.indexes.iter().try_for_each(|index| index.check_types(|name| update.literal(name)))?;
                 Ok(row)
             }
         }
     }
 
     /// Decides on the change, from the item as it is. Runs inside the transaction.
-    pub(crate) fn decide(&self, old: Option<&Bytes>) -> Result<(Change, Outcome), Error> {
+    pub(crate) fn decide(&self, table: &Table, old: Option<&Bytes>) -> Result<(Change, Outcome), Error> {
         let view = match old {
             Some(bytes) => ItemView::new(bytes).map_err(store::Error::from)?,
             None => ItemView::ABSENT,
@@ -158,21 +177,31 @@ impl ItemWrite {
             return Err(Error::ConditionalCheckFailed { item: wanted.then(|| write::item_json(view)) });
         }
         let before = old.cloned();
+        let outcome = |old, new| Outcome { old, new, index_units: Vec::new() };
         match &self.action {
             Action::Put { encoded, .. } => {
-                Ok((Change::Put(encoded.clone()), Outcome { old: before, new: Some(encoded.clone()) }))
+                Ok((Change::Put(encoded.clone()), outcome(before, Some(encoded.clone()))))
             }
             Action::Delete { .. } => {
                 let change = if old.is_some() { Change::Delete } else { Change::Keep };
-                Ok((change, Outcome { old: before, new: None }))
+                Ok((change, outcome(before, None)))
             }
-            Action::Check { .. } => Ok((Change::Keep, Outcome { new: before.clone(), old: before })),
+            Action::Check { .. } => Ok((Change::Keep, outcome(before.clone(), before))),
             Action::Update { key, update } => {
                 let mut item = match old {
                     Some(bytes) => decode_item(bytes).map_err(store::Error::from)?,
                     None => key.clone(),
                 };
                 update.apply(&mut item)?;
+                let changes = |name: &str| update.paths().any(|path| path.head == name);
+                for index in &table.indexes {
+                    if index.check_types(|name| item.get(name).filter(|_| changes(name))).is_err() {
+                        return Err(Error::validation(
+                            "The update expression attempted to update the secondary index key to unsupported type",
+                        ));
+                    }
+                    index.check(&item, changes)?;
+                }
                 if item.values().map(AttributeValue::depth).max() > Some(MAX_DEPTH) {
                     return Err(Error::validation("Nesting Levels have exceeded supported limits"));
                 }
@@ -183,29 +212,31 @@ impl ItemWrite {
                     ));
                 }
                 let encoded = encode_item(&item, size);
-                Ok((Change::Put(encoded.clone()), Outcome { old: before, new: Some(encoded) }))
+                Ok((Change::Put(encoded.clone()), outcome(before, Some(encoded))))
             }
         }
     }
 
     /// Carries it out by itself, in one transaction.
-    pub(crate) async fn run(self, node: &Node, scope: &Scope) -> Result<Outcome, Error> {
-        let this = std::sync::Arc::new(self);
+    pub(crate) async fn run(self, node: &Node, scope: &Scope) -> Result<(Arc<Table>, Outcome), Error> {
+        let this = Arc::new(self);
         let (account, name) = (scope.account, this.table.as_str());
         loop {
             let attempt: Result<_, Attempt> = async {
                 let table = node.table(account, name).await?;
                 let key = this.key(&table)?;
                 let reads = vec![table.read(), store::Read::Key(key.clone())];
-                let this = this.clone();
+                let (this, in_force) = (this.clone(), table.clone());
+                let moment = Moment::caller(node.env.now());
                 let decide = move |pages: &[store::Page], _| {
                     table.check(&pages[0])?;
-                    let (change, outcome) = this.decide(pages[1].first().map(|entry| &entry.value))?;
+                    let old = pages[1].first().map(|entry| &entry.value);
+                    let (change, mut outcome) = this.decide(&table, old)?;
                     let mut writes = Vec::with_capacity(1);
-                    table.writes(&key, change, &mut writes);
+                    outcome.index_units = table.writes(&key, old, change, moment, &mut writes);
                     Ok((writes, outcome))
                 };
-                node.store.transact(reads, decide).await
+                Ok((in_force, node.store.transact::<_, Attempt, _>(reads, decide).await?))
             }
             .await;
             if let Some(done) = node.settle(account, &[name], attempt)? {

@@ -87,13 +87,12 @@ impl Run for PutItem {
 
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
         let Self { write, return_old, capacity } = self;
-        let table = write.table.clone();
-        let outcome = write.run(node, scope).await?;
+        let (table, outcome) = write.run(node, scope).await?;
         let mut out = Object::new();
         if let Some(old) = outcome.old.as_ref().filter(|_| return_old) {
             write::item(out.member("Attributes"), ItemView::new(old).map_err(store::Error::from)?);
         }
-        capacity::member(&mut out, capacity, &table, outcome.write_units());
+        capacity::member(&mut out, capacity, &table.record.name, &outcome.cost(&table));
         Ok(out.finish())
     }
 }

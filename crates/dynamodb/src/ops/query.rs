@@ -5,7 +5,7 @@ use aws::Access;
 use indexmap::IndexMap;
 use serde::Deserialize;
 use store::Key;
-use store::key::{after, prefix_end};
+use store::key::after;
 
 use super::Run;
 use super::item_write::key_text;
@@ -13,8 +13,10 @@ use super::search::{Parameters, Search};
 use crate::Error;
 use crate::expr::key_condition::{self, KeyTest, KeyTests};
 use crate::expr::{Comparator, Placeholders};
+use crate::place::Place;
 use crate::service::{Node, Scope};
-use crate::tables::{Attempt, KeyAttribute, Table, check_not_empty, sort_key_bytes};
+use crate::table::{Attempt, check_not_empty};
+use crate::tables::KeyAttribute;
 use crate::value::AttributeValue;
 use crate::wire::{self, AttributeMap};
 
@@ -84,15 +86,15 @@ impl Run for Query {
     async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {
         let names = self.tests.iter().map(|(name, _)| name.clone()).collect();
         let table = node.table(scope.account, &self.table).await.ok();
+        let leads = |name: &str| {
+            let place = table.as_deref().and_then(|table| self.search.place(table).ok());
+            place.is_some_and(|place| place.partition().name == name)
+        };
         let leading = self.tests.iter().find_map(|(name, test)| match test {
-            KeyTest::Compare(Comparator::Eq, value)
-                if table.as_ref().is_some_and(|table| table.record.partition.name == *name) =>
-            {
-                key_text(value)
-            }
+            KeyTest::Compare(Comparator::Eq, value) if leads(name) => key_text(value),
             _ => None,
         });
-        let access = Access::new("dynamodb:Query", scope.table_arn(&self.table))
+        let access = Access::new("dynamodb:Query", self.search.arn(scope, &self.table))
             .with("dynamodb:LeadingKeys", leading.into_iter().collect());
         vec![self.search.describe(access, names)]
     }
@@ -102,8 +104,10 @@ impl Run for Query {
         loop {
             let attempt: Result<_, Attempt> = async {
                 let table = node.table(account, &self.table).await?;
-                let bounds = self.bounds(&table)?;
-                self.search.page(node, &table, bounds, self.reverse).await
+                let place = self.search.place(&table)?;
+                let bounds = self.bounds(place)?;
+                self.search.check_projected(place)?;
+                self.search.page(node, place, bounds, self.reverse).await
             }
             .await;
             if let Some(done) = node.settle(account, &[&self.table], attempt)? {
@@ -129,17 +133,16 @@ impl Query {
     }
 
     /// The run of keys that the key condition and the starting key leave.
-    fn bounds(&self, table: &Table) -> Result<(Key, Key), Error> {
-        let record = &table.record;
+    fn bounds(&self, place: Place<'_>) -> Result<(Key, Key), Error> {
         let missed =
             |name: &str| Error::Validation(format!("Query condition missed key schema element: {name}"));
-        let partition = match self.test(&record.partition)? {
-            None => return Err(missed(&record.partition.name)),
+        let partition = match self.test(place.partition())? {
+            None => return Err(missed(&place.partition().name)),
             Some(KeyTest::Compare(Comparator::Eq, value)) => value,
             Some(_) => return Err(Error::validation("Query key condition not supported")),
         };
-        check_not_empty(&record.partition.name, partition)?;
-        let sort = match &record.sort {
+        check_not_empty(&place.partition().name, partition)?;
+        let sort = match place.sort() {
             None if self.tests.len() > 1 => {
                 return Err(Error::validation("Query key condition not supported"));
             }
@@ -155,7 +158,7 @@ impl Query {
         if let Some(filter) = &self.search.filter {
             let mut key = None;
             filter.each_path(&mut |path| {
-                key = key.take().or(table.is_key(&path.head).then(|| path.head.clone()))
+                key = key.take().or(place.keys().any(|k| k.name == path.head).then(|| path.head.clone()))
             });
             if let Some(name) = key {
                 return Err(Error::Validation(format!(
@@ -163,25 +166,11 @@ impl Query {
                 )));
             }
         }
-        let prefix = table.partition_prefix(partition).finish();
-        let with = |value: &AttributeValue| Key::from([&prefix[..], &sort_key_bytes(value)].concat());
-        let all_end = prefix_end(&prefix);
-        let (mut start, mut end) = match sort {
-            None => (prefix.clone(), all_end),
-            Some(KeyTest::Compare(comparator, value)) => match comparator {
-                Comparator::Eq => (with(value), after(&with(value))),
-                Comparator::Lt => (prefix.clone(), with(value)),
-                Comparator::Le => (prefix.clone(), after(&with(value))),
-                Comparator::Gt => (after(&with(value)), all_end),
-                Comparator::Ge => (with(value), all_end),
-                Comparator::Ne => unreachable!("key conditions refuse it"),
-            },
-            Some(KeyTest::Between(low, high)) => (with(low), after(&with(high))),
-            Some(KeyTest::BeginsWith(value)) => (with(value), prefix_end(&with(value))),
-        };
+        let prefix = place.partition_prefix(partition);
+        let (mut start, mut end) = place.run(&prefix, sort);
         if let Some(given) = &self.search.start {
-            let key = table.key_of_key(given).map_err(|error| match error {
-                Error::Validation(_) => Error::validation(
+            let key = place.cursor(given).map_err(|error| match error {
+                Error::Validation(_) if place.index.is_none() => Error::validation(
                     "The provided starting key is invalid: The provided key element does not match the schema",
                 ),
                 other => other,

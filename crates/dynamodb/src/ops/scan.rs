@@ -11,7 +11,7 @@ use super::search::{Parameters, Search};
 use crate::Error;
 use crate::expr::Placeholders;
 use crate::service::{Node, Scope};
-use crate::tables::Attempt;
+use crate::table::Attempt;
 use crate::wire::{self, AttributeMap};
 
 #[derive(Deserialize)]
@@ -102,7 +102,7 @@ impl Run for Scan {
     }
 
     async fn access(&self, _node: &Node, scope: &Scope) -> Vec<Access> {
-        let access = Access::new("dynamodb:Scan", scope.table_arn(&self.table));
+        let access = Access::new("dynamodb:Scan", self.search.arn(scope, &self.table));
         vec![self.search.describe(access, Vec::new())]
     }
 
@@ -110,28 +110,28 @@ impl Run for Scan {
         let account = scope.account;
         loop {
             let attempt: Result<_, Attempt> = async {
-            let table = node.table(account, &self.table).await?;
-            let (mut start, end) = table.segment(self.segment, self.total);
-            if let Some(given) = &self.search.start {
-                let invalid = |rule: &str| {
-                    Attempt::from(Error::Validation(format!(
-                        "The provided starting key is invalid: {rule}"
-                    )))
-                };
-                let key = table.key_of_key(given).map_err(|error| match error {
-                    Error::Validation(rule) => invalid(&rule),
-                    other => other.into(),
-                })?;
-                if !(start <= key && key < end) {
-                    let (segment, total) = (self.segment, self.total);
-                    return Err(invalid(&format!(
-                        "Invalid ExclusiveStartKey. Please use ExclusiveStartKey with correct Segment. TotalSegments: {total} Segment: {segment}"
-                    )));
+                let table = node.table(account, &self.table).await?;
+                let place = self.search.place(&table)?;
+                let (mut start, end) = place.segment(self.segment, self.total);
+                if let Some(given) = &self.search.start {
+                    let invalid =
+                        |rule: &str| Error::Validation(format!("The provided starting key is invalid: {rule}"));
+                    let key = place.cursor(given).map_err(|error| match error {
+                        Error::Validation(rule) if place.index.is_none() => invalid(&rule),
+                        other => other,
+                    })?;
+                    self.search.check_projected(place)?;
+                    if !(start <= key && key < end) {
+                        let (segment, total) = (self.segment, self.total);
+                        return Err(invalid(&format!(
+                            "Invalid ExclusiveStartKey. Please use ExclusiveStartKey with correct Segment. TotalSegments: {total} Segment: {segment}"
+                        )).into());
+                    }
+                    start = after(&key);
                 }
-                start = after(&key);
+                self.search.check_projected(place)?;
+                self.search.page(node, place, (start, end), false).await
             }
-            self.search.page(node, &table, (start, end), false).await
-        }
             .await;
             if let Some(done) = node.settle(account, &[&self.table], attempt)? {
                 return Ok(done);

@@ -1,19 +1,24 @@
 //! What Query and Scan have in common: a page of a run of keys, filtered and projected.
 
 use indexmap::IndexMap;
-use store::{Key, Range, Read};
+use store::{Entry, Key, Range, Read};
 
-use super::capacity::{self, Object, ReturnCapacity};
+use super::capacity::{self, Consumed, Object, ReturnCapacity};
 use super::item_read;
 use crate::Error;
 use crate::expr::{Condition, Placeholders, Projection};
-use crate::service::Node;
-use crate::tables::{Attempt, Table};
+use crate::index::Index;
+use crate::place::Place;
+use crate::service::{Node, Scope};
+use crate::table::{Attempt, Table};
 use crate::value::{Attributes, ItemView};
 use crate::wire::{AttributeMap, Constraints, write};
 
 /// Items of a page, filtered out or not, come to at most this.
 const PAGE_BYTES: usize = 1 << 20;
+
+/// Items fetched at a time for the entries of a local index.
+const FETCH_BATCH: usize = 64;
 
 /// The words of `Select`.
 const SELECT: [&str; 4] = ["SPECIFIC_ATTRIBUTES", "COUNT", "ALL_ATTRIBUTES", "ALL_PROJECTED_ATTRIBUTES"];
@@ -37,14 +42,36 @@ pub(crate) struct Parameters<'a> {
 /// How a page is read and shown.
 #[derive(Debug)]
 pub(crate) struct Search {
+    pub(crate) index: Option<String>,
     pub(crate) limit: Option<usize>,
     pub(crate) start: Option<Attributes>,
     pub(crate) filter: Option<Condition>,
     pub(crate) projection: Option<Projection>,
-    count_only: bool,
+    select: Select,
     consistent: bool,
     capacity: ReturnCapacity,
-    select: &'static str,
+}
+
+/// What of the items is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Select {
+    All,
+    /// What the index has.
+    Projected,
+    /// What the projection names.
+    Specific,
+    Count,
+}
+
+impl Select {
+    fn word(self) -> &'static str {
+        match self {
+            Self::All => "ALL_ATTRIBUTES",
+            Self::Projected => "ALL_PROJECTED_ATTRIBUTES",
+            Self::Specific => "SPECIFIC_ATTRIBUTES",
+            Self::Count => "COUNT",
+        }
+    }
 }
 
 impl Parameters<'_> {
@@ -71,11 +98,8 @@ impl Parameters<'_> {
         let filter =
             self.filter.map(|text| Condition::parse("FilterExpression", text, placeholders)).transpose()?;
         let projection = self.projection.map(|text| Projection::parse(text, placeholders)).transpose()?;
-        if let Some(index) = self.index {
-            return Err(Error::Validation(format!("The table does not have the specified index: {index}")));
-        }
         let select = match (self.select, &projection) {
-            (Some("ALL_PROJECTED_ATTRIBUTES"), _) => {
+            (Some("ALL_PROJECTED_ATTRIBUTES"), None) if self.index.is_none() => {
                 return Err(Error::invalid_parameter(
                     "ALL_PROJECTED_ATTRIBUTES can be used only when Querying using an IndexName",
                 ));
@@ -85,21 +109,23 @@ impl Parameters<'_> {
                     "Must specify the AttributesToGet or ProjectionExpression when choosing to get SPECIFIC_ATTRIBUTES",
                 ));
             }
-            (Some(word @ ("COUNT" | "ALL_ATTRIBUTES")), Some(_)) => {
+            (Some(word @ ("COUNT" | "ALL_ATTRIBUTES" | "ALL_PROJECTED_ATTRIBUTES")), Some(_)) => {
                 return Err(Error::Validation(format!(
                     "Cannot specify the ProjectionExpression when choosing to get {word}"
                 )));
             }
-            (Some("COUNT"), None) => "COUNT",
-            (_, Some(_)) => "SPECIFIC_ATTRIBUTES",
-            (_, None) => "ALL_ATTRIBUTES",
+            (Some("COUNT"), None) => Select::Count,
+            (Some("ALL_ATTRIBUTES"), None) => Select::All,
+            (_, Some(_)) => Select::Specific,
+            (_, None) if self.index.is_some() => Select::Projected,
+            (_, None) => Select::All,
         };
         Ok(Search {
+            index: self.index.map(str::to_owned),
             limit: self.limit.and_then(|limit| usize::try_from(limit).ok()),
             start,
             filter,
             projection,
-            count_only: select == "COUNT",
             consistent: self.consistent.unwrap_or(false),
             capacity: ReturnCapacity::of(self.capacity),
             select,
@@ -116,22 +142,71 @@ impl Search {
         names.extend(self.projection.iter().flat_map(|p| p.heads().map(str::to_owned)));
         names.sort_unstable();
         names.dedup();
-        access.with("dynamodb:Attributes", names).with("dynamodb:Select", vec![self.select.into()])
+        access.with("dynamodb:Attributes", names).with("dynamodb:Select", vec![self.select.word().into()])
     }
 
-    /// Reads the page of `table` between two keys, and answers with it. The bounds are narrowed by the caller
-    /// to begin after the starting key.
+    /// The ARN that a search needs the right to: the table's, or the index's.
+    pub(crate) fn arn(&self, scope: &Scope, table: &str) -> String {
+        let table = scope.table_arn(table);
+        self.index.as_ref().map_or(table.clone(), |index| format!("{table}/index/{index}"))
+    }
+
+    /// Where it looks; what it asks for has to be there.
+    pub(crate) fn place<'t>(&self, table: &'t Table) -> Result<Place<'t>, Error> {
+        let place = Place::find(table, self.index.as_deref())?;
+        if self.consistent && place.index.is_some_and(Index::is_global) {
+            return Err(Error::validation("Consistent reads are not supported on global secondary indexes"));
+        }
+        Ok(place)
+    }
+
+    /// A global index has only what it projects.
+    pub(crate) fn check_projected(&self, place: Place<'_>) -> Result<(), Error> {
+        if let Some(projection) = &self.projection {
+            item_read::check_nested(place.table, projection.nested_heads())?;
+        }
+        let Some(index) = place.index.filter(|index| index.is_global()) else { return Ok(()) };
+        let name = &index.record.name;
+        if self.select == Select::All && !index.projects_all() {
+            return Err(Error::invalid_parameter(format_args!(
+                "Select type ALL_ATTRIBUTES is not supported for global secondary index {name} because its projection type is not ALL"
+            )));
+        }
+        let heads = self.projection.iter().flat_map(|projection| projection.heads());
+        let missing: Vec<_> = heads.filter(|head| !index.projects(head)).collect();
+        if !missing.is_empty() {
+            return Err(Error::invalid_parameter(format_args!(
+                "Global secondary index {name} does not project [{}]",
+                missing.join(", ")
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether a local index lacks something that is asked for, so that the items have to be read, too.
+    fn fetches(&self, place: Place<'_>) -> bool {
+        let Some(index) = place.index.filter(|index| !index.is_global() && !index.projects_all()) else {
+            return false;
+        };
+        let mut missing = self.select == Select::All;
+        let heads = self.projection.iter().flat_map(|projection| projection.heads());
+        missing |= heads.into_iter().any(|head| !index.projects(head));
+        if let Some(filter) = &self.filter {
+            filter.each_path(&mut |path| missing |= !index.projects(&path.head));
+        }
+        missing
+    }
+
+    /// Reads the page between two keys, and answers with it. The bounds are narrowed by the caller to begin
+    /// after the starting key.
     pub(crate) async fn page(
         &self,
         node: &Node,
-        table: &Table,
+        place: Place<'_>,
         (start, end): (Key, Key),
         reverse: bool,
     ) -> Result<Vec<u8>, Attempt> {
-        if let Some(projection) = &self.projection {
-            item_read::check_nested(table, projection.nested_heads())?;
-        }
-        let mut reads = vec![table.read()];
+        let mut reads = vec![place.table.read()];
         if start < end {
             reads.push(Read::Range(Range {
                 start,
@@ -143,57 +218,129 @@ impl Search {
             }));
         }
         let mut pages = node.store.read(reads).await?;
-        table.check(&pages[0])?;
+        place.table.check(&pages[0])?;
         let page = if pages.len() > 1 { pages.swap_remove(1) } else { store::Page::default() };
-        Ok(self.answer(table, &page)?)
+        let mut answer = Answer::new(self, page.more);
+        if self.fetches(place) {
+            for entries in page.entries.chunks(FETCH_BATCH) {
+                let items = fetch(node, place, entries).await?;
+                for (entry, item) in entries.iter().zip(&items) {
+                    let item = item.as_ref().map(|item| ItemView::new(&item.value)).transpose();
+                    let item = item.map_err(store::Error::from)?;
+                    answer.take(entry, item)?;
+                }
+                if answer.full {
+                    break;
+                }
+            }
+        } else {
+            page.entries.iter().try_for_each(|entry| answer.take(entry, None))?;
+        }
+        Ok(answer.finish(place)?)
+    }
+}
+
+/// The items of entries, for what a local index does not project.
+async fn fetch(node: &Node, place: Place<'_>, entries: &[Entry]) -> Result<Vec<Option<Entry>>, Attempt> {
+    let table = place.table;
+    let mut reads = vec![table.read()];
+    for entry in entries {
+        let view = ItemView::new(&entry.value).map_err(store::Error::from)?;
+        let key = table.key_attributes(view).ok_or_else(no_key)?;
+        reads.push(Read::Key(table.key_of_key(&key)?));
+    }
+    let mut pages = node.store.read(reads).await?.into_iter();
+    table.check(&pages.next().unwrap_or_default())?;
+    Ok(pages.map(|mut page| page.entries.pop()).collect())
+}
+
+fn no_key() -> Error {
+    store::Error::Corrupt { table: "ddb_items", reason: "an item has no key".into() }.into()
+}
+
+/// A page, as it is put together.
+struct Answer<'s, 'v> {
+    search: &'s Search,
+    items: Vec<u8>,
+    scanned: usize,
+    count: usize,
+    size_bytes: usize,
+    /// Read units of items that were fetched for entries.
+    fetched_units: f64,
+    fetched_bytes: usize,
+    last: Option<ItemView<'v>>,
+    more: bool,
+    full: bool,
+}
+
+impl<'s, 'v> Answer<'s, 'v> {
+    fn new(search: &'s Search, more: bool) -> Self {
+        Self {
+            search,
+            items: vec![b'['],
+            scanned: 0,
+            count: 0,
+            size_bytes: 0,
+            fetched_units: 0.0,
+            fetched_bytes: 0,
+            last: None,
+            more,
+            full: false,
+        }
     }
 
-    fn answer(&self, table: &Table, page: &store::Page) -> Result<Vec<u8>, Error> {
-        let (mut scanned, mut count, mut size_bytes) = (0usize, 0usize, 0usize);
-        let mut items = vec![b'['];
-        let mut last = None;
-        let mut more = page.more;
-        for entry in &page.entries {
-            let view = ItemView::new(&entry.value).map_err(store::Error::from)?;
-            if scanned > 0 && size_bytes + view.size_bytes() > PAGE_BYTES {
-                more = true;
-                break;
-            }
-            scanned += 1;
-            size_bytes += view.size_bytes();
-            last = Some(view);
-            if self.filter.as_ref().is_some_and(|filter| !filter.holds(view)) {
-                continue;
-            }
-            count += 1;
-            if self.count_only {
-                continue;
-            }
-            if count > 1 {
-                items.push(b',');
-            }
-            match &self.projection {
-                Some(projection) => projection.write(&mut items, view),
-                None => write::item(&mut items, view),
-            }
+    /// Takes the next row of the page, and perhaps the item that belongs to it.
+    fn take(&mut self, entry: &'v Entry, item: Option<ItemView<'_>>) -> Result<(), Error> {
+        let row = ItemView::new(&entry.value).map_err(store::Error::from)?;
+        let size_bytes = row.size_bytes() + item.map_or(0, ItemView::size_bytes);
+        let total = self.size_bytes + self.fetched_bytes;
+        self.full |= self.scanned > 0 && total + size_bytes > PAGE_BYTES;
+        if self.full {
+            self.more = true;
+            return Ok(());
         }
-        items.push(b']');
+        self.scanned += 1;
+        self.size_bytes += row.size_bytes();
+        if let Some(item) = item {
+            self.fetched_bytes += item.size_bytes();
+            self.fetched_units += capacity::read_units(item.size_bytes(), self.search.consistent);
+        }
+        self.last = Some(row);
+        let shown = item.unwrap_or(row);
+        if self.search.filter.as_ref().is_some_and(|filter| !filter.holds(shown)) {
+            return Ok(());
+        }
+        self.count += 1;
+        if self.search.select == Select::Count {
+            return Ok(());
+        }
+        if self.count > 1 {
+            self.items.push(b',');
+        }
+        match &self.search.projection {
+            Some(projection) => projection.write(&mut self.items, shown),
+            None => write::item(&mut self.items, if self.search.select == Select::All { shown } else { row }),
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, place: Place<'_>) -> Result<Vec<u8>, Error> {
+        let search = self.search;
+        self.items.push(b']');
         let mut out = Object::new();
-        if !self.count_only {
-            out.member("Items").extend_from_slice(&items);
+        if search.select != Select::Count {
+            out.member("Items").extend_from_slice(&self.items);
         }
-        out.member("Count").extend_from_slice(count.to_string().as_bytes());
-        out.member("ScannedCount").extend_from_slice(scanned.to_string().as_bytes());
+        out.member("Count").extend_from_slice(self.count.to_string().as_bytes());
+        out.member("ScannedCount").extend_from_slice(self.scanned.to_string().as_bytes());
         // At the limit DynamoDB does not look whether there is more.
-        if let Some(last) = last.filter(|_| more || Some(scanned) == self.limit) {
-            let key = table.key_attributes(last).ok_or_else(|| store::Error::Corrupt {
-                table: "ddb_items",
-                reason: "an item has no key".into(),
-            })?;
+        if let Some(last) = self.last.filter(|_| self.more || Some(self.scanned) == search.limit) {
+            let key = place.cursor_attributes(last).ok_or_else(no_key)?;
             write::attributes(out.member("LastEvaluatedKey"), &key);
         }
-        let units = capacity::read_units(size_bytes, self.consistent);
-        capacity::member(&mut out, self.capacity, &table.record.name, units);
+        let mut cost = Consumed::search(place, capacity::read_units(self.size_bytes, search.consistent));
+        cost.table += self.fetched_units;
+        capacity::member(&mut out, search.capacity, &place.table.record.name, &cost);
         Ok(out.finish())
     }
 }

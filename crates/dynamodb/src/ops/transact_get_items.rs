@@ -9,13 +9,13 @@ use serde::Deserialize;
 use store::Read;
 
 use super::Run;
-use super::capacity::{self, Object, ReturnCapacity, Split};
+use super::capacity::{self, Consumed, Object, ReturnCapacity, Split};
 use super::item_read;
 use super::transact_write_items::{MAX_ACTIONS, canceled, count_actions};
 use crate::Error;
 use crate::expr::Projection;
 use crate::service::{Node, Scope};
-use crate::tables::Attempt;
+use crate::table::Attempt;
 use crate::value::{Attributes, ItemView};
 use crate::wire::{self, AttributeMap, Constraints, write};
 
@@ -140,7 +140,7 @@ impl Run for TransactGetItems {
             }
         };
 
-        let mut units: IndexMap<String, f64> = IndexMap::new();
+        let mut costs: IndexMap<String, Consumed> = IndexMap::new();
         let mut responses = Vec::new();
         let mut items = Vec::with_capacity(pages.len());
         for (get, page) in self.gets.iter().zip(&pages) {
@@ -152,7 +152,8 @@ impl Run for TransactGetItems {
                 item_read::write_item(&mut out, &entry.value, get.projection.as_ref())?;
                 item = Some(out);
             }
-            *units.entry(get.table.clone()).or_default() += 2.0 * capacity::read_units(size_bytes, true);
+            let units = capacity::read_units(size_bytes, true);
+            costs.entry(get.table.clone()).or_default().add(&units.into(), 2.0);
             items.push(item);
         }
         write::list(&mut responses, *b"[]", items.iter(), |out, item| match item {
@@ -165,8 +166,7 @@ impl Run for TransactGetItems {
         });
         let mut out = Object::new();
         out.member("Responses").extend_from_slice(&responses);
-        let units: Vec<_> = units.into_iter().collect();
-        capacity::members(&mut out, self.capacity, &units, Split::Read);
+        capacity::members(&mut out, self.capacity, &costs, Split::Read);
         Ok(out.finish())
     }
 }

@@ -12,12 +12,14 @@ use sha2::{Digest, Sha256};
 use store::{Key, Read};
 
 use super::Run;
-use super::capacity::{self, Object, ReturnCapacity, Split};
-use super::item_write::{self, Action, Expressions, ItemWrite, Outcome};
+use super::capacity::{self, Consumed, Object, ReturnCapacity, Split};
+use super::item_write::{self, Action, Expressions, ItemWrite};
 use crate::Error;
 use crate::error::{Canceled, CancellationReason};
 use crate::service::{Node, Scope};
-use crate::tables::{Attempt, Token};
+use crate::stream::Moment;
+use crate::table::Attempt;
+use crate::tables::Token;
 use crate::value::size_bytes;
 use crate::wire::{self, AttributeMap, Constraints};
 
@@ -70,7 +72,7 @@ pub(crate) struct TransactWriteItems {
 
 /// How a transaction went.
 enum Done {
-    Now(Vec<Outcome>),
+    Now(Vec<Consumed>),
     /// Its token had been used for the same before.
     Before,
 }
@@ -229,19 +231,18 @@ impl Run for TransactWriteItems {
                 break done;
             }
         };
-        let mut units: IndexMap<String, f64> = IndexMap::new();
-        let (outcomes, split) = match &done {
-            Done::Now(outcomes) => (outcomes.as_slice(), Split::Write),
+        let mut costs: IndexMap<String, Consumed> = IndexMap::new();
+        let (done, split) = match &done {
+            Done::Now(done) => (done.as_slice(), Split::Write),
             // Nothing was written again; AWS has read units for it, one pair an item at least.
             Done::Before => (&[][..], Split::Read),
         };
         for (at, write) in self.writes.iter().enumerate() {
-            let single = outcomes.get(at).map_or(1.0, Outcome::write_units);
-            *units.entry(write.table.clone()).or_default() += 2.0 * single;
+            let single = done.get(at).cloned().unwrap_or_else(|| 1.0.into());
+            costs.entry(write.table.clone()).or_default().add(&single, 2.0);
         }
         let mut out = Object::new();
-        let units: Vec<_> = units.into_iter().collect();
-        capacity::members(&mut out, self.capacity, &units, split);
+        capacity::members(&mut out, self.capacity, &costs, split);
         Ok(out.finish())
     }
 }
@@ -288,17 +289,25 @@ impl TransactWriteItems {
                 for (table, row) in tables.values().zip(rows) {
                     table.check(row)?;
                 }
-                let decided = writes.iter().zip(items);
-                let decided =
-                    decided.map(|(write, page)| write.decide(page.first().map(|entry| &entry.value)));
-                let mut outcomes = Vec::with_capacity(keys.len());
-                for ((write, key), (change, outcome)) in
-                    writes.iter().zip(&keys).zip(canceled(decided.collect())?)
+                let decided = writes.iter().zip(items).map(|(write, page)| {
+                    write.decide(&tables[&write.table], page.first().map(|entry| &entry.value))
+                });
+                let decided = canceled(decided.collect())?;
+                let mut costs = Vec::with_capacity(keys.len());
+                for (((write, key), page), (change, mut outcome)) in
+                    writes.iter().zip(&keys).zip(items).zip(decided)
                 {
-                    tables[&write.table].writes(key, change, &mut out);
-                    outcomes.push(outcome);
+                    let table = &tables[&write.table];
+                    outcome.index_units = table.writes(
+                        key,
+                        page.first().map(|entry| &entry.value),
+                        change,
+                        Moment::caller(now),
+                        &mut out,
+                    );
+                    costs.push(outcome.cost(table));
                 }
-                Ok((out, Done::Now(outcomes)))
+                Ok((out, Done::Now(costs)))
             })
             .await
     }

@@ -109,8 +109,7 @@ impl Run for UpdateItem {
 
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
         let Self { write, returns, updated, capacity } = self;
-        let table = write.table.clone();
-        let outcome = write.run(node, scope).await?;
+        let (table, outcome) = write.run(node, scope).await?;
         let (old, new) = (view(outcome.old.as_ref())?, view(outcome.new.as_ref())?);
         let mut out = Object::new();
         match (returns, old, new) {
@@ -124,7 +123,7 @@ impl Run for UpdateItem {
             }
             _ => {}
         }
-        capacity::member(&mut out, capacity, &table, outcome.write_units());
+        capacity::member(&mut out, capacity, &table.record.name, &outcome.cost(&table));
         Ok(out.finish())
     }
 }

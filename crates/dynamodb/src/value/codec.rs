@@ -6,6 +6,7 @@
 //! 4-byte length, a varint count and the elements. Any value can be stepped over, and scalars compare as bytes.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::{AttributeValue, Attributes, Kind, Number};
 
@@ -152,6 +153,21 @@ pub(crate) fn encode_item(item: &Attributes, size_bytes: usize) -> Bytes {
     put_varint(&mut out, size_bytes);
     put_varint(&mut out, item.len());
     encode_attributes(item, &mut out);
+    out.into()
+}
+
+/// The part of an item that has the attributes which `keep` wants, as it is stored. Nothing is rebuilt.
+pub(crate) fn project_item(item: ItemView<'_>, mut keep: impl FnMut(&[u8]) -> bool) -> Bytes {
+    let kept: SmallVec<[_; 16]> = item.attributes().filter(|(name, _)| keep(name)).collect();
+    let size_bytes = kept.iter().map(|(name, value)| name.len() + value.size_bytes()).sum();
+    let mut out = Vec::with_capacity(size_bytes + kept.len() * 4 + 8);
+    out.push(FORMAT);
+    put_varint(&mut out, size_bytes);
+    put_varint(&mut out, kept.len());
+    for (name, value) in kept {
+        put_bytes(&mut out, name);
+        value.put(&mut out);
+    }
     out.into()
 }
 
@@ -302,6 +318,38 @@ impl<'a> ValueView<'a> {
             _ => return None,
         };
         Some(Self { tag, body })
+    }
+
+    /// Appends it as it was encoded.
+    fn put(self, out: &mut Vec<u8>) {
+        out.push(self.tag);
+        match self.tag {
+            NULL | FALSE | TRUE => {}
+            S | N | B => put_bytes(out, self.body),
+            _ => {
+                let len = u32::try_from(self.body.len()).expect("it was read with a length of 4 bytes");
+                out.extend_from_slice(&len.to_le_bytes());
+                out.extend_from_slice(self.body);
+            }
+        }
+    }
+
+    /// What it counts for in an item's size: as [`AttributeValue::size_bytes`].
+    pub(crate) fn size_bytes(self) -> usize {
+        let number = |bytes: &[u8]| Number::decode(bytes).map_or(0, Number::size_bytes);
+        match self.sequence() {
+            None if self.tag == N => number(self.body),
+            None if matches!(self.tag, S | B) => self.body.len(),
+            None => 1,
+            Some(Sequence::Members(members)) if self.tag == NS => members.map(number).sum(),
+            Some(Sequence::Members(members)) => members.map(<[u8]>::len).sum(),
+            Some(Sequence::Elements(elements)) => {
+                3 + elements.map(|element| 1 + element.size_bytes()).sum::<usize>()
+            }
+            Some(Sequence::Named(named)) => {
+                3 + named.map(|(name, value)| 1 + name.len() + value.size_bytes()).sum::<usize>()
+            }
+        }
     }
 
     /// A value encoded by [`encode_value`].

@@ -113,6 +113,19 @@ impl Number {
         Self::normalise(false, len, 0).expect("a length has fewer than 38 digits")
     }
 
+    /// The whole number nearest to it towards zero, if it has one of 64 bits.
+    pub(crate) fn to_i64(self) -> Option<i64> {
+        let scale = 10_u128.checked_pow(u32::from(self.exponent.unsigned_abs()));
+        let whole = match (self.exponent < 0, scale) {
+            // The coefficient is far below such a power of ten.
+            (true, None) => 0,
+            (true, Some(scale)) => self.coefficient / scale,
+            (false, scale) => self.coefficient.checked_mul(scale?)?,
+        };
+        let whole = i64::try_from(whole).ok()?;
+        Some(if self.negative { -whole } else { whole })
+    }
+
     fn normalise(negative: bool, mut coefficient: u128, mut exponent: i64) -> Result<Self, NumberError> {
         if coefficient == 0 {
             return Ok(Self::ZERO);

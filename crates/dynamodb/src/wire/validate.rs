@@ -20,7 +20,7 @@ impl Constraints {
     }
 
     /// The parameter must be there.
-    pub(crate) fn required<T>(&mut self, value: Option<&T>, at: &str) -> &mut Self {
+    pub(crate) fn required<T: ?Sized>(&mut self, value: Option<&T>, at: &str) -> &mut Self {
         self.check(value.is_some(), "null", at, "Member must not be null");
         self
     }
@@ -35,6 +35,23 @@ impl Constraints {
             format_args!("'{name}'"),
             at,
             "Member must satisfy regular expression pattern: [a-zA-Z0-9_.\\-:/]+",
+        );
+        self
+    }
+
+    /// Text of these characters only; `pattern` is how the message shows the rule.
+    pub(crate) fn pattern(
+        &mut self,
+        text: &str,
+        at: &str,
+        pattern: &str,
+        allowed: impl Fn(u8) -> bool,
+    ) -> &mut Self {
+        self.check(
+            !text.is_empty() && text.bytes().all(allowed),
+            format_args!("'{text}'"),
+            at,
+            format_args!("Member must satisfy regular expression pattern: {pattern}"),
         );
         self
     }

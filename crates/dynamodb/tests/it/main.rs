@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that can not go on ends there")]
 
 mod expressions;
+mod indexes;
 mod items;
 mod queries;
+mod streams;
 mod support;
 mod table_ops;
+mod time_to_live;
 mod transactions;

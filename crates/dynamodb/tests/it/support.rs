@@ -27,7 +27,7 @@ impl Service {
         let request = http::Request::builder()
             .method("POST")
             .uri("/")
-            .header("x-amz-target", format!("DynamoDB_20120810.{operation}"))
+            .header("x-amz-target", format!("{}_20120810.{operation}", service_of(operation)))
             .body(())
             .unwrap();
         Request {
@@ -120,5 +120,13 @@ impl Service {
     pub(crate) async fn get(&self, table: &str, id: &str) -> Value {
         let key = json!({"id": {"S": id}});
         self.ok("GetItem", json!({"TableName": table, "Key": key})).await["Item"].take()
+    }
+}
+
+/// The service that an operation belongs to, as targets name it.
+fn service_of(operation: &str) -> &'static str {
+    match operation {
+        "ListStreams" | "DescribeStream" | "GetShardIterator" | "GetRecords" => "DynamoDBStreams",
+        _ => "DynamoDB",
     }
 }

@@ -117,11 +117,10 @@ async fn tables_that_do_not_fit_are_refused() {
             "One or more parameter values were invalid: Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when BillingMode is PAY_PER_REQUEST",
         ),
         (
-            "GlobalSecondaryIndexes",
-            json!([{"IndexName": "x"}]),
-            "GlobalSecondaryIndexes is not supported yet",
+            "StreamSpecification",
+            json!({"StreamEnabled": true}),
+            "One or more parameter values were invalid: StreamViewType must be specified when StreamEnabled is true",
         ),
-        ("StreamSpecification", json!({"StreamEnabled": true}), "StreamSpecification is not supported yet"),
     ] {
         let mut request = base();
         request[member] = value;

@@ -1,0 +1,46 @@
+//! What follows from a change of one item: the one place where a change becomes writes.
+//!
+//! Invariant: the item, its entries in every index and all else that tells of the change are one commit, so
+//! that none is ever seen without the others. Whatever writes items writes them through [`Table::writes`].
+
+use bytes::Bytes;
+use store::{Key, Write};
+
+use crate::stream::{self, Moment};
+use crate::table::Table;
+use crate::ttl;
+
+/// What happens to an item.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Change {
+    Keep,
+    Put(Bytes),
+    Delete,
+}
+
+impl Table {
+    /// Appends the writes of a change of the item with that key, which was `old`; answers with the write units
+    /// that each index took, in the order of the indexes (none without indexes).
+    pub(crate) fn writes(
+        &self,
+        key: &Key,
+        old: Option<&Bytes>,
+        change: Change,
+        moment: Moment,
+        writes: &mut Vec<Write>,
+    ) -> Vec<f64> {
+        let new = match &change {
+            Change::Keep => return Vec::new(),
+            Change::Put(item) => Some(item),
+            Change::Delete => None,
+        };
+        let units = self.indexes.iter().map(|index| index.writes(key, old, new, writes)).collect();
+        ttl::write(self, key, (old, new), moment.at, writes);
+        stream::write(self.account, &self.record, (old, new), moment, writes);
+        writes.push(match change {
+            Change::Put(item) => Write::Put(key.clone(), item),
+            Change::Keep | Change::Delete => Write::Delete(key.clone()),
+        });
+        units
+    }
+}

@@ -1,0 +1,202 @@
+//! Secondary indexes: the entry that an item has in one, and where it lies.
+//!
+//! Invariants: an entry is a function of its item alone, so that a change of the item says all that happens to
+//! its entries, in the same commit; an item without the index's key attributes has no entry. Entries are made
+//! from the stored form of items, and nothing is rebuilt.
+
+use bytes::Bytes;
+use store::key::KeyWriter;
+use store::{Key, Write};
+use types::AccountId;
+
+use crate::Error;
+use crate::table::{ITEM_PREFIX_LEN, MAX_PARTITION_KEY_BYTES, MAX_SORT_KEY_BYTES, delimited, spread};
+use crate::tables::{IndexRecord, IndexScope, KeyAttribute, KeyKind, Projected, TableRecord, entries_prefix};
+use crate::value::{AttributeValue, Attributes, ItemView, Kind, ValueView, project_item};
+
+/// An index, ready for work.
+#[derive(Debug)]
+pub(crate) struct Index {
+    pub(crate) record: IndexRecord,
+    account: AccountId,
+    table_id: u64,
+    /// The attributes of its entries; `None` is all.
+    kept: Option<Vec<String>>,
+}
+
+impl Index {
+    pub(crate) fn new(account: AccountId, table: &TableRecord, record: &IndexRecord) -> Self {
+        let kept = match &record.projected {
+            Projected::All => None,
+            Projected::KeysOnly => Some(Vec::new()),
+            Projected::Include(names) => Some(names.clone()),
+        };
+        let kept = kept.map(|mut names| {
+            let table_keys = std::iter::once(&table.partition).chain(&table.sort);
+            names.extend(table_keys.chain(record.keys()).map(|key| key.name.clone()));
+            names.sort_unstable();
+            names.dedup();
+            names
+        });
+        Self { record: record.clone(), account, table_id: table.id, kept }
+    }
+
+    /// Whether its entries have that attribute of their items.
+    pub(crate) fn projects(&self, name: &str) -> bool {
+        self.kept.as_ref().is_none_or(|kept| kept.binary_search_by(|kept| kept.as_str().cmp(name)).is_ok())
+    }
+
+    /// Whether its entries have all attributes of their items.
+    pub(crate) fn projects_all(&self) -> bool {
+        self.kept.is_none()
+    }
+
+    /// The beginning of the keys of its entries.
+    pub(crate) fn prefix(&self) -> KeyWriter {
+        entries_prefix(self.account, self.table_id, Some(self.record.number))
+    }
+
+    /// The key of the entry of the item with that key, if it has one.
+    pub(crate) fn entry_key(&self, item_key: &[u8], item: ItemView<'_>) -> Option<Key> {
+        let (partition, sort) = self.key_values(item)?;
+        let mut writer = self.partition_prefix(partition.scalar());
+        if let (Some(key), Some(sort)) = (&self.record.sort, sort) {
+            delimited(&mut writer, key.kind, sort.scalar());
+        }
+        writer.raw(&item_key[ITEM_PREFIX_LEN..]);
+        Some(writer.finish())
+    }
+
+    /// The beginning of the keys of a partition's entries; the value is the bytes in whose order it is.
+    pub(crate) fn partition_prefix(&self, partition: &[u8]) -> KeyWriter {
+        let mut writer = self.prefix();
+        writer.raw(&spread(partition).to_be_bytes());
+        delimited(&mut writer, self.record.partition.kind, partition);
+        writer
+    }
+
+    fn key_values<'v>(&self, item: ItemView<'v>) -> Option<(ValueView<'v>, Option<ValueView<'v>>)> {
+        let value = |key: &KeyAttribute, max: usize| {
+            let value = item.get(&key.name)?;
+            let fits = value.kind() == key.kind.kind()
+                && (key.kind == KeyKind::N || (1..=max).contains(&value.scalar().len()));
+            fits.then_some(value)
+        };
+        let partition = value(&self.record.partition, MAX_PARTITION_KEY_BYTES)?;
+        match &self.record.sort {
+            None => Some((partition, None)),
+            Some(key) => Some((partition, Some(value(key, MAX_SORT_KEY_BYTES)?))),
+        }
+    }
+
+    /// The entry's value.
+    fn entry_value(&self, item: ItemView<'_>, encoded: &Bytes) -> Bytes {
+        match &self.kept {
+            None => encoded.clone(),
+            Some(_) => project_item(item, |name| str::from_utf8(name).is_ok_and(|name| self.projects(name))),
+        }
+    }
+
+    /// The entry of an item.
+    pub(crate) fn entry(&self, item_key: &[u8], encoded: &Bytes) -> Option<(Key, Bytes)> {
+        let item = ItemView::new(encoded).ok()?;
+        let key = self.entry_key(item_key, item)?;
+        Some((key, self.entry_value(item, encoded)))
+    }
+
+    /// The writes that follow from a change of an item, and the write units that they cost (Developer Guide,
+    /// "Using Global Secondary Indexes in DynamoDB", provisioned throughput considerations).
+    pub(crate) fn writes(
+        &self,
+        item_key: &[u8],
+        old: Option<&Bytes>,
+        new: Option<&Bytes>,
+        writes: &mut Vec<Write>,
+    ) -> f64 {
+        let old = old.and_then(|item| self.entry(item_key, item));
+        let new = new.and_then(|item| self.entry(item_key, item));
+        match (old, new) {
+            (None, None) => 0.0,
+            (Some((old_key, old)), Some((new_key, new))) if old_key == new_key => {
+                if old == new {
+                    return 0.0;
+                }
+                let units = units(&old).max(units(&new));
+                writes.push(Write::Put(new_key, new));
+                units
+            }
+            (old, new) => {
+                let mut total = 0.0;
+                if let Some((key, value)) = old {
+                    total += units(&value);
+                    writes.push(Write::Delete(key));
+                }
+                if let Some((key, value)) = new {
+                    total += units(&value);
+                    writes.push(Write::Put(key, value));
+                }
+                total
+            }
+        }
+    }
+
+    /// Checks what an item holds for the key of this index, as far as `changed` wants it.
+    pub(crate) fn check(&self, item: &Attributes, changed: impl Fn(&str) -> bool) -> Result<(), Error> {
+        self.check_types(|name| item.get(name).filter(|_| changed(name)))?;
+        let index = &self.record.name;
+        for (key, max) in self
+            .record
+            .keys()
+            .zip([MAX_PARTITION_KEY_BYTES, MAX_SORT_KEY_BYTES])
+            .filter(|(k, _)| changed(&k.name))
+        {
+            let Some(value) = item.get(&key.name) else { continue };
+            let len = crate::table::scalar_len(value);
+            if len == 0 && key.kind != KeyKind::N {
+                let what = if value.kind() == Kind::S { "string" } else { "binary" };
+                return Err(Error::Validation(format!(
+                    "One or more parameter values are not valid. A value specified for a secondary index key is not supported. The AttributeValue for a key attribute cannot contain an empty {what} value. IndexName: {index}, IndexKey: {}",
+                    key.name
+                )));
+            }
+            if len > max {
+                return Err(Error::invalid_parameter(match max {
+                    MAX_SORT_KEY_BYTES => {
+                        "Aggregated size of all range keys has exceeded the size limit of 1024 bytes"
+                    }
+                    _ => "Size of hashkey has exceeded the maximum size limit of2048 bytes",
+                }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Values of the index's key attributes must have their types.
+    pub(crate) fn check_types<'v>(
+        &self,
+        value: impl Fn(&str) -> Option<&'v AttributeValue>,
+    ) -> Result<(), Error> {
+        for key in self.record.keys() {
+            let Some(value) = value(&key.name).filter(|value| value.kind() != key.kind.kind()) else {
+                continue;
+            };
+            return Err(Error::invalid_parameter(format_args!(
+                "Type mismatch for Index Key {} Expected: {} Actual: {} IndexName: {}",
+                key.name,
+                key.kind.kind().name(),
+                value.kind().name(),
+                self.record.name
+            )));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_global(&self) -> bool {
+        self.record.scope == IndexScope::Global
+    }
+}
+
+fn units(entry: &Bytes) -> f64 {
+    let size = ItemView::new(entry).map_or(0, ItemView::size_bytes);
+    size.div_ceil(1024).max(1) as f64
+}

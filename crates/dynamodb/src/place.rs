@@ -1,0 +1,157 @@
+//! Where Query and Scan look: a table, or one of its indexes, as runs of keys.
+
+use store::Key;
+use store::key::{KeyWriter, after, prefix_end};
+
+use crate::Error;
+use crate::expr::Comparator;
+use crate::expr::key_condition::KeyTest;
+use crate::index::Index;
+use crate::table::{Table, delimited, sort_key_bytes};
+use crate::tables::{IndexState, KeyAttribute, items_prefix};
+use crate::value::{AttributeValue, Attributes, ItemView, encode_item, size_bytes};
+
+/// A table or an index.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'t> {
+    pub(crate) table: &'t Table,
+    pub(crate) index: Option<&'t Index>,
+}
+
+impl<'t> Place<'t> {
+    /// The table, or its index of that name.
+    pub(crate) fn find(table: &'t Table, index: Option<&str>) -> Result<Self, Error> {
+        let Some(name) = index else { return Ok(Self { table, index: None }) };
+        let index = table.indexes.iter().find(|index| index.record.name == name).ok_or_else(|| {
+            Error::Validation(format!("The table does not have the specified index: {name}"))
+        })?;
+        if index.record.state == IndexState::Creating {
+            return Err(Error::Validation(format!(
+                "Cannot read from backfilling global secondary index: {name}"
+            )));
+        }
+        Ok(Self { table, index: Some(index) })
+    }
+
+    pub(crate) fn partition(self) -> &'t KeyAttribute {
+        self.index.map_or(&self.table.record.partition, |index| &index.record.partition)
+    }
+
+    pub(crate) fn sort(self) -> Option<&'t KeyAttribute> {
+        self.index.map_or(self.table.record.sort.as_ref(), |index| index.record.sort.as_ref())
+    }
+
+    /// Its key attributes.
+    pub(crate) fn keys(self) -> impl Iterator<Item = &'t KeyAttribute> {
+        std::iter::once(self.partition()).chain(self.sort())
+    }
+
+    fn prefix(self) -> KeyWriter {
+        match self.index {
+            None => items_prefix(self.table.account, self.table.record.id),
+            Some(index) => index.prefix(),
+        }
+    }
+
+    /// The beginning of the keys of a partition.
+    pub(crate) fn partition_prefix(self, value: &AttributeValue) -> Key {
+        match self.index {
+            None => self.table.partition_prefix(value).finish(),
+            Some(index) => index.partition_prefix(&sort_key_bytes(value)).finish(),
+        }
+    }
+
+    /// The keys of segment `segment` of `total`: from the first, to the last excluded.
+    pub(crate) fn segment(self, segment: u64, total: u64) -> (Key, Key) {
+        let bound = |segment: u64| {
+            let mut writer = self.prefix();
+            match u16::try_from((segment << 16).div_ceil(total)) {
+                Ok(hash) => {
+                    writer.raw(&hash.to_be_bytes());
+                    writer.finish()
+                }
+                Err(_) => prefix_end(&writer.finish()),
+            }
+        };
+        (bound(segment), bound(segment + 1))
+    }
+
+    /// The run of keys of a partition whose sort keys pass the test.
+    pub(crate) fn run(self, prefix: &Key, test: Option<&KeyTest>) -> (Key, Key) {
+        let (Some(test), Some(sort)) = (test, self.sort()) else {
+            return (prefix.clone(), prefix_end(prefix));
+        };
+        // In an index the item's key follows the sort key, which is delimited there.
+        let with = |value: &AttributeValue| match self.index {
+            None => Key::from([prefix, &sort_key_bytes(value)[..]].concat()),
+            Some(index) => {
+                let mut element = index.prefix();
+                let skip = element.clone().finish().len();
+                delimited(&mut element, sort.kind, &sort_key_bytes(value));
+                Key::from([prefix, &element.finish()[skip..]].concat())
+            }
+        };
+        let past = |value: &AttributeValue| match self.index {
+            None => after(&with(value)),
+            Some(_) => prefix_end(&with(value)),
+        };
+        let (all_start, all_end) = (prefix.clone(), prefix_end(prefix));
+        match test {
+            KeyTest::Compare(comparator, value) => match comparator {
+                Comparator::Eq => (with(value), past(value)),
+                Comparator::Lt => (all_start, with(value)),
+                Comparator::Le => (all_start, past(value)),
+                Comparator::Gt => (past(value), all_end),
+                Comparator::Ge => (with(value), all_end),
+                Comparator::Ne => unreachable!("key conditions refuse it"),
+            },
+            KeyTest::Between(low, high) => (with(low), past(high)),
+            KeyTest::BeginsWith(value) => {
+                let key = with(value);
+                // Without the two bytes that end an element.
+                let stem = if self.index.is_some() { key.slice(..key.len() - 2) } else { key };
+                (stem.clone(), prefix_end(&stem))
+            }
+        }
+    }
+
+    /// The key at which a starting key stands. Errors say what of it is wrong, or nothing for an index whose
+    /// keys are not all there.
+    pub(crate) fn cursor(self, start: &Attributes) -> Result<Key, Error> {
+        let Some(index) = self.index else { return self.table.key_of_key(start) };
+        let invalid = || Error::validation("The provided starting key is invalid");
+        let mut names: Vec<_> = self.table.keys().chain(index.record.keys()).map(|key| &key.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        if start.len() != names.len() || names.iter().any(|name| !start.contains_key(*name)) {
+            return Err(invalid());
+        }
+        let mismatch = || Error::validation("The provided key element does not match the schema");
+        for key in index.record.keys() {
+            if start[&key.name].kind() != key.kind.kind() {
+                return Err(mismatch());
+            }
+        }
+        index.check(start, |_| true)?;
+        let own = self.table.keys().map(|key| (key.name.clone(), start[&key.name].clone())).collect();
+        let item_key = self.table.key_of_key(&own).map_err(|error| match error {
+            Error::Validation(rule) => {
+                Error::Validation(format!("The provided starting key is invalid: {rule}"))
+            }
+            other => other,
+        })?;
+        let encoded = encode_item(start, size_bytes(start));
+        let item = ItemView::new(&encoded).map_err(store::Error::from)?;
+        index.entry_key(&item_key, item).ok_or_else(mismatch)
+    }
+
+    /// The starting key that goes on after an item: the keys of the table, and of the index.
+    pub(crate) fn cursor_attributes(self, item: ItemView<'_>) -> Option<Attributes> {
+        let index = self.index.into_iter().flat_map(|index| index.record.keys());
+        self.table
+            .keys()
+            .chain(index)
+            .map(|key| Some((key.name.clone(), item.get(&key.name)?.decode()?)))
+            .collect()
+    }
+}

@@ -1,0 +1,54 @@
+//! The items and entries of deleted tables, and the entries of deleted indexes.
+
+use store::key::prefix_end;
+use store::{Error, Key, Range, Write};
+use types::AccountId;
+
+use super::{BATCH, Sweeper};
+use crate::tables::{DROPPED, entries_prefix, items_prefix};
+
+impl Sweeper {
+    /// Removes what every table and index held that has been deleted so far.
+    pub(super) async fn remove_dropped(&self) -> Result<(), Error> {
+        loop {
+            let range = DROPPED.range(AccountId::NODE, 16, |_| {});
+            let (dropped, _) = DROPPED.scan(&self.node.store, range).await?;
+            if dropped.is_empty() {
+                return Ok(());
+            }
+            for row in dropped {
+                let (account, id, index) = (row.value.account, row.value.id, row.value.index);
+                self.remove_all(entries_prefix(account, id, index).finish()).await?;
+                if index.is_none() {
+                    self.remove_all(items_prefix(account, id).finish()).await?;
+                }
+                self.node.store.write(vec![Write::Delete(row.key)]).await?;
+            }
+        }
+    }
+
+    /// Removes every row whose key begins with `prefix`.
+    pub(super) async fn remove_all(&self, prefix: Key) -> Result<(), Error> {
+        let end = prefix_end(&prefix);
+        let mut start = prefix;
+        loop {
+            let range = Range {
+                // From where the last batch ended: what is before is gone, and slow to step over.
+                start: start.clone(),
+                end: end.clone(),
+                limit: BATCH,
+                limit_bytes: 4 << 20,
+                reverse: false,
+            };
+            let page = self.node.store.scan(range).await?;
+            if let Some(last) = page.entries.last() {
+                start = store::key::after(&last.key);
+                let deletes = page.entries.into_iter().map(|entry| Write::Delete(entry.key)).collect();
+                self.node.store.write(deletes).await?;
+            }
+            if !page.more {
+                return Ok(());
+            }
+        }
+    }
+}
