@@ -38,6 +38,9 @@ pub enum Error {
     /// A limit of how much there may be, or be done at once, is reached.
     #[error("{0}")]
     LimitExceeded(String),
+    /// More is read or written than is provisioned.
+    #[error("{0}")]
+    ProvisionedThroughputExceeded(String),
     /// The iterator was handed out too long ago.
     #[error("{0}")]
     ExpiredIterator(String),
@@ -102,7 +105,7 @@ impl Error {
             Self::UnknownOperation(_) => ErrorKind::Unsupported,
             Self::ResourceNotFound(_) => ErrorKind::NotFound,
             Self::ResourceInUse(_) => ErrorKind::Conflict,
-            Self::LimitExceeded(_) => ErrorKind::Throttled,
+            Self::LimitExceeded(_) | Self::ProvisionedThroughputExceeded(_) => ErrorKind::Throttled,
             Self::ExpiredIterator(_) | Self::TrimmedData(_) => ErrorKind::Invalid,
             Self::AccessDenied(_) => ErrorKind::Denied,
             Self::ConditionalCheckFailed { .. } | Self::TransactionCanceled(_) => {
@@ -120,6 +123,7 @@ impl Error {
             Self::ResourceNotFound(_) => "ResourceNotFoundException",
             Self::ResourceInUse(_) => "ResourceInUseException",
             Self::LimitExceeded(_) => "LimitExceededException",
+            Self::ProvisionedThroughputExceeded(_) => "ProvisionedThroughputExceededException",
             Self::ExpiredIterator(_) => "ExpiredIteratorException",
             Self::TrimmedData(_) => "TrimmedDataAccessException",
             Self::AccessDenied(_) => "AccessDeniedException",

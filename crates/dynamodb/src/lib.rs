@@ -19,6 +19,7 @@ mod stream;
 mod sweeper;
 mod table;
 mod tables;
+mod throttle;
 mod ttl;
 mod value;
 mod wire;

@@ -33,6 +33,11 @@ impl<'t> Place<'t> {
         Ok(Self { table, index: Some(index) })
     }
 
+    /// The table itself.
+    pub(crate) fn table(table: &'t Table) -> Self {
+        Self { table, index: None }
+    }
+
     pub(crate) fn partition(self) -> &'t KeyAttribute {
         self.index.map_or(&self.table.record.partition, |index| &index.record.partition)
     }

@@ -9,8 +9,11 @@ use store::Store;
 use tokio::sync::Notify;
 use types::{AccountId, Region, SharedEnv};
 
+use crate::ops::capacity::Consumed;
 use crate::ops::{self, Run};
+use crate::place::Place;
 use crate::table::{Attempt, Cache, Table};
+use crate::throttle::{Side, Throttle};
 use crate::{Error, Sweeper};
 
 /// The largest request: a batch of 16 MB, most of it perhaps base64, and some room for names.
@@ -26,6 +29,7 @@ pub(crate) struct Node {
     pub(crate) env: SharedEnv,
     pub(crate) region: Region,
     pub(crate) cache: Cache,
+    pub(crate) throttle: Throttle,
     /// Wakes the sweeper.
     pub(crate) dropped: Notify,
 }
@@ -40,6 +44,21 @@ impl Node {
     /// The table of that name, perhaps as it was a moment ago: see [`Table::check`].
     pub(crate) async fn table(&self, account: AccountId, name: &str) -> Result<Arc<Table>, Error> {
         self.cache.get(&self.store, account, name).await?.ok_or_else(Error::table_not_found)
+    }
+
+    /// Lets a write in, if the table is not provisioned with less.
+    pub(crate) fn admit_write(&self, table: &Table) -> Result<(), Error> {
+        self.throttle.admit_write(table, self.env.monotonic())
+    }
+
+    /// Lets a read in, if table or index is not provisioned with less.
+    pub(crate) fn admit_read(&self, place: Place<'_>) -> Result<(), Error> {
+        self.throttle.admit_read(place, self.env.monotonic())
+    }
+
+    /// Charges what was done.
+    pub(crate) fn charge(&self, table: &Table, cost: &Consumed, side: Side) {
+        self.throttle.charge(table, cost, side, self.env.monotonic());
     }
 
     /// The value of a try, or `None` if it must be tried again, since a table it used has changed.
@@ -122,7 +141,14 @@ pub struct DynamoDb {
 impl DynamoDb {
     /// The service on that store.
     pub fn new(store: Store, env: SharedEnv, region: Region) -> Arc<Self> {
-        let node = Node { store, env, region, cache: Cache::default(), dropped: Notify::new() };
+        let node = Node {
+            store,
+            env,
+            region,
+            cache: Cache::default(),
+            throttle: Throttle::default(),
+            dropped: Notify::new(),
+        };
         Arc::new(Self { node: Arc::new(node) })
     }
 

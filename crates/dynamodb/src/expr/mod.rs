@@ -23,7 +23,8 @@ use crate::Error;
 use crate::value::AttributeValue;
 use crate::wire::AttributeMap;
 
-pub(crate) use condition::Condition;
+pub(crate) use condition::{Condition, Operand};
+pub(crate) use path::Path;
 pub(crate) use projection::Projection;
 pub(crate) use syntax::Comparator;
 pub(crate) use update::Update;

@@ -31,6 +31,23 @@ enum Source {
     Minus(Box<Source>, Box<Source>),
 }
 
+impl Source {
+    fn each_path(&self, visit: &mut impl FnMut(&Path)) {
+        match self {
+            Self::Path(path) => visit(path),
+            Self::Value(_) => {}
+            Self::IfNotExists(path, otherwise) => {
+                visit(path);
+                otherwise.each_path(visit);
+            }
+            Self::ListAppend(one, two) | Self::Plus(one, two) | Self::Minus(one, two) => {
+                one.each_path(visit);
+                two.each_path(visit);
+            }
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 enum Action {
     Set(Source),
@@ -43,6 +60,8 @@ enum Action {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Update {
     actions: Vec<(Path, Action)>,
+    /// It came as `AttributeUpdates`: lists can be added to, and messages differ.
+    legacy: bool,
 }
 
 const SECTIONS: [&str; 4] = ["SET", "REMOVE", "ADD", "DELETE"];
@@ -67,12 +86,43 @@ impl Update {
         let paths: Vec<_> = actions.iter().map(|(path, _)| path).collect();
         check_overlap(&paths, (rank::OVERLAP, rank::CONFLICT), &mut faults);
         faults.finish()?;
-        Ok(Self { actions })
+        Ok(Self { actions, legacy: false })
+    }
+
+    /// An update without actions, which gets those of `AttributeUpdates`.
+    pub(crate) fn legacy() -> Self {
+        Self { actions: Vec::new(), legacy: true }
+    }
+
+    pub(crate) fn set(&mut self, path: Path, value: AttributeValue) {
+        self.actions.push((path, Action::Set(Source::Value(value))));
+    }
+
+    pub(crate) fn remove(&mut self, path: Path) {
+        self.actions.push((path, Action::Remove));
+    }
+
+    pub(crate) fn add(&mut self, path: Path, value: AttributeValue) {
+        self.actions.push((path, Action::Add(value)));
+    }
+
+    pub(crate) fn delete(&mut self, path: Path, value: AttributeValue) {
+        self.actions.push((path, Action::Delete(value)));
     }
 
     /// The paths that it changes.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.actions.iter().map(|(path, _)| path)
+    }
+
+    /// Calls `visit` with every path in it: those that it changes, and those that it reads.
+    pub(crate) fn each_path(&self, visit: &mut impl FnMut(&Path)) {
+        for (path, action) in &self.actions {
+            visit(path);
+            if let Action::Set(source) = action {
+                source.each_path(visit);
+            }
+        }
     }
 
     /// The value that a whole attribute is set to, if the expression says it.
@@ -90,6 +140,13 @@ impl Update {
 
     /// Applies it. Every value is taken from the item as it was.
     pub(crate) fn apply(&self, item: &mut Attributes) -> Result<(), Error> {
+        self.apply_all(item).map_err(|error| match error {
+            Error::Validation(_) if self.legacy => Error::validation("Type mismatch for attribute to update"),
+            other => other,
+        })
+    }
+
+    fn apply_all(&self, item: &mut Attributes) -> Result<(), Error> {
         let mut sets = Vec::new();
         let mut removes = Vec::new();
         for (path, action) in &self.actions {
@@ -106,7 +163,7 @@ impl Update {
         }
         for (path, action) in &self.actions {
             match action {
-                Action::Add(value) => add(item, path, value)?,
+                Action::Add(value) => add(item, path, value, self.legacy)?,
                 Action::Delete(value) => delete(item, path, value)?,
                 Action::Set(_) | Action::Remove => {}
             }
@@ -414,7 +471,7 @@ fn union<T: Ord + Clone>(set: &mut Vec<T>, more: &[T]) {
     set.dedup();
 }
 
-fn add(item: &mut Attributes, path: &Path, value: &AttributeValue) -> Result<(), Error> {
+fn add(item: &mut Attributes, path: &Path, value: &AttributeValue, to_lists: bool) -> Result<(), Error> {
     let mut place = place(item, path)?;
     let Some(existing) = place.get_mut() else {
         place.put(value.clone());
@@ -427,6 +484,7 @@ fn add(item: &mut Attributes, path: &Path, value: &AttributeValue) -> Result<(),
         (AttributeValue::Ss(set), AttributeValue::Ss(more)) => union(set, more),
         (AttributeValue::Ns(set), AttributeValue::Ns(more)) => union(set, more),
         (AttributeValue::Bs(set), AttributeValue::Bs(more)) => union(set, more),
+        (AttributeValue::L(list), AttributeValue::L(more)) if to_lists => list.extend_from_slice(more),
         _ => return Err(incorrect_type()),
     }
     Ok(())

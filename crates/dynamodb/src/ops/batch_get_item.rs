@@ -1,6 +1,7 @@
 //! BatchGetItem.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws::Access;
@@ -10,11 +11,13 @@ use store::Read;
 
 use super::Run;
 use super::capacity::{self, Consumed, Object, ReturnCapacity, Split};
-use super::item_read;
+use super::{item_read, legacy};
 use crate::Error;
 use crate::expr::Projection;
+use crate::place::Place;
 use crate::service::{Node, Scope};
-use crate::table::Attempt;
+use crate::table::{Attempt, Table};
+use crate::throttle::Side;
 use crate::value::{Attributes, ItemView};
 use crate::wire::{self, AttributeMap, Constraints, write};
 
@@ -34,6 +37,7 @@ struct Input {
 struct KeysInput {
     keys: Option<Vec<AttributeMap>>,
     consistent_read: Option<bool>,
+    attributes_to_get: Option<Vec<String>>,
     projection_expression: Option<String>,
     expression_attribute_names: Option<IndexMap<String, String>>,
 }
@@ -49,6 +53,7 @@ struct Batch {
     /// Given back with keys that were not read.
     projection_text: Option<String>,
     names: Option<IndexMap<String, String>>,
+    attributes_to_get: Option<Vec<String>>,
 }
 
 /// Reads up to 100 items, all at one moment.
@@ -75,6 +80,8 @@ impl Run for BatchGetItem {
             ));
         }
         for (table, keys) in &items {
+            let at = format!("requestItems.{table}.member.attributesToGet");
+            legacy::attributes_constraints(keys.attributes_to_get.as_ref(), &at, &mut constraints);
             let at = format!("requestItems.{table}.member.keys");
             constraints.required(keys.keys.as_ref(), &at);
             if let Some(keys) = &keys.keys {
@@ -88,6 +95,7 @@ impl Run for BatchGetItem {
             let projection = item_read::projection(
                 input.projection_expression.as_deref(),
                 input.expression_attribute_names.as_ref(),
+                input.attributes_to_get.as_ref(),
             )?;
             let keys: Vec<_> = input
                 .keys
@@ -107,6 +115,7 @@ impl Run for BatchGetItem {
                 projection,
                 projection_text: input.projection_expression,
                 names: input.expression_attribute_names,
+                attributes_to_get: input.attributes_to_get,
             });
         }
         Ok(Self { batches, capacity: ReturnCapacity::of(input.return_consumed_capacity.as_deref()) })
@@ -125,7 +134,7 @@ impl Run for BatchGetItem {
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
         let account = scope.account;
         let names: Vec<_> = self.batches.iter().map(|batch| batch.table.as_str()).collect();
-        let pages = loop {
+        let (pages, tables) = loop {
             let attempt: Result<_, Attempt> = async {
                 let mut tables = Vec::with_capacity(names.len());
                 let mut reads = Vec::new();
@@ -146,6 +155,12 @@ impl Run for BatchGetItem {
                     }
                     tables.push(table);
                 }
+                // What is not let in now is to be asked for again; only if that is all, it is an error.
+                let admitted: Vec<_> =
+                    tables.iter().map(|table| node.admit_read(Place::table(table))).collect();
+                if admitted.iter().all(Result::is_err) {
+                    admitted.into_iter().collect::<Result<Vec<_>, _>>()?;
+                }
                 let rows = reads.len();
                 reads.extend(tables.iter().map(|table| table.read()));
                 let mut pages = node.store.read(reads).await?;
@@ -153,25 +168,26 @@ impl Run for BatchGetItem {
                     table.check(page)?;
                 }
                 pages.truncate(rows);
-                Ok(pages)
+                Ok((pages, tables))
             }
             .await;
             if let Some(found) = node.settle(account, &names, attempt)? {
                 break found;
             }
         };
-        self.answer(pages)
+        self.answer(node, pages, &tables)
     }
 }
 
 impl BatchGetItem {
-    fn answer(self, pages: Vec<store::Page>) -> Result<Vec<u8>, Error> {
+    fn answer(self, node: &Node, pages: Vec<store::Page>, tables: &[Arc<Table>]) -> Result<Vec<u8>, Error> {
         let mut pages = pages.into_iter();
         let mut answered = 0;
         let mut responses = Object::new();
         let mut unprocessed = Object::new();
         let mut units = Vec::with_capacity(self.batches.len());
-        for batch in &self.batches {
+        for (batch, table) in self.batches.iter().zip(tables) {
+            let admitted = node.admit_read(Place::table(table)).is_ok();
             let mut left = Vec::new();
             let mut table_units = 0.0;
             let mut found = Vec::new();
@@ -180,8 +196,10 @@ impl BatchGetItem {
                     None => 0,
                     Some(entry) => ItemView::new(&entry.value).map_err(store::Error::from)?.size_bytes(),
                 };
-                answered += size_bytes;
-                if answered > MAX_ANSWER_BYTES {
+                if admitted {
+                    answered += size_bytes;
+                }
+                if !admitted || answered > MAX_ANSWER_BYTES {
                     left.push(key);
                     continue;
                 }
@@ -200,7 +218,9 @@ impl BatchGetItem {
             if !left.is_empty() {
                 batch.write_left(unprocessed.member(&batch.given), &left);
             }
-            units.push((batch.table.clone(), Consumed::from(table_units)));
+            let cost = Consumed::from(table_units);
+            node.charge(table, &cost, Side::Read);
+            units.push((batch.table.clone(), cost));
         }
         let mut out = Object::new();
         out.member("Responses").extend_from_slice(&responses.finish());
@@ -225,6 +245,9 @@ impl Batch {
         }
         if let Some(text) = &self.projection_text {
             write::string(object.member("ProjectionExpression"), text.as_bytes());
+        }
+        if let Some(attributes) = &self.attributes_to_get {
+            object.member("AttributesToGet").extend_from_slice(&super::document(attributes));
         }
         if let Some(names) = &self.names {
             object.member("ExpressionAttributeNames").extend_from_slice(&super::document(names));

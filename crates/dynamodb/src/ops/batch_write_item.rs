@@ -11,13 +11,15 @@ use store::Read;
 
 use super::Run;
 use super::capacity::{self, Consumed, Object, ReturnCapacity, Split};
+use super::collection_metrics;
 use super::item_write::{self, Action, ItemWrite, leading_keys};
 use crate::Error;
 use crate::service::{Node, Scope};
 use crate::stream::Moment;
 use crate::table::Attempt;
+use crate::throttle::Side;
 use crate::value::Attributes;
-use crate::wire::{self, AttributeMap, Constraints};
+use crate::wire::{self, AttributeMap, Constraints, write};
 
 /// The most requests of one batch.
 const MAX_WRITES: usize = 25;
@@ -51,9 +53,11 @@ struct DeleteInput {
 
 /// Puts and deletes up to 25 items, in one commit: here none is ever left unprocessed.
 pub(crate) struct BatchWriteItem {
-    writes: Arc<Vec<ItemWrite>>,
+    writes: Vec<ItemWrite>,
     tables: Vec<String>,
     capacity: ReturnCapacity,
+    /// Whether item collection metrics are wanted.
+    metrics: bool,
 }
 
 #[async_trait]
@@ -113,7 +117,8 @@ impl Run for BatchWriteItem {
             return Err(Error::validation("Too many items requested for the BatchWriteItem call"));
         }
         let capacity = ReturnCapacity::of(input.return_consumed_capacity.as_deref());
-        Ok(Self { writes: Arc::new(writes), tables, capacity })
+        let metrics = input.return_item_collection_metrics.as_deref() == Some("SIZE");
+        Ok(Self { writes, tables, capacity, metrics })
     }
 
     async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {
@@ -137,15 +142,28 @@ impl Run for BatchWriteItem {
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
         let account = scope.account;
         let names: Vec<_> = self.tables.iter().map(String::as_str).collect();
-        let outcomes = loop {
+        // What is not let in now is to be asked for again; only if that is all, it is an error.
+        let mut admitted = Vec::with_capacity(names.len());
+        for name in &names {
+            admitted.push(node.admit_write(&*node.table(account, name).await?));
+        }
+        let lets = |write: &ItemWrite| {
+            names.iter().zip(&admitted).any(|(name, admitted)| *name == write.table && admitted.is_ok())
+        };
+        let (writes, left): (Vec<_>, Vec<_>) = self.writes.into_iter().partition(lets);
+        if writes.is_empty() {
+            admitted.into_iter().collect::<Result<Vec<_>, _>>()?;
+        }
+        let writes = Arc::new(writes);
+        let (outcomes, tables) = loop {
             let attempt: Result<_, Attempt> = async {
                 let mut tables = IndexMap::new();
                 for name in &names {
                     tables.insert((*name).to_owned(), node.table(account, name).await?);
                 }
-                let mut keys = Vec::with_capacity(self.writes.len());
+                let mut keys = Vec::with_capacity(writes.len());
                 let mut seen = HashSet::new();
-                for write in self.writes.iter() {
+                for write in writes.iter() {
                     // Batches have one message for keys that do not fit, whatever is wrong with them.
                     let key = write.key(&tables[&write.table]).map_err(|error| match error {
                         Error::Validation(message)
@@ -163,10 +181,11 @@ impl Run for BatchWriteItem {
                 }
                 let mut reads: Vec<_> = keys.iter().cloned().map(Read::Key).collect();
                 reads.extend(tables.values().map(|table| table.read()));
-                let writes = self.writes.clone();
+                let (writes, in_force) = (writes.clone(), tables.clone());
                 let moment = Moment::caller(node.env.now());
-                node.store
-                    .transact(reads, move |pages, _| {
+                let outcomes = node
+                    .store
+                    .transact::<_, Attempt, _>(reads, move |pages, _| {
                         for (table, page) in tables.values().zip(&pages[keys.len()..]) {
                             table.check(page)?;
                         }
@@ -181,7 +200,8 @@ impl Run for BatchWriteItem {
                         }
                         Ok((out, outcomes))
                     })
-                    .await
+                    .await?;
+                Ok((outcomes, in_force))
             }
             .await;
             if let Some(found) = node.settle(account, &names, attempt)? {
@@ -190,12 +210,39 @@ impl Run for BatchWriteItem {
         };
         let mut costs: IndexMap<String, Consumed> =
             self.tables.iter().map(|table| (table.clone(), Consumed::default())).collect();
-        for (write, cost) in self.writes.iter().zip(&outcomes) {
+        for (write, cost) in writes.iter().zip(&outcomes) {
             costs.entry(write.table.clone()).or_default().add(cost, 1.0);
         }
         let mut out = Object::new();
-        out.member("UnprocessedItems").extend_from_slice(b"{}");
+        for (name, cost) in &costs {
+            node.charge(&tables[name], cost, Side::Write);
+        }
+        write_left(out.member("UnprocessedItems"), &self.tables, &left);
         capacity::members(&mut out, self.capacity, &costs, Split::None);
+        let changes = writes.iter().map(|write| (&*tables[&write.table], write));
+        collection_metrics::members(&mut out, self.metrics, changes);
         Ok(out.finish())
     }
+}
+
+/// Writes that were not done, in the form of a request for them.
+fn write_left(out: &mut Vec<u8>, tables: &[String], left: &[ItemWrite]) {
+    let with_some = tables.iter().filter(|table| left.iter().any(|write| write.table == **table));
+    write::list(out, *b"{}", with_some, |out, table| {
+        write::key(out, table);
+        let of_table = left.iter().filter(|write| write.table == *table);
+        write::list(out, *b"[]", of_table, |out, change| {
+            let (request, member) = match change.action {
+                Action::Put { .. } => ("PutRequest", "Item"),
+                Action::Update { .. } | Action::Delete { .. } | Action::Check { .. } => {
+                    ("DeleteRequest", "Key")
+                }
+            };
+            let mut inner = Object::new();
+            write::attributes(inner.member(member), change.attributes());
+            let mut outer = Object::new();
+            outer.member(request).extend_from_slice(&inner.finish());
+            out.extend_from_slice(&outer.finish());
+        });
+    });
 }

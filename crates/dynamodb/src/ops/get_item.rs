@@ -7,12 +7,14 @@ use serde::Deserialize;
 use store::Read;
 
 use super::Run;
-use super::capacity::{self, Object, ReturnCapacity};
-use super::item_read;
+use super::capacity::{self, Consumed, Object, ReturnCapacity};
+use super::{item_read, legacy};
 use crate::Error;
 use crate::expr::Projection;
+use crate::place::Place;
 use crate::service::{Node, Scope};
 use crate::table::Attempt;
+use crate::throttle::Side;
 use crate::value::Attributes;
 use crate::wire::{self, AttributeMap, Constraints};
 
@@ -22,6 +24,7 @@ struct Input {
     table_name: Option<String>,
     key: Option<AttributeMap>,
     consistent_read: Option<bool>,
+    attributes_to_get: Option<Vec<String>>,
     projection_expression: Option<String>,
     expression_attribute_names: Option<IndexMap<String, String>>,
     return_consumed_capacity: Option<String>,
@@ -43,15 +46,19 @@ impl Run for GetItem {
 
     fn parse(body: &[u8], scope: &Scope) -> Result<Self, Error> {
         let input: Input = wire::input(body)?;
-        Constraints::default()
+        let mut constraints = Constraints::default();
+        let attributes = input.attributes_to_get.as_ref();
+        legacy::attributes_constraints(attributes, "attributesToGet", &mut constraints);
+        constraints
             .table(input.table_name.as_deref(), "tableName")
             .required(input.key.as_ref(), "key")
             .return_consumed_capacity(input.return_consumed_capacity.as_deref())
             .finish()?;
-        let key = input.key.unwrap_or_default().into_valid()?;
+        let key = input.key.map(AttributeMap::into_valid).transpose()?.unwrap_or_default();
         let projection = item_read::projection(
             input.projection_expression.as_deref(),
             input.expression_attribute_names.as_ref(),
+            attributes,
         )?;
         Ok(Self {
             table: scope.table_name(&input.table_name.unwrap_or_default())?,
@@ -70,16 +77,17 @@ impl Run for GetItem {
 
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
         let account = scope.account;
-        let found = loop {
+        let (found, table) = loop {
             let attempt: Result<_, Attempt> = async {
                 let table = node.table(account, &self.table).await?;
                 let key = table.key_of_key(&self.key)?;
+                node.admit_read(Place::table(&table))?;
                 if let Some(projection) = &self.projection {
                     item_read::check_nested(&table, projection.nested_heads())?;
                 }
                 let mut pages = node.store.read(vec![table.read(), Read::Key(key)]).await?;
                 table.check(&pages[0])?;
-                Ok(pages.swap_remove(1).entries.pop())
+                Ok((pages.swap_remove(1).entries.pop(), table))
             }
             .await;
             if let Some(found) = node.settle(account, &[&self.table], attempt)? {
@@ -91,8 +99,9 @@ impl Run for GetItem {
         if let Some(entry) = found {
             size_bytes = item_read::write_item(out.member("Item"), &entry.value, self.projection.as_ref())?;
         }
-        let units = capacity::read_units(size_bytes, self.consistent);
-        capacity::member(&mut out, self.capacity, &self.table, &units.into());
+        let cost = Consumed::from(capacity::read_units(size_bytes, self.consistent));
+        node.charge(&table, &cost, Side::Read);
+        capacity::member(&mut out, self.capacity, &self.table, &cost);
         Ok(out.finish())
     }
 }

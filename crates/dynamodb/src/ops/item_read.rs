@@ -5,6 +5,7 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 
 use super::item_write::leading_keys;
+use super::legacy;
 use crate::Error;
 use crate::expr::{Placeholders, Projection};
 use crate::service::{Node, Scope};
@@ -12,16 +13,22 @@ use crate::table::Table;
 use crate::value::{Attributes, ItemView};
 use crate::wire::write;
 
-/// Reads `ProjectionExpression` and its names.
+/// Reads `ProjectionExpression` and its names, or `AttributesToGet`.
 pub(crate) fn projection(
     text: Option<&str>,
     names: Option<&IndexMap<String, String>>,
+    attributes: Option<&Vec<String>>,
 ) -> Result<Option<Projection>, Error> {
+    legacy::exclusive(
+        &[("AttributesToGet", attributes.is_some())],
+        &[("ProjectionExpression", text.is_some())],
+    )?;
+    let attributes = attributes.map(|names| legacy::attributes_to_get(names)).transpose()?;
     let mut placeholders = Placeholders::new(names, None)?;
     placeholders.only_with_expressions(text.is_some(), &[])?;
     let projection = text.map(|text| Projection::parse(text, &mut placeholders)).transpose()?;
     placeholders.all_used()?;
-    Ok(projection)
+    Ok(projection.or(attributes))
 }
 
 /// Key attributes are scalars: there is nothing below them to project.

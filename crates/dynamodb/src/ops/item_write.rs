@@ -7,17 +7,20 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use store::Key;
 
-use super::capacity::{Consumed, IndexUnits};
+use super::capacity::{self, Consumed, IndexUnits, Object, ReturnCapacity};
+use super::collection_metrics;
+use super::legacy;
 use crate::Error;
 use crate::change::Change;
 use crate::expr::{Condition, Placeholders, Update};
 use crate::service::{Node, Scope};
 use crate::stream::Moment;
 use crate::table::{Attempt, Table};
+use crate::throttle::Side;
 use crate::value::{
     AttributeValue, Attributes, ItemView, MAX_DEPTH, MAX_ITEM_BYTES, decode_item, encode_item, size_bytes,
 };
-use crate::wire::{AttributeMap, write};
+use crate::wire::{AttributeMap, Constraints, write};
 
 /// What is done to the item.
 #[derive(Debug)]
@@ -64,6 +67,24 @@ impl Outcome {
     }
 }
 
+/// A change that has been carried out.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) write: Arc<ItemWrite>,
+    pub(crate) table: Arc<Table>,
+    pub(crate) outcome: Outcome,
+    pub(crate) cost: Consumed,
+}
+
+impl Done {
+    /// Appends what is told of cost and item collection, as far as it is wanted.
+    pub(crate) fn finish(self, mut out: Object, capacity: ReturnCapacity, metrics: bool) -> Vec<u8> {
+        capacity::member(&mut out, capacity, &self.table.record.name, &self.cost);
+        collection_metrics::member(&mut out, metrics, &self.table, &self.write);
+        out.finish()
+    }
+}
+
 /// Checks and encodes an item to put.
 pub(crate) fn put(map: AttributeMap) -> Result<Action, Error> {
     let item = map.into_valid()?;
@@ -84,11 +105,39 @@ pub(crate) struct Expressions<'a> {
     pub(crate) values: Option<&'a AttributeMap>,
     /// Whether the operation has an UpdateExpression, for the words of an error.
     pub(crate) takes_update: bool,
+    /// `Expected`, `ConditionalOperator` and `AttributeUpdates`, in whose place expressions stand.
+    pub(crate) expected: Option<&'a legacy::Expected>,
+    pub(crate) conditional_operator: Option<&'a str>,
+    pub(crate) updates: Option<&'a legacy::Updates>,
 }
 
 impl Expressions<'_> {
+    /// Constraints on the legacy parameters.
+    pub(crate) fn constraints(&self, constraints: &mut Constraints) {
+        legacy::operator_constraints(self.conditional_operator, constraints);
+        legacy::expected_constraints(self.expected, constraints);
+        legacy::updates_constraints(self.updates, constraints);
+    }
+
+    /// Either the ones or the others may be given.
+    pub(crate) fn exclusive(&self) -> Result<(), Error> {
+        legacy::exclusive(
+            &[
+                ("AttributeUpdates", self.updates.is_some()),
+                ("Expected", self.expected.is_some()),
+                ("ConditionalOperator", self.conditional_operator.is_some()),
+            ],
+            &[("UpdateExpression", self.update.is_some()), ("ConditionExpression", self.condition.is_some())],
+        )
+    }
+
     /// Reads them.
     pub(crate) fn parse(&self) -> Result<(Update, Option<Condition>), Error> {
+        let legacy_update = self.updates.map(legacy::updates).transpose()?;
+        legacy::check_operator(self.conditional_operator, self.expected.is_some_and(|e| !e.is_empty()))?;
+        let expected = self.expected.map(|expected| legacy::expected(expected, self.conditional_operator));
+        let expected = expected.transpose()?.flatten();
+
         // Names and values without expressions come first, then the maps, then the expressions.
         let takers =
             [("UpdateExpression", self.update.is_some()), ("ConditionExpression", self.condition.is_some())];
@@ -101,7 +150,7 @@ impl Expressions<'_> {
             .map(|text| Condition::parse("ConditionExpression", text, &mut placeholders))
             .transpose()?;
         placeholders.all_used()?;
-        Ok((update.unwrap_or_default(), condition))
+        Ok((update.or(legacy_update).unwrap_or_default(), condition.or(expected)))
     }
 }
 
@@ -128,7 +177,7 @@ impl ItemWrite {
     pub(crate) async fn access(&self, node: &Node, scope: &Scope) -> Access {
         let mut names: Vec<String> = self.attributes().keys().cloned().collect();
         if let Action::Update { update, .. } = &self.action {
-            names.extend(update.paths().map(|path| path.head.clone()));
+            update.each_path(&mut |path| names.push(path.head.clone()));
         }
         if let Some(condition) = &self.condition {
             condition.each_path(&mut |path| names.push(path.head.clone()));
@@ -218,13 +267,14 @@ impl ItemWrite {
     }
 
     /// Carries it out by itself, in one transaction.
-    pub(crate) async fn run(self, node: &Node, scope: &Scope) -> Result<(Arc<Table>, Outcome), Error> {
+    pub(crate) async fn run(self, node: &Node, scope: &Scope) -> Result<Done, Error> {
         let this = Arc::new(self);
         let (account, name) = (scope.account, this.table.as_str());
         loop {
             let attempt: Result<_, Attempt> = async {
                 let table = node.table(account, name).await?;
                 let key = this.key(&table)?;
+                node.admit_write(&table)?;
                 let reads = vec![table.read(), store::Read::Key(key.clone())];
                 let (this, in_force) = (this.clone(), table.clone());
                 let moment = Moment::caller(node.env.now());
@@ -239,8 +289,10 @@ impl ItemWrite {
                 Ok((in_force, node.store.transact::<_, Attempt, _>(reads, decide).await?))
             }
             .await;
-            if let Some(done) = node.settle(account, &[name], attempt)? {
-                return Ok(done);
+            if let Some((table, outcome)) = node.settle(account, &[name], attempt)? {
+                let cost = outcome.cost(&table);
+                node.charge(&table, &cost, Side::Write);
+                return Ok(Done { write: this.clone(), table, outcome, cost });
             }
         }
     }

@@ -2,7 +2,8 @@
 
 mod batch_get_item;
 mod batch_write_item;
-mod capacity;
+pub(crate) mod capacity;
+mod collection_metrics;
 mod create_table;
 mod delete_item;
 mod delete_table;
@@ -11,6 +12,7 @@ mod describe_table;
 mod get_item;
 mod item_read;
 mod item_write;
+mod legacy;
 mod list_tables;
 mod put_item;
 mod query;

@@ -6,8 +6,9 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 
 use super::Run;
-use super::capacity::{self, Object, ReturnCapacity};
+use super::capacity::{Object, ReturnCapacity};
 use super::item_write::{self, Expressions, ItemWrite};
+use super::legacy;
 use crate::Error;
 use crate::service::{Node, Scope};
 use crate::value::ItemView;
@@ -25,6 +26,8 @@ struct Input {
     return_values_on_condition_check_failure: Option<String>,
     return_consumed_capacity: Option<String>,
     return_item_collection_metrics: Option<String>,
+    expected: Option<legacy::Expected>,
+    conditional_operator: Option<String>,
 }
 
 /// Puts an item, whole.
@@ -32,6 +35,8 @@ pub(crate) struct PutItem {
     write: ItemWrite,
     return_old: bool,
     capacity: ReturnCapacity,
+    /// Whether item collection metrics are wanted.
+    metrics: bool,
 }
 
 /// The words of `ReturnValues`.
@@ -44,7 +49,8 @@ impl Run for PutItem {
     fn parse(body: &[u8], scope: &Scope) -> Result<Self, Error> {
         let input: Input = wire::input(body)?;
         let on_failure = input.return_values_on_condition_check_failure.as_deref();
-        Constraints::default()
+        let mut constraints = Constraints::default();
+        constraints
             .table(input.table_name.as_deref(), "tableName")
             .required(input.item.as_ref(), "item")
             .return_consumed_capacity(input.return_consumed_capacity.as_deref())
@@ -54,15 +60,19 @@ impl Run for PutItem {
                 &["SIZE", "NONE"],
             )
             .one_of(input.return_values.as_deref(), "returnValues", &RETURN_VALUES)
-            .one_of(on_failure, "returnValuesOnConditionCheckFailure", &["ALL_OLD", "NONE"])
-            .finish()?;
-        let item = input.item.unwrap_or_default();
+            .one_of(on_failure, "returnValuesOnConditionCheckFailure", &["ALL_OLD", "NONE"]);
         let expressions = Expressions {
             condition: input.condition_expression.as_deref(),
             names: input.expression_attribute_names.as_ref(),
             values: input.expression_attribute_values.as_ref(),
+            expected: input.expected.as_ref(),
+            conditional_operator: input.conditional_operator.as_deref(),
             ..Expressions::default()
         };
+        expressions.constraints(&mut constraints);
+        constraints.finish()?;
+        expressions.exclusive()?;
+        let item = input.item.unwrap_or_default();
         item.valid()?;
         if !matches!(input.return_values.as_deref(), None | Some("ALL_OLD" | "NONE")) {
             return Err(Error::validation("ReturnValues can only be ALL_OLD or NONE"));
@@ -78,21 +88,23 @@ impl Run for PutItem {
             },
             return_old: input.return_values.as_deref() == Some("ALL_OLD"),
             capacity: ReturnCapacity::of(input.return_consumed_capacity.as_deref()),
+            metrics: input.return_item_collection_metrics.as_deref() == Some("SIZE"),
         })
     }
 
     async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {
-        vec![self.write.access(node, scope).await]
+        let word = if self.return_old { "ALL_OLD" } else { "NONE" };
+        let access = self.write.access(node, scope).await;
+        vec![access.with("dynamodb:ReturnValues", vec![word.into()])]
     }
 
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
-        let Self { write, return_old, capacity } = self;
-        let (table, outcome) = write.run(node, scope).await?;
+        let Self { write, return_old, capacity, metrics } = self;
+        let done = write.run(node, scope).await?;
         let mut out = Object::new();
-        if let Some(old) = outcome.old.as_ref().filter(|_| return_old) {
+        if let Some(old) = done.outcome.old.as_ref().filter(|_| return_old) {
             write::item(out.member("Attributes"), ItemView::new(old).map_err(store::Error::from)?);
         }
-        capacity::member(&mut out, capacity, &table.record.name, &outcome.cost(&table));
-        Ok(out.finish())
+        Ok(done.finish(out, capacity, metrics))
     }
 }

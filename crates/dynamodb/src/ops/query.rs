@@ -9,6 +9,7 @@ use store::key::after;
 
 use super::Run;
 use super::item_write::key_text;
+use super::legacy;
 use super::search::{Parameters, Search};
 use crate::Error;
 use crate::expr::key_condition::{self, KeyTest, KeyTests};
@@ -36,12 +37,18 @@ struct Input {
     expression_attribute_names: Option<IndexMap<String, String>>,
     expression_attribute_values: Option<AttributeMap>,
     return_consumed_capacity: Option<String>,
+    query_filter: Option<legacy::Conditions>,
+    conditional_operator: Option<String>,
+    attributes_to_get: Option<Vec<String>>,
+    key_conditions: Option<legacy::Conditions>,
 }
 
 /// Reads a run of items of one partition.
 pub(crate) struct Query {
     table: String,
     tests: KeyTests,
+    /// The filter is a `QueryFilter`, for the words of an error.
+    legacy_filter: bool,
     reverse: bool,
     search: Search,
 }
@@ -64,20 +71,46 @@ impl Run for Query {
             projection: input.projection_expression.as_deref(),
             names: input.expression_attribute_names.as_ref(),
             values: input.expression_attribute_values.as_ref(),
+            legacy_filter: ("QueryFilter", input.query_filter.as_ref()),
+            conditional_operator: input.conditional_operator.as_deref(),
+            attributes_to_get: input.attributes_to_get.as_ref(),
         };
-        parameters.constraints().finish()?;
-        let mut placeholders = Placeholders::new(parameters.names, parameters.values)?;
-        let condition = input.key_condition_expression.as_deref().ok_or_else(|| {
-            Error::validation(
+        let mut constraints = parameters.constraints();
+        let key_conditions = input.key_conditions.as_ref();
+        legacy::conditions_constraints(key_conditions, "keyConditions", &mut constraints);
+        constraints.finish()?;
+        let expression = input.key_condition_expression.as_deref();
+        // Key conditions of the old form go with expressions of other parameters.
+        let both = key_conditions.is_some() && expression.is_some();
+        parameters.exclusive(
+            Some(("KeyConditions", both)),
+            Some(("KeyConditionExpression", expression.is_some())),
+        )?;
+        let legacy = parameters.legacy()?;
+        let start = parameters.start()?;
+        if expression.is_none() && key_conditions.is_none() {
+            return Err(Error::validation(
                 "Either the KeyConditions or KeyConditionExpression parameter must be specified in the request.",
-            )
-        })?;
-        let tests = key_condition::parse(condition, &mut placeholders)?;
-        let search = parameters.parse(&mut placeholders)?;
+            ));
+        }
+        let mut placeholders = Placeholders::new(parameters.names, parameters.values)?;
+        placeholders.only_with_expressions(
+            expression.is_some() || parameters.filter.is_some() || parameters.projection.is_some(),
+            &[
+                ("FilterExpression", parameters.filter.is_some()),
+                ("KeyConditionExpression", expression.is_some()),
+            ],
+        )?;
+        let tests = match (expression, key_conditions) {
+            (Some(text), _) => key_condition::parse(text, &mut placeholders)?,
+            (None, conditions) => conditions.map(legacy::key_conditions).transpose()?.unwrap_or_default(),
+        };
+        let search = parameters.parse(&mut placeholders, start, legacy)?;
         placeholders.all_used()?;
         Ok(Self {
             table: scope.table_name(&input.table_name.unwrap_or_default())?,
             tests,
+            legacy_filter: input.query_filter.is_some(),
             reverse: input.scan_index_forward == Some(false),
             search,
         })
@@ -161,8 +194,9 @@ impl Query {
                 key = key.take().or(place.keys().any(|k| k.name == path.head).then(|| path.head.clone()))
             });
             if let Some(name) = key {
+                let parameter = if self.legacy_filter { "QueryFilter" } else { "Filter Expression" };
                 return Err(Error::Validation(format!(
-                    "Filter Expression can only contain non-primary key attributes: Primary key attribute: {name}"
+                    "{parameter} can only contain non-primary key attributes: Primary key attribute: {name}"
                 )));
             }
         }

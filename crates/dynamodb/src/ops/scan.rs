@@ -7,6 +7,7 @@ use serde::Deserialize;
 use store::key::after;
 
 use super::Run;
+use super::legacy;
 use super::search::{Parameters, Search};
 use crate::Error;
 use crate::expr::Placeholders;
@@ -30,6 +31,9 @@ struct Input {
     expression_attribute_names: Option<IndexMap<String, String>>,
     expression_attribute_values: Option<AttributeMap>,
     return_consumed_capacity: Option<String>,
+    scan_filter: Option<legacy::Conditions>,
+    conditional_operator: Option<String>,
+    attributes_to_get: Option<Vec<String>>,
 }
 
 /// The most segments of a parallel scan.
@@ -61,12 +65,18 @@ impl Run for Scan {
             projection: input.projection_expression.as_deref(),
             names: input.expression_attribute_names.as_ref(),
             values: input.expression_attribute_values.as_ref(),
+            legacy_filter: ("ScanFilter", input.scan_filter.as_ref()),
+            conditional_operator: input.conditional_operator.as_deref(),
+            attributes_to_get: input.attributes_to_get.as_ref(),
         };
         parameters
             .constraints()
             .range(input.total_segments, "totalSegments", 1, MAX_SEGMENTS)
             .range(input.segment, "segment", 0, MAX_SEGMENTS - 1)
             .finish()?;
+        parameters.exclusive(None, None)?;
+        let legacy = parameters.legacy()?;
+        let start = parameters.start()?;
         let mut placeholders = Placeholders::new(parameters.names, parameters.values)?;
         placeholders.only_with_expressions(
             parameters.filter.is_some() || parameters.projection.is_some(),
@@ -91,7 +101,7 @@ impl Run for Scan {
                 ));
             }
         };
-        let search = parameters.parse(&mut placeholders)?;
+        let search = parameters.parse(&mut placeholders, start, legacy)?;
         placeholders.all_used()?;
         Ok(Self {
             table: scope.table_name(&input.table_name.unwrap_or_default())?,

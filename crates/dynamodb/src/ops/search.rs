@@ -4,13 +4,14 @@ use indexmap::IndexMap;
 use store::{Entry, Key, Range, Read};
 
 use super::capacity::{self, Consumed, Object, ReturnCapacity};
-use super::item_read;
+use super::{item_read, legacy};
 use crate::Error;
 use crate::expr::{Condition, Placeholders, Projection};
 use crate::index::Index;
 use crate::place::Place;
 use crate::service::{Node, Scope};
 use crate::table::{Attempt, Table};
+use crate::throttle::Side;
 use crate::value::{Attributes, ItemView};
 use crate::wire::{AttributeMap, Constraints, write};
 
@@ -37,6 +38,10 @@ pub(crate) struct Parameters<'a> {
     pub(crate) projection: Option<&'a str>,
     pub(crate) names: Option<&'a IndexMap<String, String>>,
     pub(crate) values: Option<&'a AttributeMap>,
+    /// `QueryFilter` or `ScanFilter`, under that name.
+    pub(crate) legacy_filter: (&'a str, Option<&'a legacy::Conditions>),
+    pub(crate) conditional_operator: Option<&'a str>,
+    pub(crate) attributes_to_get: Option<&'a Vec<String>>,
 }
 
 /// How a page is read and shown.
@@ -83,21 +88,74 @@ impl Parameters<'_> {
             .return_consumed_capacity(self.capacity)
             .table(self.table, "tableName")
             .range(self.limit, "limit", 1, i64::from(i32::MAX));
+        let (name, filter) = self.legacy_filter;
+        let at = if name == "QueryFilter" { "queryFilter" } else { "scanFilter" };
+        legacy::conditions_constraints(filter, at, &mut constraints);
+        legacy::operator_constraints(self.conditional_operator, &mut constraints);
+        legacy::attributes_constraints(self.attributes_to_get, "attributesToGet", &mut constraints);
         constraints
     }
 
-    /// Reads the shared expressions; `placeholders` still has to be asked whether all were used.
-    pub(crate) fn parse(&self, placeholders: &mut Placeholders<'_>) -> Result<Search, Error> {
-        let start = match self.start.map(|start| (start, start.fault())) {
+    /// Expressions and legacy parameters exclude each other; `more` are those of the operation itself.
+    pub(crate) fn exclusive(
+        &self,
+        more_legacy: Option<(&str, bool)>,
+        more_expressions: Option<(&str, bool)>,
+    ) -> Result<(), Error> {
+        let (name, filter) = self.legacy_filter;
+        let mut legacy = vec![
+            ("AttributesToGet", self.attributes_to_get.is_some()),
+            (name, filter.is_some()),
+            ("ConditionalOperator", self.conditional_operator.is_some()),
+        ];
+        legacy.extend(more_legacy);
+        let mut expressions = vec![
+            ("ProjectionExpression", self.projection.is_some()),
+            ("FilterExpression", self.filter.is_some()),
+        ];
+        expressions.extend(more_expressions);
+        legacy::exclusive(&legacy, &expressions)
+    }
+
+    /// Reads the legacy parameters: a filter and a projection.
+    pub(crate) fn legacy(&self) -> Result<(Option<Condition>, Option<Projection>), Error> {
+        let (_, filter) = self.legacy_filter;
+        legacy::check_operator(self.conditional_operator, filter.is_some_and(|filter| !filter.is_empty()))?;
+        let filter = filter.map(|filter| legacy::filter(filter, self.conditional_operator)).transpose()?;
+        let attributes = self.attributes_to_get.map(|names| legacy::attributes_to_get(names)).transpose()?;
+        Ok((filter, attributes))
+    }
+
+    /// The starting key.
+    pub(crate) fn start(&self) -> Result<Option<Attributes>, Error> {
+        Ok(match self.start.map(|start| (start, start.fault())) {
             None => None,
             Some((_, Some((_, rule)))) => {
-                return Err(Error::Validation(format!("The provided starting key is invalid: {rule}")));
+                // Some rules stand alone.
+                let alone =
+                    ["contains duplicates", "number set", "numeric value", "significant digits", "magnitude"];
+                return Err(Error::Validation(if alone.iter().any(|part| rule.contains(part)) {
+                    rule.to_owned()
+                } else {
+                    format!("The provided starting key is invalid: {rule}")
+                }));
             }
             Some((start, None)) => Some(start.attributes.clone()),
-        };
+        })
+    }
+
+    /// Reads the shared expressions; `placeholders` still has to be asked whether all were used.
+    pub(crate) fn parse(
+        &self,
+        placeholders: &mut Placeholders<'_>,
+        start: Option<Attributes>,
+        legacy: (Option<Condition>, Option<Projection>),
+    ) -> Result<Search, Error> {
         let filter =
             self.filter.map(|text| Condition::parse("FilterExpression", text, placeholders)).transpose()?;
         let projection = self.projection.map(|text| Projection::parse(text, placeholders)).transpose()?;
+        let by_name = legacy.1.is_some();
+        let (filter, projection) = (filter.or(legacy.0), projection.or(legacy.1));
         let select = match (self.select, &projection) {
             (Some("ALL_PROJECTED_ATTRIBUTES"), None) if self.index.is_none() => {
                 return Err(Error::invalid_parameter(
@@ -110,8 +168,9 @@ impl Parameters<'_> {
                 ));
             }
             (Some(word @ ("COUNT" | "ALL_ATTRIBUTES" | "ALL_PROJECTED_ATTRIBUTES")), Some(_)) => {
+                let parameter = if by_name { "AttributesToGet" } else { "ProjectionExpression" };
                 return Err(Error::Validation(format!(
-                    "Cannot specify the ProjectionExpression when choosing to get {word}"
+                    "Cannot specify the {parameter} when choosing to get {word}"
                 )));
             }
             (Some("COUNT"), None) => Select::Count,
@@ -206,6 +265,7 @@ impl Search {
         (start, end): (Key, Key),
         reverse: bool,
     ) -> Result<Vec<u8>, Attempt> {
+        node.admit_read(place)?;
         let mut reads = vec![place.table.read()];
         if start < end {
             reads.push(Read::Range(Range {
@@ -236,7 +296,7 @@ impl Search {
         } else {
             page.entries.iter().try_for_each(|entry| answer.take(entry, None))?;
         }
-        Ok(answer.finish(place)?)
+        Ok(answer.finish(node, place)?)
     }
 }
 
@@ -324,7 +384,7 @@ impl<'s, 'v> Answer<'s, 'v> {
         Ok(())
     }
 
-    fn finish(mut self, place: Place<'_>) -> Result<Vec<u8>, Error> {
+    fn finish(mut self, node: &Node, place: Place<'_>) -> Result<Vec<u8>, Error> {
         let search = self.search;
         self.items.push(b']');
         let mut out = Object::new();
@@ -340,6 +400,7 @@ impl<'s, 'v> Answer<'s, 'v> {
         }
         let mut cost = Consumed::search(place, capacity::read_units(self.size_bytes, search.consistent));
         cost.table += self.fetched_units;
+        node.charge(place.table, &cost, Side::Read);
         capacity::member(&mut out, search.capacity, &place.table.record.name, &cost);
         Ok(out.finish())
     }

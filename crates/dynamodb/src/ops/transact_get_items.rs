@@ -14,8 +14,10 @@ use super::item_read;
 use super::transact_write_items::{MAX_ACTIONS, canceled, count_actions};
 use crate::Error;
 use crate::expr::Projection;
+use crate::place::Place;
 use crate::service::{Node, Scope};
 use crate::table::Attempt;
+use crate::throttle::Side;
 use crate::value::{Attributes, ItemView};
 use crate::wire::{self, AttributeMap, Constraints, write};
 
@@ -81,6 +83,7 @@ impl Run for TransactGetItems {
             let projection = item_read::projection(
                 get.projection_expression.as_deref(),
                 get.expression_attribute_names.as_ref(),
+                None,
             )?;
             gets.push(Get {
                 table: scope.table_name(&get.table_name.unwrap_or_default())?,
@@ -96,7 +99,8 @@ impl Run for TransactGetItems {
         for get in &self.gets {
             let (keys, projection) = (std::slice::from_ref(&get.key), get.projection.as_ref());
             let action = "dynamodb:GetItem";
-            needs.push(item_read::access(node, scope, action, &get.table, keys, projection).await);
+            let access = item_read::access(node, scope, action, &get.table, keys, projection).await;
+            needs.push(access.with("dynamodb:EnclosingOperation", vec![Self::NAME.into()]));
         }
         needs
     }
@@ -104,7 +108,7 @@ impl Run for TransactGetItems {
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
         let account = scope.account;
         let names: Vec<_> = self.gets.iter().map(|get| get.table.as_str()).collect();
-        let pages = loop {
+        let (pages, tables) = loop {
             let attempt: Result<_, Attempt> = async {
                 let mut tables = IndexMap::new();
                 for name in &names {
@@ -124,6 +128,9 @@ impl Run for TransactGetItems {
                     let message = "Transaction request cannot include multiple operations on one item";
                     return Err(Error::validation(message).into());
                 }
+                let admitted =
+                    self.gets.iter().map(|get| node.admit_read(Place::table(&tables[get.table.as_str()])));
+                canceled(admitted.collect())?;
                 let rows = keys.len();
                 let mut reads: Vec<_> = keys.into_iter().map(Read::Key).collect();
                 reads.extend(tables.values().map(|table| table.read()));
@@ -132,7 +139,7 @@ impl Run for TransactGetItems {
                     table.check(page)?;
                 }
                 pages.truncate(rows);
-                Ok(pages)
+                Ok((pages, tables))
             }
             .await;
             if let Some(found) = node.settle(account, &names, attempt)? {
@@ -164,6 +171,9 @@ impl Run for TransactGetItems {
                 out.extend_from_slice(&object.finish());
             }
         });
+        for (name, cost) in &costs {
+            node.charge(&tables[name.as_str()], cost, Side::Read);
+        }
         let mut out = Object::new();
         out.member("Responses").extend_from_slice(&responses);
         capacity::members(&mut out, self.capacity, &costs, Split::Read);

@@ -13,13 +13,15 @@ use store::{Key, Read};
 
 use super::Run;
 use super::capacity::{self, Consumed, Object, ReturnCapacity, Split};
+use super::collection_metrics;
 use super::item_write::{self, Action, Expressions, ItemWrite};
 use crate::Error;
 use crate::error::{Canceled, CancellationReason};
 use crate::service::{Node, Scope};
 use crate::stream::Moment;
-use crate::table::Attempt;
+use crate::table::{Attempt, Table};
 use crate::tables::Token;
+use crate::throttle::Side;
 use crate::value::size_bytes;
 use crate::wire::{self, AttributeMap, Constraints};
 
@@ -68,11 +70,13 @@ pub(crate) struct TransactWriteItems {
     token: Option<String>,
     fingerprint: String,
     capacity: ReturnCapacity,
+    /// Whether item collection metrics are wanted.
+    metrics: bool,
 }
 
 /// How a transaction went.
 enum Done {
-    Now(Vec<Consumed>),
+    Now(Vec<Consumed>, IndexMap<String, Arc<Table>>),
     /// Its token had been used for the same before.
     Before,
 }
@@ -102,6 +106,11 @@ pub(super) fn canceled<T>(results: Vec<Result<T, Error>>) -> Result<Vec<T>, Erro
                 code: "ConditionalCheckFailed",
                 message: Some("The conditional request failed".into()),
                 item,
+            },
+            Err(Error::ProvisionedThroughputExceeded(message)) => CancellationReason {
+                code: "ProvisionedThroughputExceeded",
+                message: Some(message),
+                item: None,
             },
             Err(Error::Validation(message)) => {
                 CancellationReason { code: "ValidationError", message: Some(message), item: None }
@@ -155,6 +164,7 @@ fn item_write(action: ActionInput, at: usize, scope: &Scope) -> Result<ItemWrite
         names: input.expression_attribute_names.as_ref(),
         values: input.expression_attribute_values.as_ref(),
         takes_update: name == "update",
+        ..Expressions::default()
     };
     let action = match (input.item, input.key) {
         (Some(item), _) => item_write::put(item)?,
@@ -212,13 +222,15 @@ impl Run for TransactWriteItems {
             // Retries of SDKs repeat the body to the byte.
             fingerprint: Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect(),
             capacity: ReturnCapacity::of(input.return_consumed_capacity.as_deref()),
+            metrics: input.return_item_collection_metrics.as_deref() == Some("SIZE"),
         })
     }
 
     async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {
         let mut needs = Vec::with_capacity(self.writes.len());
         for write in self.writes.iter() {
-            needs.push(write.access(node, scope).await);
+            let access = write.access(node, scope).await;
+            needs.push(access.with("dynamodb:EnclosingOperation", vec![Self::NAME.into()]));
         }
         needs
     }
@@ -232,16 +244,23 @@ impl Run for TransactWriteItems {
             }
         };
         let mut costs: IndexMap<String, Consumed> = IndexMap::new();
-        let (done, split) = match &done {
-            Done::Now(done) => (done.as_slice(), Split::Write),
+        let (costs_of, split) = match &done {
+            Done::Now(done, _) => (done.as_slice(), Split::Write),
             // Nothing was written again; AWS has read units for it, one pair an item at least.
             Done::Before => (&[][..], Split::Read),
         };
         for (at, write) in self.writes.iter().enumerate() {
-            let single = done.get(at).cloned().unwrap_or_else(|| 1.0.into());
+            let single = costs_of.get(at).cloned().unwrap_or_else(|| 1.0.into());
             costs.entry(write.table.clone()).or_default().add(&single, 2.0);
         }
         let mut out = Object::new();
+        if let Done::Now(_, tables) = &done {
+            for (name, cost) in &costs {
+                node.charge(&tables[name], cost, Side::Write);
+            }
+            let changes = self.writes.iter().map(|write| (&*tables[&write.table], write));
+            collection_metrics::members(&mut out, self.metrics, changes);
+        }
         capacity::members(&mut out, self.capacity, &costs, split);
         Ok(out.finish())
     }
@@ -258,6 +277,9 @@ impl TransactWriteItems {
         }
         let keys = self.writes.iter().map(|write| write.key(&tables[&write.table])).collect();
         let keys: Vec<Key> = canceled(keys)?;
+        let admitted = self.writes.iter().map(|write| node.admit_write(&tables[&write.table])).collect();
+        canceled(admitted)?;
+        let in_force = tables.clone();
         if keys.iter().collect::<HashSet<_>>().len() < keys.len() {
             let message = "Transaction request cannot include multiple operations on one item";
             return Err(Error::validation(message).into());
@@ -307,7 +329,7 @@ impl TransactWriteItems {
                     );
                     costs.push(outcome.cost(table));
                 }
-                Ok((out, Done::Now(costs)))
+                Ok((out, Done::Now(costs, in_force.clone())))
             })
             .await
     }

@@ -6,8 +6,9 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 
 use super::Run;
-use super::capacity::{self, Object, ReturnCapacity};
+use super::capacity::{Object, ReturnCapacity};
 use super::item_write::{self, Action, Expressions, ItemWrite};
+use super::legacy;
 use super::put_item::RETURN_VALUES;
 use crate::Error;
 use crate::expr::Projection;
@@ -28,6 +29,9 @@ struct Input {
     return_values_on_condition_check_failure: Option<String>,
     return_consumed_capacity: Option<String>,
     return_item_collection_metrics: Option<String>,
+    expected: Option<legacy::Expected>,
+    conditional_operator: Option<String>,
+    attribute_updates: Option<legacy::Updates>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub(crate) struct UpdateItem {
     returns: ReturnValues,
     updated: Projection,
     capacity: ReturnCapacity,
+    /// Whether item collection metrics are wanted.
+    metrics: bool,
 }
 
 #[async_trait]
@@ -54,7 +60,8 @@ impl Run for UpdateItem {
     fn parse(body: &[u8], scope: &Scope) -> Result<Self, Error> {
         let input: Input = wire::input(body)?;
         let on_failure = input.return_values_on_condition_check_failure.as_deref();
-        Constraints::default()
+        let mut constraints = Constraints::default();
+        constraints
             .table(input.table_name.as_deref(), "tableName")
             .required(input.key.as_ref(), "key")
             .return_consumed_capacity(input.return_consumed_capacity.as_deref())
@@ -64,16 +71,21 @@ impl Run for UpdateItem {
                 &["SIZE", "NONE"],
             )
             .one_of(input.return_values.as_deref(), "returnValues", &RETURN_VALUES)
-            .one_of(on_failure, "returnValuesOnConditionCheckFailure", &["ALL_OLD", "NONE"])
-            .finish()?;
-        let key = input.key.unwrap_or_default().into_valid()?;
+            .one_of(on_failure, "returnValuesOnConditionCheckFailure", &["ALL_OLD", "NONE"]);
         let expressions = Expressions {
             update: input.update_expression.as_deref(),
             condition: input.condition_expression.as_deref(),
             names: input.expression_attribute_names.as_ref(),
             values: input.expression_attribute_values.as_ref(),
             takes_update: true,
+            expected: input.expected.as_ref(),
+            conditional_operator: input.conditional_operator.as_deref(),
+            updates: input.attribute_updates.as_ref(),
         };
+        expressions.constraints(&mut constraints);
+        constraints.finish()?;
+        expressions.exclusive()?;
+        let key = input.key.map(AttributeMap::into_valid).transpose()?.unwrap_or_default();
         let (update, condition) = expressions.parse()?;
         let updated = update.projection();
         Ok(Self {
@@ -92,6 +104,7 @@ impl Run for UpdateItem {
             },
             updated,
             capacity: ReturnCapacity::of(input.return_consumed_capacity.as_deref()),
+            metrics: input.return_item_collection_metrics.as_deref() == Some("SIZE"),
         })
     }
 
@@ -108,8 +121,9 @@ impl Run for UpdateItem {
     }
 
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
-        let Self { write, returns, updated, capacity } = self;
-        let (table, outcome) = write.run(node, scope).await?;
+        let Self { write, returns, updated, capacity, metrics } = self;
+        let done = write.run(node, scope).await?;
+        let outcome = &done.outcome;
         let (old, new) = (view(outcome.old.as_ref())?, view(outcome.new.as_ref())?);
         let mut out = Object::new();
         match (returns, old, new) {
@@ -123,8 +137,7 @@ impl Run for UpdateItem {
             }
             _ => {}
         }
-        capacity::member(&mut out, capacity, &table.record.name, &outcome.cost(&table));
-        Ok(out.finish())
+        Ok(done.finish(out, capacity, metrics))
     }
 }
 

@@ -78,6 +78,31 @@ impl<'de> Deserialize<'de> for AttributeMap {
     }
 }
 
+/// One value as it came in.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SingleValue {
+    value: AttributeValue,
+    fault: Option<String>,
+}
+
+impl SingleValue {
+    /// The value, if it keeps the rules.
+    pub(crate) fn valid(&self) -> Result<&AttributeValue, Error> {
+        match &self.fault {
+            None => Ok(&self.value),
+            Some(rule) => Err(Error::validation(rule)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SingleValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let rule = RefCell::new(None);
+        let value = ValueSeed { rule: &rule, depth: 0 }.deserialize(deserializer)?;
+        Ok(Self { value, fault: rule.into_inner() })
+    }
+}
+
 /// Reads one value; notes the first rule it breaks.
 #[derive(Clone, Copy)]
 struct ValueSeed<'r> {
@@ -286,17 +311,6 @@ impl<'de> Deserialize<'de> for Blob {
     }
 }
 
-/// Parameters of before expressions, and what to use in their place.
-const LEGACY: [(&str, &str); 7] = [
-    ("AttributesToGet", "ProjectionExpression"),
-    ("AttributeUpdates", "UpdateExpression"),
-    ("ConditionalOperator", "ConditionExpression or FilterExpression"),
-    ("Expected", "ConditionExpression"),
-    ("KeyConditions", "KeyConditionExpression"),
-    ("QueryFilter", "FilterExpression"),
-    ("ScanFilter", "FilterExpression"),
-];
-
 /// Reads an input.
 pub(crate) fn input<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
@@ -305,12 +319,12 @@ pub(crate) fn input<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
         // What serde_json adds helps nobody who did not write the JSON by hand.
         let text = text.split(" at line ").next().unwrap_or_default();
         if let Some(name) = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
-            return Error::Validation(match LEGACY.iter().find(|(legacy, _)| *legacy == name) {
-                Some((_, instead)) => format!("The legacy parameter {name} is not supported: use {instead}"),
-                None => format!("The parameter {name} is not supported"),
-            });
+            return Error::Validation(format!("The parameter {name} is not supported"));
         }
         let found = text.strip_prefix("invalid type: ").unwrap_or_default();
+        if found.starts_with("map") && !text.contains("a string or a map") {
+            return Error::Serialization("Start of structure or map found where not expected".into());
+        }
         let token = [
             ("boolean `true`", "TRUE_VALUE"),
             ("boolean `false`", "FALSE_VALUE"),

@@ -172,9 +172,8 @@ async fn malformed_and_hostile_bodies_are_refused() {
         let error = service.raw("PutItem", body).await.unwrap_err();
         assert_eq!(error.code, code, "{error}");
     }
-    let error =
-        service.raw("PutItem", r#"{"TableName":"things","Item":{},"Expected":{}}"#).await.unwrap_err();
-    assert_eq!(error.message, "The legacy parameter Expected is not supported: use ConditionExpression");
+    let error = service.raw("PutItem", r#"{"TableName":"things","Item":{},"Surprise":1}"#).await.unwrap_err();
+    assert_eq!(error.message, "The parameter Surprise is not supported");
     for operation in ["", "ExecuteStatement", "DescribeEndpoints", "PutItems"] {
         assert_eq!(service.raw(operation, "{}").await.unwrap_err().code, "UnknownOperationException");
     }

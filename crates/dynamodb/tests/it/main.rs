@@ -5,6 +5,7 @@
 mod expressions;
 mod indexes;
 mod items;
+mod legacy;
 mod queries;
 mod streams;
 mod support;
