@@ -41,6 +41,9 @@ pub enum Error {
     /// More is read or written than is provisioned.
     #[error("{0}")]
     ProvisionedThroughputExceeded(String),
+    /// An INSERT is for an item that is there.
+    #[error("Duplicate primary key exists in table")]
+    DuplicateItem,
     /// The iterator was handed out too long ago.
     #[error("{0}")]
     ExpiredIterator(String),
@@ -104,7 +107,7 @@ impl Error {
             }
             Self::UnknownOperation(_) => ErrorKind::Unsupported,
             Self::ResourceNotFound(_) => ErrorKind::NotFound,
-            Self::ResourceInUse(_) => ErrorKind::Conflict,
+            Self::ResourceInUse(_) | Self::DuplicateItem => ErrorKind::Conflict,
             Self::LimitExceeded(_) | Self::ProvisionedThroughputExceeded(_) => ErrorKind::Throttled,
             Self::ExpiredIterator(_) | Self::TrimmedData(_) => ErrorKind::Invalid,
             Self::AccessDenied(_) => ErrorKind::Denied,
@@ -115,7 +118,7 @@ impl Error {
         }
     }
 
-    fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Validation(_) => "ValidationException",
             Self::Serialization(_) => "SerializationException",
@@ -124,6 +127,7 @@ impl Error {
             Self::ResourceInUse(_) => "ResourceInUseException",
             Self::LimitExceeded(_) => "LimitExceededException",
             Self::ProvisionedThroughputExceeded(_) => "ProvisionedThroughputExceededException",
+            Self::DuplicateItem => "DuplicateItemException",
             Self::ExpiredIterator(_) => "ExpiredIteratorException",
             Self::TrimmedData(_) => "TrimmedDataAccessException",
             Self::AccessDenied(_) => "AccessDeniedException",

@@ -13,6 +13,7 @@ mod error;
 mod expr;
 mod index;
 mod ops;
+mod partiql;
 mod place;
 mod service;
 mod stream;

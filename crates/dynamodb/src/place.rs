@@ -110,6 +110,7 @@ impl<'t> Place<'t> {
                 Comparator::Ge => (with(value), all_end),
                 Comparator::Ne => unreachable!("key conditions refuse it"),
             },
+            KeyTest::Unindexable => unreachable!("a query refuses it"),
             KeyTest::Between(low, high) => (with(low), past(high)),
             KeyTest::BeginsWith(value) => {
                 let key = with(value);
@@ -120,14 +121,31 @@ impl<'t> Place<'t> {
         }
     }
 
+    /// The attributes of a starting key: the keys of the table, and of the index.
+    pub(crate) fn cursor_names(self) -> Vec<&'t String> {
+        let index = self.index.into_iter().flat_map(|index| index.record.keys());
+        let mut names: Vec<_> = self.table.keys().chain(index).map(|key| &key.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Whether the sort key of a starting key passes the test.
+    pub(crate) fn passes(self, start: &Attributes, test: Option<&KeyTest>) -> bool {
+        let Some(value) = self.sort().and_then(|sort| start.get(&sort.name)) else { return true };
+        // As if its partition were any: only the order of sort keys matters.
+        let prefix = Key::new();
+        let (low, high) = self.run(&prefix, test);
+        let (at, _) = self.run(&prefix, Some(&KeyTest::Compare(Comparator::Eq, value.clone())));
+        low <= at && (at < high || test.is_none_or(|test| unbounded(test)))
+    }
+
     /// The key at which a starting key stands. Errors say what of it is wrong, or nothing for an index whose
     /// keys are not all there.
     pub(crate) fn cursor(self, start: &Attributes) -> Result<Key, Error> {
         let Some(index) = self.index else { return self.table.key_of_key(start) };
         let invalid = || Error::validation("The provided starting key is invalid");
-        let mut names: Vec<_> = self.table.keys().chain(index.record.keys()).map(|key| &key.name).collect();
-        names.sort_unstable();
-        names.dedup();
+        let names = self.cursor_names();
         if start.len() != names.len() || names.iter().any(|name| !start.contains_key(*name)) {
             return Err(invalid());
         }
@@ -159,4 +177,9 @@ impl<'t> Place<'t> {
             .map(|key| Some((key.name.clone(), item.get(&key.name)?.decode()?)))
             .collect()
     }
+}
+
+/// Whether a test has no upper end.
+fn unbounded(test: &KeyTest) -> bool {
+    matches!(test, KeyTest::Compare(Comparator::Gt | Comparator::Ge, _))
 }

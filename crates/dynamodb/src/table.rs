@@ -117,7 +117,13 @@ impl Table {
             if value.kind() != key.kind.kind() {
                 return Err(mismatch());
             }
-            check_not_empty(&key.name, value)?;
+            // Of a key alone the same rule is told in other words than of an item.
+            check_not_empty(&key.name, value).map_err(|error| match error {
+                Error::Validation(message) => {
+                    Error::Validation(message.replace("are not valid.", "were invalid:"))
+                }
+                other => other,
+            })?;
         }
         self.key(attributes)
     }

@@ -13,14 +13,20 @@ pub(crate) enum KeyTest {
     Compare(Comparator, AttributeValue),
     Between(AttributeValue, AttributeValue),
     BeginsWith(AttributeValue),
+    /// An operator of `KeyConditions` that no run of keys answers.
+    Unindexable,
 }
 
 /// The tests of a key condition, by attribute, at most one for each and at most two.
 pub(crate) type KeyTests = Vec<(String, KeyTest)>;
 
 /// Reads a key condition.
-pub(crate) fn parse(text: &str, placeholders: &mut Placeholders<'_>) -> Result<KeyTests, Error> {
-    let condition = Condition::parse("KeyConditionExpression", text, placeholders)?;
+pub(crate) fn read(text: &str, placeholders: &mut Placeholders<'_>) -> Result<Condition, Error> {
+    Condition::parse("KeyConditionExpression", text, placeholders)
+}
+
+/// What a key condition asks of which attribute.
+pub(crate) fn tests(condition: Condition) -> Result<KeyTests, Error> {
     let mut tests = KeyTests::new();
     collect(condition, &mut tests)?;
     if tests.len() > 2 {

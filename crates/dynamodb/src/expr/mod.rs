@@ -24,7 +24,7 @@ use crate::value::AttributeValue;
 use crate::wire::AttributeMap;
 
 pub(crate) use condition::{Condition, Operand};
-pub(crate) use path::Path;
+pub(crate) use path::{Path, Step};
 pub(crate) use projection::Projection;
 pub(crate) use syntax::Comparator;
 pub(crate) use update::Update;
@@ -83,16 +83,16 @@ impl<'a> Placeholders<'a> {
 
     /// Without expressions there may be neither; `value_expressions` are those that can hold values.
     pub(crate) fn only_with_expressions(
-        &self,
+        (names, values): (bool, bool),
         any_expression: bool,
         value_expressions: &[(&str, bool)],
     ) -> Result<(), Error> {
-        if self.names.is_some() && !any_expression {
+        if names && !any_expression {
             return Err(Error::validation(
                 "ExpressionAttributeNames can only be specified when using expressions",
             ));
         }
-        if self.values.is_some() && !value_expressions.iter().any(|(_, given)| *given) {
+        if values && !value_expressions.iter().any(|(_, given)| *given) {
             let names: Vec<_> = value_expressions.iter().map(|(name, _)| *name).collect();
             return Err(Error::Validation(format!(
                 "ExpressionAttributeValues can only be specified when using expressions: {} {} null",

@@ -21,6 +21,8 @@ mod rank {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Projection {
     fields: BTreeMap<String, Branch>,
+    /// Of a SELECT: each path and the name under which it appears. The fields are then the paths' attributes.
+    columns: Vec<(String, Path)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +63,13 @@ impl Projection {
         for path in paths {
             add(&mut fields, path.head.clone(), &path.rest);
         }
-        Self { fields }
+        Self { fields, columns: Vec::new() }
+    }
+
+    /// A projection of paths to names of their own.
+    pub(crate) fn columns(columns: &[(String, Path)]) -> Self {
+        let fields = columns.iter().map(|(_, path)| (path.head.clone(), Branch::Whole)).collect();
+        Self { fields, columns: columns.to_vec() }
     }
 
     /// The attributes of which it takes parts only.
@@ -78,6 +86,15 @@ impl Projection {
     pub(crate) fn write(&self, out: &mut Vec<u8>, item: ItemView<'_>) {
         out.push(b'{');
         let begin = out.len();
+        if !self.columns.is_empty() {
+            for (name, path) in &self.columns {
+                if let Some(value) = path.find(item) {
+                    write_field(out, begin, name, value, &Branch::Whole);
+                }
+            }
+            out.push(b'}');
+            return;
+        }
         for (name, branch) in &self.fields {
             if let Some(value) = item.get(name) {
                 write_field(out, begin, name, value, branch);

@@ -22,7 +22,7 @@ mod rank {
 
 /// What SET sets a path to.
 #[derive(Debug, Clone, PartialEq)]
-enum Source {
+pub(crate) enum Source {
     Path(Path),
     Value(AttributeValue),
     IfNotExists(Path, Box<Source>),
@@ -98,6 +98,18 @@ impl Update {
         self.actions.push((path, Action::Set(Source::Value(value))));
     }
 
+    pub(crate) fn set_source(&mut self, path: Path, source: Source) {
+        self.actions.push((path, Action::Set(source)));
+    }
+
+    /// The paths that it changes must neither contain each other nor conflict.
+    pub(crate) fn check_paths(&self) -> Result<(), Error> {
+        let mut faults = Faults::default();
+        let paths: Vec<_> = self.paths().collect();
+        check_overlap(&paths, (rank::OVERLAP, rank::CONFLICT), &mut faults);
+        faults.finish()
+    }
+
     pub(crate) fn remove(&mut self, path: Path) {
         self.actions.push((path, Action::Remove));
     }
@@ -125,10 +137,14 @@ impl Update {
         }
     }
 
-    /// The value that a whole attribute is set to, if the expression says it.
+    /// The value that a whole attribute is set to, or that is added to it, if the expression says it.
     pub(crate) fn literal(&self, name: &str) -> Option<&AttributeValue> {
         self.actions.iter().find_map(|(path, action)| match action {
-            Action::Set(Source::Value(value)) if path.head == name && path.rest.is_empty() => Some(value),
+            Action::Set(Source::Value(value)) | Action::Add(value) | Action::Delete(value)
+                if path.head == name && path.rest.is_empty() =>
+            {
+                Some(value)
+            }
             _ => None,
         })
     }
@@ -161,7 +177,9 @@ impl Update {
         for (path, value) in sets {
             set(item, path, value)?;
         }
-        for (path, action) in &self.actions {
+        let mut changes: Vec<_> = self.actions.iter().collect();
+        changes.sort_by(|a, b| a.0.cmp(&b.0));
+        for (path, action) in changes {
             match action {
                 Action::Add(value) => add(item, path, value, self.legacy)?,
                 Action::Delete(value) => delete(item, path, value)?,

@@ -109,6 +109,7 @@ impl Run for BatchWriteItem {
                     action,
                     condition: None,
                     return_on_failure: false,
+                    insert: false,
                 });
             }
             tables.push(table);

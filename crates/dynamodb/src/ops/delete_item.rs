@@ -81,6 +81,7 @@ impl Run for DeleteItem {
                 action: Action::Delete { key },
                 condition,
                 return_on_failure: item_write::returns_on_failure(on_failure),
+                insert: false,
             },
             return_old: input.return_values.as_deref() == Some("ALL_OLD"),
             capacity: ReturnCapacity::of(input.return_consumed_capacity.as_deref()),

@@ -10,7 +10,7 @@ use super::Run;
 use super::capacity::{self, Consumed, Object, ReturnCapacity};
 use super::{item_read, legacy};
 use crate::Error;
-use crate::expr::Projection;
+use crate::expr::{Placeholders, Projection};
 use crate::place::Place;
 use crate::service::{Node, Scope};
 use crate::table::Attempt;
@@ -54,6 +54,14 @@ impl Run for GetItem {
             .required(input.key.as_ref(), "key")
             .return_consumed_capacity(input.return_consumed_capacity.as_deref())
             .finish()?;
+        // What is wrong with the other parameters comes before what is wrong with the key, except in expressions.
+        let texts = (input.projection_expression.is_some(), attributes.is_some());
+        legacy::exclusive(&[("AttributesToGet", texts.1)], &[("ProjectionExpression", texts.0)])?;
+        Placeholders::only_with_expressions(
+            (input.expression_attribute_names.is_some(), false),
+            texts.0,
+            &[],
+        )?;
         let key = input.key.map(AttributeMap::into_valid).transpose()?.unwrap_or_default();
         let projection = item_read::projection(
             input.projection_expression.as_deref(),

@@ -23,9 +23,9 @@ pub(crate) fn projection(
         &[("AttributesToGet", attributes.is_some())],
         &[("ProjectionExpression", text.is_some())],
     )?;
+    Placeholders::only_with_expressions((names.is_some(), false), text.is_some(), &[])?;
     let attributes = attributes.map(|names| legacy::attributes_to_get(names)).transpose()?;
     let mut placeholders = Placeholders::new(names, None)?;
-    placeholders.only_with_expressions(text.is_some(), &[])?;
     let projection = text.map(|text| Projection::parse(text, &mut placeholders)).transpose()?;
     placeholders.all_used()?;
     Ok(projection.or(attributes))

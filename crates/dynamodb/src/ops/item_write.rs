@@ -39,6 +39,8 @@ pub(crate) struct ItemWrite {
     pub(crate) condition: Option<Condition>,
     /// `ReturnValuesOnConditionCheckFailure` is `ALL_OLD`.
     pub(crate) return_on_failure: bool,
+    /// It is an INSERT, which says so if there is such an item.
+    pub(crate) insert: bool,
 }
 
 /// An item before and after.
@@ -119,15 +121,22 @@ impl Expressions<'_> {
         legacy::updates_constraints(self.updates, constraints);
     }
 
-    /// Either the ones or the others may be given.
+    /// Either the ones or the others may be given, and names and values only with expressions.
     pub(crate) fn exclusive(&self) -> Result<(), Error> {
+        let takers =
+            [("UpdateExpression", self.update.is_some()), ("ConditionExpression", self.condition.is_some())];
         legacy::exclusive(
             &[
                 ("AttributeUpdates", self.updates.is_some()),
                 ("Expected", self.expected.is_some()),
                 ("ConditionalOperator", self.conditional_operator.is_some()),
             ],
-            &[("UpdateExpression", self.update.is_some()), ("ConditionExpression", self.condition.is_some())],
+            &takers,
+        )?;
+        Placeholders::only_with_expressions(
+            (self.names.is_some(), self.values.is_some()),
+            takers.iter().any(|(_, given)| *given),
+            if self.takes_update { &takers } else { &takers[1..] },
         )
     }
 
@@ -138,12 +147,7 @@ impl Expressions<'_> {
         let expected = self.expected.map(|expected| legacy::expected(expected, self.conditional_operator));
         let expected = expected.transpose()?.flatten();
 
-        // Names and values without expressions come first, then the maps, then the expressions.
-        let takers =
-            [("UpdateExpression", self.update.is_some()), ("ConditionExpression", self.condition.is_some())];
-        let takers = if self.takes_update { &takers[..] } else { &takers[1..] };
         let mut placeholders = Placeholders::new(self.names, self.values)?;
-        placeholders.only_with_expressions(takers.iter().any(|(_, given)| *given), takers)?;
         let update = self.update.map(|text| Update::parse(text, &mut placeholders)).transpose()?;
         let condition = self
             .condition
@@ -210,6 +214,13 @@ impl ItemWrite {
                     }
                 }
                 table.indexes.iter().try_for_each(|index| index.check_types(|name| update.literal(name)))?;
+                let mut nested = Vec::new();
+                update.each_path(&mut |path| {
+                    if !path.rest.is_empty() {
+                        nested.push(path.head.clone());
+                    }
+                });
+                super::item_read::check_nested(table, nested.iter().map(String::as_str))?;
                 Ok(row)
             }
         }
@@ -222,6 +233,9 @@ impl ItemWrite {
             None => ItemView::ABSENT,
         };
         if self.condition.as_ref().is_some_and(|condition| !condition.holds(view)) {
+            if self.insert {
+                return Err(Error::DuplicateItem);
+            }
             let wanted = self.return_on_failure && old.is_some();
             return Err(Error::ConditionalCheckFailed { item: wanted.then(|| write::item_json(view)) });
         }

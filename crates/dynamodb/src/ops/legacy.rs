@@ -257,11 +257,7 @@ pub(super) fn key_conditions(conditions: &Conditions) -> Result<KeyTests, Error>
             "GE" => KeyTest::Compare(Comparator::Ge, next()),
             "BETWEEN" => KeyTest::Between(next(), next()),
             "BEGINS_WITH" => KeyTest::BeginsWith(next()),
-            _ => {
-                return Err(Error::validation(
-                    "Attempted conditional constraint is not an indexable operation",
-                ));
-            }
+            _ => KeyTest::Unindexable,
         };
         tests.push((name.clone(), test));
     }

@@ -94,19 +94,14 @@ impl Run for Query {
             ));
         }
         let mut placeholders = Placeholders::new(parameters.names, parameters.values)?;
-        placeholders.only_with_expressions(
-            expression.is_some() || parameters.filter.is_some() || parameters.projection.is_some(),
-            &[
-                ("FilterExpression", parameters.filter.is_some()),
-                ("KeyConditionExpression", expression.is_some()),
-            ],
-        )?;
-        let tests = match (expression, key_conditions) {
-            (Some(text), _) => key_condition::parse(text, &mut placeholders)?,
-            (None, conditions) => conditions.map(legacy::key_conditions).transpose()?.unwrap_or_default(),
-        };
+        // All expressions are read before it matters what the key condition says.
+        let condition = expression.map(|text| key_condition::read(text, &mut placeholders)).transpose()?;
         let search = parameters.parse(&mut placeholders, start, legacy)?;
         placeholders.all_used()?;
+        let tests = match (condition, key_conditions) {
+            (Some(condition), _) => key_condition::tests(condition)?,
+            (None, conditions) => conditions.map(legacy::key_conditions).transpose()?.unwrap_or_default(),
+        };
         Ok(Self {
             table: scope.table_name(&input.table_name.unwrap_or_default())?,
             tests,
@@ -151,43 +146,63 @@ impl Run for Query {
 }
 
 impl Query {
-    fn test(&self, key: &KeyAttribute) -> Result<Option<&KeyTest>, Error> {
-        let Some((_, test)) = self.tests.iter().find(|(name, _)| *name == key.name) else { return Ok(None) };
+    /// What is asked of a key attribute, which has to be something that a run of keys can answer.
+    fn test(&self, key: &KeyAttribute, is_partition: bool) -> Result<Option<&KeyTest>, Error> {
+        let Some((_, test)) = self.tests.iter().find(|(name, _)| *name == key.name) else {
+            if is_partition || self.tests.len() > 1 {
+                let name = &key.name;
+                return Err(Error::Validation(format!("Query condition missed key schema element: {name}")));
+            }
+            return Ok(None);
+        };
         let typed = |value: &AttributeValue| value.kind() == key.kind.kind();
         let fits = match test {
-            KeyTest::Compare(_, value) | KeyTest::BeginsWith(value) => typed(value),
+            KeyTest::Compare(_, value) => typed(value),
+            KeyTest::BeginsWith(value) => typed(value) && !matches!(value, AttributeValue::N(_)),
             KeyTest::Between(low, high) => typed(low) && typed(high),
+            KeyTest::Unindexable => {
+                return Err(Error::validation(
+                    "Attempted conditional constraint is not an indexable operation",
+                ));
+            }
         };
-        let scalar = !matches!(test, KeyTest::BeginsWith(AttributeValue::N(_)));
-        if !fits || !scalar {
+        if !fits {
             return Err(Error::invalid_parameter("Condition parameter type does not match schema type"));
+        }
+        if is_partition && !matches!(test, KeyTest::Compare(Comparator::Eq, _)) {
+            return Err(Error::validation("Query key condition not supported"));
         }
         Ok(Some(test))
     }
 
+    /// The starting key must have the keys of where the search looks; of which, this one.
+    fn check_start(&self, key: &KeyAttribute) -> Result<(), Error> {
+        let Some(start) = &self.search.start else { return Ok(()) };
+        let value = start.get(&key.name).ok_or_else(invalid_start)?;
+        if value.kind() != key.kind.kind() {
+            return Err(Error::validation("The provided key element does not match the schema"));
+        }
+        Ok(())
+    }
+
     /// The run of keys that the key condition and the starting key leave.
     fn bounds(&self, place: Place<'_>) -> Result<(Key, Key), Error> {
-        let missed =
-            |name: &str| Error::Validation(format!("Query condition missed key schema element: {name}"));
-        let partition = match self.test(place.partition())? {
-            None => return Err(missed(&place.partition().name)),
-            Some(KeyTest::Compare(Comparator::Eq, value)) => value,
-            Some(_) => return Err(Error::validation("Query key condition not supported")),
+        if self.search.start.as_ref().is_some_and(|start| start.len() != place.cursor_names().len()) {
+            return Err(invalid_start());
+        }
+        self.check_start(place.partition())?;
+        if place.sort().is_none() && self.tests.len() > 1 {
+            return Err(Error::validation("Query key condition not supported"));
+        }
+        let Some(KeyTest::Compare(_, partition)) = self.test(place.partition(), true)? else {
+            return Err(Error::validation("Query key condition not supported"));
         };
         check_not_empty(&place.partition().name, partition)?;
-        let sort = match place.sort() {
-            None if self.tests.len() > 1 => {
-                return Err(Error::validation("Query key condition not supported"));
-            }
-            None => None,
-            Some(key) => {
-                let test = self.test(key)?;
-                if test.is_none() && self.tests.len() > 1 {
-                    return Err(missed(&key.name));
-                }
-                test
-            }
-        };
+        let mut sort = None;
+        if let Some(key) = place.sort() {
+            self.check_start(key)?;
+            sort = self.test(key, false)?;
+        }
         if let Some(filter) = &self.search.filter {
             let mut key = None;
             filter.each_path(&mut |path| {
@@ -204,19 +219,24 @@ impl Query {
         let (mut start, mut end) = place.run(&prefix, sort);
         if let Some(given) = &self.search.start {
             let key = place.cursor(given).map_err(|error| match error {
-                Error::Validation(_) if place.index.is_none() => Error::validation(
-                    "The provided starting key is invalid: The provided key element does not match the schema",
-                ),
+                Error::Validation(rule) if place.index.is_none() => {
+                    Error::Validation(format!("The provided starting key is invalid: {rule}"))
+                }
                 other => other,
             })?;
-            if !key.starts_with(&prefix) {
+            if sort.is_none() && !key.starts_with(&prefix) {
                 return Err(Error::validation(
                     "The provided starting key is outside query boundaries based on provided conditions",
                 ));
             }
-            if sort.is_some() && !(start <= key && key < end) {
+            if sort.is_some() && !place.passes(given, sort) {
                 return Err(Error::validation(
                     "The provided starting key does not match the range key predicate",
+                ));
+            }
+            if !key.starts_with(&prefix) {
+                return Err(Error::validation(
+                    "The query can return at most one row and cannot be restarted",
                 ));
             }
             if self.reverse {
@@ -227,4 +247,8 @@ impl Query {
         }
         Ok((start, end))
     }
+}
+
+fn invalid_start() -> Error {
+    Error::validation("The provided starting key is invalid")
 }

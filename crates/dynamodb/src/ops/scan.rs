@@ -78,10 +78,6 @@ impl Run for Scan {
         let legacy = parameters.legacy()?;
         let start = parameters.start()?;
         let mut placeholders = Placeholders::new(parameters.names, parameters.values)?;
-        placeholders.only_with_expressions(
-            parameters.filter.is_some() || parameters.projection.is_some(),
-            &[("FilterExpression", parameters.filter.is_some())],
-        )?;
         let (segment, total) = match (input.segment, input.total_segments) {
             (None, None) => (0, 1),
             (Some(segment), Some(total)) if segment < total => (segment, total),

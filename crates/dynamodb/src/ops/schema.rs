@@ -55,12 +55,18 @@ pub(super) struct Throughput {
 impl Throughput {
     pub(super) fn constraints(self, constraints: &mut Constraints, at: &str) {
         for (units, name) in [
-            (self.read_capacity_units, "readCapacityUnits"),
             (self.write_capacity_units, "writeCapacityUnits"),
+            (self.read_capacity_units, "readCapacityUnits"),
         ] {
             let at = format!("{at}.{name}");
             constraints.required(units.as_ref(), &at).range(units, &at, 1, i64::MAX);
         }
+    }
+
+    /// Read and write units of an index that is changed, whose bounds are checked with the table at hand.
+    pub(super) fn unchecked_units(self) -> (u64, u64) {
+        let units = |units: Option<i64>| units.unwrap_or_default().cast_unsigned();
+        (units(self.read_capacity_units), units(self.write_capacity_units))
     }
 
     /// Read and write units.
@@ -162,7 +168,7 @@ impl IndexInput {
             scope,
             partition: keys.next().expect("a schema has at least one element"),
             sort: keys.next(),
-            projected: self.projected()?,
+            projected: Projected::All,
             throughput: None,
             state: IndexState::Active,
         })
@@ -285,6 +291,7 @@ impl Schema {
             }
             for input in global {
                 let mut index = input.record(IndexScope::Global, &definitions)?;
+                index.projected = input.projected()?;
                 index.throughput = input.throughput(provisioned)?;
                 add(index, &mut indexes)?;
             }
@@ -344,6 +351,7 @@ fn local_indexes(
                 index.partition.name, keys[0].name
             )));
         }
+        let index = IndexRecord { projected: input.projected()?, ..index };
         add(index, indexes)?;
     }
     if inputs.len() > MAX_LOCAL_INDEXES {
@@ -365,7 +373,7 @@ fn add(index: IndexRecord, indexes: &mut Vec<IndexRecord>) -> Result<(), Error> 
 /// A global index of a table that is there; numbered and given throughput by the caller.
 pub(super) fn new_global_index(input: &IndexInput, defined: &[KeyAttribute]) -> Result<IndexRecord, Error> {
     let index = input.record(IndexScope::Global, defined)?;
-    Ok(IndexRecord { state: IndexState::Creating, ..index })
+    Ok(IndexRecord { state: IndexState::Creating, projected: input.projected()?, ..index })
 }
 
 /// Together, the indexes of a table may not include too much.

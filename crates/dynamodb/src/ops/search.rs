@@ -88,6 +88,9 @@ impl Parameters<'_> {
             .return_consumed_capacity(self.capacity)
             .table(self.table, "tableName")
             .range(self.limit, "limit", 1, i64::from(i32::MAX));
+        if let Some(index) = self.index {
+            super::schema::index_name_constraints(Some(index), "indexName", &mut constraints);
+        }
         let (name, filter) = self.legacy_filter;
         let at = if name == "QueryFilter" { "queryFilter" } else { "scanFilter" };
         legacy::conditions_constraints(filter, at, &mut constraints);
@@ -114,7 +117,11 @@ impl Parameters<'_> {
             ("FilterExpression", self.filter.is_some()),
         ];
         expressions.extend(more_expressions);
-        legacy::exclusive(&legacy, &expressions)
+        legacy::exclusive(&legacy, &expressions)?;
+        let any = expressions.iter().any(|(_, given)| *given);
+        let takers: Vec<_> =
+            expressions.into_iter().filter(|(name, _)| *name != "ProjectionExpression").collect();
+        Placeholders::only_with_expressions((self.names.is_some(), self.values.is_some()), any, &takers)
     }
 
     /// Reads the legacy parameters: a filter and a projection.
@@ -192,7 +199,52 @@ impl Parameters<'_> {
     }
 }
 
+/// What a search of one page has found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// JSON, without brackets.
+    pub(crate) items: Vec<u8>,
+    pub(crate) count: usize,
+    pub(crate) scanned: usize,
+    /// Where the search goes on.
+    pub(crate) last: Option<Attributes>,
+    pub(crate) cost: Consumed,
+}
+
 impl Search {
+    /// The search that a SELECT asks for.
+    pub(crate) fn select(
+        select: &crate::partiql::Select,
+        limit: Option<usize>,
+        filter: Option<Condition>,
+        consistent: bool,
+        capacity: ReturnCapacity,
+    ) -> Self {
+        let projection = (!select.columns.is_empty()).then(|| Projection::columns(&select.columns));
+        Self {
+            index: select.index.clone(),
+            limit,
+            start: None,
+            filter,
+            select: match (&projection, &select.index) {
+                (Some(_), _) => Select::Specific,
+                (None, Some(_)) => Select::Projected,
+                (None, None) => Select::All,
+            },
+            projection,
+            consistent,
+            capacity,
+        }
+    }
+
+    /// What it asks for has to be there.
+    pub(crate) fn check_place(&self, place: Place<'_>) -> Result<(), Error> {
+        if self.consistent && place.index.is_some_and(Index::is_global) {
+            return Err(Error::validation("Consistent reads are not supported on global secondary indexes"));
+        }
+        self.check_projected(place)
+    }
+
     /// The condition keys that it adds to an access: attributes named, and what is selected.
     pub(crate) fn describe(&self, access: aws::Access, mut names: Vec<String>) -> aws::Access {
         if let Some(filter) = &self.filter {
@@ -223,6 +275,15 @@ impl Search {
     pub(crate) fn check_projected(&self, place: Place<'_>) -> Result<(), Error> {
         if let Some(projection) = &self.projection {
             item_read::check_nested(place.table, projection.nested_heads())?;
+        }
+        if let Some(filter) = &self.filter {
+            let mut nested = Vec::new();
+            filter.each_path(&mut |path| {
+                if !path.rest.is_empty() {
+                    nested.push(path.head.clone());
+                }
+            });
+            item_read::check_nested(place.table, nested.iter().map(String::as_str))?;
         }
         let Some(index) = place.index.filter(|index| index.is_global()) else { return Ok(()) };
         let name = &index.record.name;
@@ -262,9 +323,34 @@ impl Search {
         &self,
         node: &Node,
         place: Place<'_>,
-        (start, end): (Key, Key),
+        bounds: (Key, Key),
         reverse: bool,
     ) -> Result<Vec<u8>, Attempt> {
+        let found = self.find(node, place, bounds, reverse).await?;
+        let mut out = Object::new();
+        if self.select != Select::Count {
+            let items = out.member("Items");
+            items.push(b'[');
+            items.extend_from_slice(&found.items);
+            items.push(b']');
+        }
+        out.member("Count").extend_from_slice(found.count.to_string().as_bytes());
+        out.member("ScannedCount").extend_from_slice(found.scanned.to_string().as_bytes());
+        if let Some(last) = &found.last {
+            write::attributes(out.member("LastEvaluatedKey"), last);
+        }
+        capacity::member(&mut out, self.capacity, &place.table.record.name, &found.cost);
+        Ok(out.finish())
+    }
+
+    /// Reads the page between two keys.
+    pub(crate) async fn find(
+        &self,
+        node: &Node,
+        place: Place<'_>,
+        (start, end): (Key, Key),
+        reverse: bool,
+    ) -> Result<Found, Attempt> {
         node.admit_read(place)?;
         let mut reads = vec![place.table.read()];
         if start < end {
@@ -337,7 +423,7 @@ impl<'s, 'v> Answer<'s, 'v> {
     fn new(search: &'s Search, more: bool) -> Self {
         Self {
             search,
-            items: vec![b'['],
+            items: Vec::new(),
             scanned: 0,
             count: 0,
             size_bytes: 0,
@@ -384,24 +470,15 @@ impl<'s, 'v> Answer<'s, 'v> {
         Ok(())
     }
 
-    fn finish(mut self, node: &Node, place: Place<'_>) -> Result<Vec<u8>, Error> {
+    fn finish(self, node: &Node, place: Place<'_>) -> Result<Found, Error> {
         let search = self.search;
-        self.items.push(b']');
-        let mut out = Object::new();
-        if search.select != Select::Count {
-            out.member("Items").extend_from_slice(&self.items);
-        }
-        out.member("Count").extend_from_slice(self.count.to_string().as_bytes());
-        out.member("ScannedCount").extend_from_slice(self.scanned.to_string().as_bytes());
         // At the limit DynamoDB does not look whether there is more.
-        if let Some(last) = self.last.filter(|_| self.more || Some(self.scanned) == search.limit) {
-            let key = place.cursor_attributes(last).ok_or_else(no_key)?;
-            write::attributes(out.member("LastEvaluatedKey"), &key);
-        }
+        let last = self.last.filter(|_| self.more || Some(self.scanned) == search.limit);
+        let last = last.map(|last| place.cursor_attributes(last).ok_or_else(no_key)).transpose()?;
         let mut cost = Consumed::search(place, capacity::read_units(self.size_bytes, search.consistent));
         cost.table += self.fetched_units;
         node.charge(place.table, &cost, Side::Read);
-        capacity::member(&mut out, search.capacity, &place.table.record.name, &cost);
-        Ok(out.finish())
+        let Self { items, count, scanned, .. } = self;
+        Ok(Found { items, count, scanned, last, cost })
     }
 }

@@ -81,15 +81,24 @@ enum Done {
     Before,
 }
 
+/// The number of statements must be within limits.
+pub(super) fn count_statements(count: usize) -> Result<(), Error> {
+    count_members(count, "statements", "transactStatements")
+}
+
 /// The number of actions must be within limits.
 pub(super) fn count_actions(count: usize) -> Result<(), Error> {
+    count_members(count, "actions", "transactItems")
+}
+
+fn count_members(count: usize, what: &str, at: &str) -> Result<(), Error> {
     let constraint = match count {
         0 => "greater than or equal to 1",
         101.. => "less than or equal to 100",
         _ => return Ok(()),
     };
     Err(Error::Validation(format!(
-        "1 validation error detected: Value '[{count} actions]' at 'transactItems' failed to satisfy constraint: Member must have length {constraint}"
+        "1 validation error detected: Value '[{count} {what}]' at '{at}' failed to satisfy constraint: Member must have length {constraint}"
     )))
 }
 
@@ -107,6 +116,9 @@ pub(super) fn canceled<T>(results: Vec<Result<T, Error>>) -> Result<Vec<T>, Erro
                 message: Some("The conditional request failed".into()),
                 item,
             },
+            Err(error @ Error::DuplicateItem) => {
+                CancellationReason { code: "DuplicateItem", message: Some(error.to_string()), item: None }
+            }
             Err(Error::ProvisionedThroughputExceeded(message)) => CancellationReason {
                 code: "ProvisionedThroughputExceeded",
                 message: Some(message),
@@ -166,6 +178,7 @@ fn item_write(action: ActionInput, at: usize, scope: &Scope) -> Result<ItemWrite
         takes_update: name == "update",
         ..Expressions::default()
     };
+    expressions.exclusive()?;
     let action = match (input.item, input.key) {
         (Some(item), _) => item_write::put(item)?,
         (None, key) => {
@@ -183,6 +196,7 @@ fn item_write(action: ActionInput, at: usize, scope: &Scope) -> Result<ItemWrite
         action,
         condition,
         return_on_failure: item_write::returns_on_failure(on_failure),
+        insert: false,
     })
 }
 
@@ -211,19 +225,9 @@ impl Run for TransactWriteItems {
             .zip(actions)
             .map(|(at, action)| item_write(action, at, scope))
             .collect::<Result<Vec<_>, _>>()?;
-        if writes.iter().map(|write| size_bytes(write.attributes())).sum::<usize>() > MAX_TRANSACTION_BYTES {
-            return Err(Error::validation(
-                "Collection size cannot be greater than 4 MB: the items of a transaction are too large together",
-            ));
-        }
-        Ok(Self {
-            writes: Arc::new(writes),
-            token: input.client_request_token,
-            // Retries of SDKs repeat the body to the byte.
-            fingerprint: Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect(),
-            capacity: ReturnCapacity::of(input.return_consumed_capacity.as_deref()),
-            metrics: input.return_item_collection_metrics.as_deref() == Some("SIZE"),
-        })
+        let capacity = ReturnCapacity::of(input.return_consumed_capacity.as_deref());
+        let this = Self::of(writes, input.client_request_token, fingerprint(body), capacity)?;
+        Ok(Self { metrics: input.return_item_collection_metrics.as_deref() == Some("SIZE"), ..this })
     }
 
     async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {
@@ -266,7 +270,27 @@ impl Run for TransactWriteItems {
     }
 }
 
+/// Digest of a request. Retries of SDKs repeat the body to the byte.
+pub(super) fn fingerprint(body: &[u8]) -> String {
+    Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl TransactWriteItems {
+    /// The transaction of those writes, which must not be too large together.
+    pub(super) fn of(
+        writes: Vec<ItemWrite>,
+        token: Option<String>,
+        fingerprint: String,
+        capacity: ReturnCapacity,
+    ) -> Result<Self, Error> {
+        if writes.iter().map(|write| size_bytes(write.attributes())).sum::<usize>() > MAX_TRANSACTION_BYTES {
+            return Err(Error::validation(
+                "Collection size cannot be greater than 4 MB: the items of a transaction are too large together",
+            ));
+        }
+        Ok(Self { writes: Arc::new(writes), token, fingerprint, capacity, metrics: false })
+    }
+
     async fn attempt(&self, node: &Node, scope: &Scope) -> Result<Done, Attempt> {
         let account = scope.account;
         let mut tables = IndexMap::new();

@@ -94,6 +94,7 @@ impl Run for UpdateItem {
                 action: Action::Update { key, update },
                 condition,
                 return_on_failure: item_write::returns_on_failure(on_failure),
+                insert: false,
             },
             returns: match input.return_values.as_deref() {
                 Some("ALL_OLD") => ReturnValues::AllOld,

@@ -115,7 +115,7 @@ fn index_updates(updates: &[IndexUpdateInput], defined: &[KeyAttribute]) -> Resu
         let (name, update) = match (&update.update, &update.create, &update.delete) {
             (Some(ThroughputInput { index_name, provisioned_throughput }), None, None) => {
                 let name = index_name.clone().unwrap_or_default();
-                let units = provisioned_throughput.map(Throughput::units).transpose()?.unwrap_or_default();
+                let units = provisioned_throughput.map(Throughput::unchecked_units).unwrap_or_default();
                 (name.clone(), IndexUpdate::Throughput(name, units))
             }
             (None, Some(create), None) => {
@@ -222,6 +222,14 @@ impl Run for UpdateTable {
         let (account, now, name) = (scope.account, node.env.now(), self.name.clone());
         let record = change_table(node, scope, &name, move |mut change| {
             self.change_billing(change.record, now)?;
+            let most = 1_000_000_000_000;
+            let too_much =
+                |update: &IndexUpdate| matches!(update, IndexUpdate::Throughput(_, (r, w)) if r.max(w) > &most);
+            if self.index.iter().any(too_much) {
+                return Err(Error::validation(
+                    "This operation cannot be performed with given input values. Please contact DynamoDB service team for more info: Action Blocked: IndexUpdate",
+                ));
+            }
             self.index.iter().try_for_each(|update| self.change_index(account, update, &mut change))?;
             let record = &mut *change.record;
             match self.stream {

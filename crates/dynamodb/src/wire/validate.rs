@@ -112,6 +112,11 @@ impl Constraints {
         self.one_of(value, "returnConsumedCapacity", &["INDEXES", "TOTAL", "NONE"])
     }
 
+    /// Whether anything is broken so far.
+    pub(crate) fn any(&self) -> bool {
+        !self.broken.is_empty()
+    }
+
     /// An error that names everything broken, if anything is.
     pub(crate) fn finish(&self) -> Result<(), Error> {
         if self.broken.is_empty() {

@@ -6,6 +6,7 @@ mod expressions;
 mod indexes;
 mod items;
 mod legacy;
+mod partiql;
 mod queries;
 mod streams;
 mod support;
