@@ -278,7 +278,7 @@ def test_unsupported_is_refused_by_name(s3, bucket):
         s3.put_object(Bucket=bucket, Key="k", Body=b"x", StorageClass="GLACIER")
     assert code(e)[1] in (400, 501)
     with pytest.raises(ClientError) as e:
-        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        s3.put_bucket_accelerate_configuration(Bucket=bucket, AccelerateConfiguration={"Status": "Enabled"})
     assert code(e) == ("NotImplemented", 501)
 
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use types::ErrorKind;
 
 /// An error answer.
@@ -21,6 +22,8 @@ pub struct Error {
     pub fields: Vec<(&'static str, serde_json::Value)>,
     /// For `RestJson` and `Json`: the message's member is `Message` rather than `message`.
     pub capital_message: bool,
+    /// Headers that the answer has beyond those of every error.
+    pub headers: Option<Box<HeaderMap>>,
 }
 
 impl Error {
@@ -45,6 +48,7 @@ impl Error {
             message: message.into(),
             fields: Vec::new(),
             capital_message: false,
+            headers: None,
         }
     }
 
@@ -59,6 +63,15 @@ impl Error {
     #[must_use]
     pub fn with_field(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
         self.fields.push((name, value.into()));
+        self
+    }
+
+    /// The same with one more header, if that is one.
+    #[must_use]
+    pub fn with_header(mut self, name: &'static str, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.get_or_insert_default().insert(HeaderName::from_static(name), value);
+        }
         self
     }
 

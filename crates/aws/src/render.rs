@@ -41,6 +41,9 @@ pub fn render(error: &Error, context: &ErrorContext<'_>) -> Response {
     if !context.head {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(context.protocol)));
     }
+    if let Some(more) = &error.headers {
+        headers.extend(more.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
     match context.protocol {
         Protocol::Json10 | Protocol::Json11 | Protocol::RestJson => {
             if let Ok(code) = HeaderValue::from_str(&error.code) {

@@ -18,7 +18,7 @@ use crate::checksum::{Expected, Hashers};
 use crate::ops::MAX_XML_BYTES;
 use crate::route::{Answer, BodyKind, Query, Route};
 use crate::service::{Cx, S3, State};
-use crate::{Error, notify, refuse};
+use crate::{Error, encryption, notify, refuse};
 
 #[async_trait]
 impl Api for S3 {
@@ -35,6 +35,7 @@ impl Api for S3 {
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let route = Route::of(&head.method, head.uri.path(), &query, &head.headers)?;
         refuse::check(&head.headers)?;
+        encryption::check(&head.headers, matches!(route.name, "GetObject" | "HeadObject"))?;
         let trailers = head.extensions.remove::<Trailers>();
         let mut body = Some(body);
         let mut xml = None;
@@ -73,13 +74,14 @@ async fn collect(body: Body) -> Result<Bytes, aws::Error> {
     })
 }
 
-fn keys_to_delete(xml: &[u8]) -> Result<Vec<String>, Error> {
+/// Keys, and the versions that are named with them.
+fn keys_to_delete(xml: &[u8]) -> Result<Vec<(String, Option<String>)>, Error> {
     let mut reader = s3s::xml::Deserializer::new(xml);
     let delete = Delete::deserialize(&mut reader).map_err(|_| Error::MalformedXml)?;
     if delete.objects.is_empty() || delete.objects.len() > crate::ops::MAX_PAGE {
         return Err(Error::MalformedXml);
     }
-    Ok(delete.objects.into_iter().map(|object| object.key).collect())
+    Ok(delete.objects.into_iter().map(|object| (object.key, object.version_id)).collect())
 }
 
 /// A request that has been read.

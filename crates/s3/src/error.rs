@@ -16,6 +16,18 @@ pub enum Error {
     NoSuchUpload(String),
     #[error("The specified version does not exist.")]
     NoSuchVersion { key: String, version: String },
+    /// The newest version is a delete marker.
+    #[error("The specified key does not exist.")]
+    Deleted { key: String, version: String },
+    /// The version that was asked for is a delete marker.
+    #[error("The specified method is not allowed against this resource.")]
+    IsMarker { version: String, modified: i64 },
+    #[error("The encryption request you specified is not valid. The valid value is AES256.")]
+    InvalidEncryptionAlgorithm(String),
+    #[error("{0}")]
+    InvalidBucketState(&'static str),
+    #[error("{0}")]
+    IllegalVersioning(&'static str),
     #[error("Your previous request to create the named bucket succeeded and you already own it.")]
     BucketAlreadyOwnedByYou(String),
     #[error(
@@ -24,6 +36,8 @@ pub enum Error {
     BucketAlreadyExists(String),
     #[error("The bucket you tried to delete is not empty")]
     BucketNotEmpty(String),
+    #[error("The bucket you tried to delete is not empty. You must delete all versions in the bucket.")]
+    VersionsInBucket(String),
     #[error("Access Denied")]
     AccessDenied,
     #[error("At least one of the pre-conditions you specified did not hold")]
@@ -131,15 +145,22 @@ impl Error {
             | Self::NoSuchKey(_)
             | Self::NoSuchUpload(_)
             | Self::NoSuchVersion { .. }
+            | Self::Deleted { .. }
             | Self::Absent { .. } => ErrorKind::NotFound,
-            Self::BucketAlreadyOwnedByYou(_) | Self::BucketAlreadyExists(_) | Self::BucketNotEmpty(_) => {
-                ErrorKind::Conflict
-            }
+            Self::BucketAlreadyOwnedByYou(_)
+            | Self::BucketAlreadyExists(_)
+            | Self::BucketNotEmpty(_)
+            | Self::VersionsInBucket(_)
+            | Self::InvalidBucketState(_) => ErrorKind::Conflict,
             Self::AccessDenied | Self::Confused { .. } => ErrorKind::Denied,
             Self::PreconditionFailed(_) | Self::NotModified { .. } => ErrorKind::PreconditionFailed,
             Self::EntityTooLarge { .. } => ErrorKind::TooLarge,
-            Self::NotImplemented(_) | Self::MethodNotAllowed => ErrorKind::Unsupported,
-            Self::InvalidRange { .. }
+            Self::NotImplemented(_) | Self::MethodNotAllowed | Self::IsMarker { .. } => {
+                ErrorKind::Unsupported
+            }
+            Self::InvalidEncryptionAlgorithm(_)
+            | Self::IllegalVersioning(_)
+            | Self::InvalidRange { .. }
             | Self::InvalidPartNumber { .. }
             | Self::InvalidArgument { .. }
             | Self::InvalidRequest(_)
@@ -173,9 +194,14 @@ impl Error {
             Self::NoSuchKey(_) => ("NoSuchKey", 404),
             Self::NoSuchUpload(_) => ("NoSuchUpload", 404),
             Self::NoSuchVersion { .. } => ("NoSuchVersion", 404),
+            Self::Deleted { .. } => ("NoSuchKey", 404),
+            Self::IsMarker { .. } => ("MethodNotAllowed", 405),
+            Self::InvalidEncryptionAlgorithm(_) => ("InvalidEncryptionAlgorithmError", 400),
+            Self::InvalidBucketState(_) => ("InvalidBucketState", 409),
+            Self::IllegalVersioning(_) => ("IllegalVersioningConfigurationException", 400),
             Self::BucketAlreadyOwnedByYou(_) => ("BucketAlreadyOwnedByYou", 409),
             Self::BucketAlreadyExists(_) => ("BucketAlreadyExists", 409),
-            Self::BucketNotEmpty(_) => ("BucketNotEmpty", 409),
+            Self::VersionsInBucket(_) | Self::BucketNotEmpty(_) => ("BucketNotEmpty", 409),
             Self::AccessDenied | Self::Confused { .. } => ("AccessDenied", 403),
             Self::PreconditionFailed(_) => ("PreconditionFailed", 412),
             Self::NotModified { .. } => ("NotModified", 304),
@@ -227,12 +253,27 @@ impl From<Error> for aws::Error {
             | Error::BucketAlreadyOwnedByYou(bucket)
             | Error::BucketAlreadyExists(bucket)
             | Error::BucketNotEmpty(bucket)
+            | Error::VersionsInBucket(bucket)
             | Error::InvalidBucketName(bucket)
             | Error::Absent { bucket, .. } => new(message).with_field("BucketName", bucket),
             Error::NoSuchKey(key) => new(message).with_field("Key", key),
             Error::NoSuchVersion { key, version } => {
                 new(message).with_field("Key", key).with_field("VersionId", version)
             }
+            Error::Deleted { key, version } => new(message)
+                .with_field("Key", key)
+                .with_header("x-amz-delete-marker", "true")
+                .with_header("x-amz-version-id", &version),
+            Error::IsMarker { version, modified } => new(message)
+                .with_field("Method", "GET")
+                .with_field("ResourceType", "DeleteMarker")
+                .with_header("x-amz-delete-marker", "true")
+                .with_header("x-amz-version-id", &version)
+                .with_header("allow", "DELETE")
+                .with_header("last-modified", &crate::ops::http_date(modified)),
+            Error::InvalidEncryptionAlgorithm(value) => new(message)
+                .with_field("ArgumentName", "x-amz-server-side-encryption")
+                .with_field("ArgumentValue", value),
             Error::NoSuchUpload(upload) | Error::InvalidPartOrder(upload) => {
                 new(message).with_field("UploadId", upload)
             }
@@ -275,6 +316,8 @@ impl From<Error> for aws::Error {
                 new("Access Denied".into())
             }
             Error::AccessDenied
+            | Error::InvalidBucketState(_)
+            | Error::IllegalVersioning(_)
             | Error::NotModified { .. }
             | Error::InvalidRequest(_)
             | Error::TooManyTags { .. }

@@ -101,7 +101,11 @@ operations! {
     "HeadBucket" head_bucket(HeadBucketInput) -> HeadBucketOutput, bucket, ops::bucket::head;
     "DeleteBucket" delete_bucket(DeleteBucketInput) -> DeleteBucketOutput, bucket, ops::bucket::delete;
     "GetBucketLocation" get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput, bucket, ops::bucket::location;
-    "GetBucketVersioning" get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput, bucket, ops::bucket::versioning;
+    "GetBucketVersioning" get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput, bucket, ops::versioning::get;
+    "PutBucketVersioning" put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput, bucket, ops::versioning::put;
+    "GetBucketEncryption" get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput, bucket, ops::encryption::get;
+    "PutBucketEncryption" put_bucket_encryption(PutBucketEncryptionInput) -> PutBucketEncryptionOutput, bucket, ops::encryption::put;
+    "DeleteBucketEncryption" delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput, bucket, ops::encryption::delete;
     "GetBucketAcl" get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput, bucket, ops::bucket::acl;
     "GetBucketLogging" get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput, bucket, ops::bucket::logging;
     "GetBucketRequestPayment" get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput, bucket, ops::bucket::request_payment;
@@ -113,7 +117,7 @@ operations! {
     "DeleteBucketTagging" delete_bucket_tagging(DeleteBucketTaggingInput) -> DeleteBucketTaggingOutput, bucket, ops::tagging::delete_bucket;
     "ListObjects" list_objects(ListObjectsInput) -> ListObjectsOutput, bucket, ops::list::v1;
     "ListObjectsV2" list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output, bucket, ops::list::v2;
-    "ListObjectVersions" list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput, bucket, ops::list::versions;
+    "ListObjectVersions" list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput, bucket, ops::list_versions::list;
     "PutObject" put_object(PutObjectInput) -> PutObjectOutput, object, ops::put::put;
     "CopyObject" copy_object(CopyObjectInput) -> CopyObjectOutput, object, ops::copy::copy;
     "GetObject" get_object(GetObjectInput) -> GetObjectOutput, object, ops::get::get;

@@ -96,12 +96,6 @@ pub(crate) fn discard(items: Vec<Dead>, at_ms: i64) -> Option<Write> {
     (!items.is_empty()).then(|| GARBAGE.append(tables::garbage_prefix(), &Garbage { at_ms, items }))
 }
 
-/// Whether a commit of these writes leaves garbage behind.
-pub(crate) fn litters(writes: &[Write]) -> bool {
-    let prefix = tables::garbage_prefix();
-    writes.iter().any(|write| matches!(write, Write::Append(key, _) if *key == prefix))
-}
-
 /// Removes blobs that nothing refers to.
 pub struct Sweeper {
     inner: Arc<Inner>,

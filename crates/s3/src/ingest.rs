@@ -1,4 +1,4 @@
-//! Takes a body in: small ones into memory, large ones to a blob, digests computed on the way.
+//! Takes a body in: small ones into memory, large ones to a blob, digests computed and bytes sealed on the way.
 //!
 //! Invariants: memory is flat (one frame of a large body at a time), the client is slowed to the pace of the disk, and
 //! what is returned has exactly the announced length. Hashing happens on the connection's task, frame by frame:
@@ -14,10 +14,11 @@ use http_body_util::BodyExt;
 
 use crate::Error;
 use crate::checksum::{Digests, Expected, Hashers};
+use crate::encryption::{Seal, sealed_length};
 use crate::garbage::Writing;
 use crate::ops::MAX_UPLOAD_BYTES;
 use crate::service::{Cx, Inner};
-use crate::tables::INLINE_FORMAT;
+use crate::tables::{INLINE_FORMAT, INLINE_SEALED_FORMAT};
 
 /// Where a body went.
 pub(crate) enum Content {
@@ -54,11 +55,12 @@ pub(crate) async fn request_body(
     inline_limit: usize,
     expected: &Expected,
     hashers: Hashers,
+    seal: Option<&Seal>,
 ) -> Result<(Content, Digests, u64), Error> {
     let body = cx.state.body.lock().expect("no holder of this lock panics").take();
     let body = body.unwrap_or_else(|| aws::body::full(""));
     let length = announced_length(cx, &body)?;
-    let (content, digests) = body_of(&cx.inner, body, length, inline_limit, hashers).await?;
+    let (content, digests) = body_of(&cx.inner, body, length, inline_limit, hashers, seal).await?;
     expected.verify(&digests, cx.state.trailers.as_ref())?;
     Ok((content, digests, length))
 }
@@ -70,11 +72,13 @@ pub(crate) async fn body_of(
     length: u64,
     inline_limit: usize,
     mut hashers: Hashers,
+    seal: Option<&Seal>,
 ) -> Result<(Content, Digests), Error> {
     match usize::try_from(length) {
         Ok(length) if length <= inline_limit => {
-            let mut bytes = Vec::with_capacity(length + 1);
-            bytes.push(INLINE_FORMAT);
+            let room = usize::try_from(sealed_length(length as u64)).unwrap_or(length);
+            let mut bytes = Vec::with_capacity(room + 1);
+            bytes.push(if seal.is_some() { INLINE_SEALED_FORMAT } else { INLINE_FORMAT });
             let mut frames = body.into_data_stream();
             while let Some(frame) = frames.next().await {
                 let frame = frame.map_err(|error| Error::Body(aws::body::from_body_error(error)))?;
@@ -87,12 +91,20 @@ pub(crate) async fn body_of(
             if bytes.len() != length + 1 {
                 return Err(Error::IncompleteBody);
             }
+            if let Some(seal) = seal {
+                seal.key.of_row(length as u64).seal_whole(&mut bytes, 1);
+            }
             Ok((Content::Inline(bytes.into()), hashers.finish()))
         }
         Ok(_) | Err(_) => {
             let writing = Writing::begin(inner).await?;
             let hashers = Arc::new(Mutex::new(hashers));
-            inner.blobs.put(writing.id, hashed(body, length, hashers.clone())).await?;
+            let plain = hashed(body, length, hashers.clone());
+            let stored = match seal {
+                Some(seal) => seal.key.of_blob(writing.id, length).seal_stream(plain),
+                None => plain,
+            };
+            inner.blobs.put(writing.id, stored).await?;
             let hashers = Arc::into_inner(hashers).expect("the stream is gone once it has been put");
             let hashers = hashers.into_inner().expect("no holder of this lock panics");
             Ok((Content::Blob(writing), hashers.finish()))

@@ -2,8 +2,9 @@
 //!
 //! The map: `api` and `route` turn a request into an authorised operation; `frontend` adapts the protocol crate
 //! (`s3s`, which reads inputs and writes outputs) to `ops`, where each operation is; `refuse` names what is not
-//! offered; `ingest` takes a body in and `read` gives it out; `checksum`, `notify` and `walk` are the digests,
-//! the events and the listings; `garbage` removes what nothing refers to; `tables` is what is stored.
+//! offered; `ingest` takes a body in and `read` gives it out, `encryption` seals it in between; `versions` is how
+//! a key's versions come and go; `checksum`, `notify` and `walk` are the digests, the events and the listings;
+//! `garbage` removes what nothing refers to; `tables` is what is stored.
 //!
 //! Invariants: an object becomes visible, replaces another and causes its events in one commit; bytes are
 //! verified before that commit; a bucket's rows belong to its owner's account; no operation is carried out that
@@ -12,6 +13,7 @@
 mod api;
 mod checksum;
 mod config;
+mod encryption;
 mod error;
 mod frontend;
 mod garbage;
@@ -23,9 +25,11 @@ mod refuse;
 mod route;
 mod service;
 mod tables;
+mod versions;
 mod walk;
 
 pub use config::Config;
+pub use encryption::{KeyFileError, MasterKey};
 pub use error::Error;
 pub use garbage::Sweeper;
 pub use service::S3;

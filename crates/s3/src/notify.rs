@@ -15,6 +15,7 @@ use store::{Version, Write};
 use types::{AccountId, Principal, Region, RequestId, SharedEnv, Timestamp, TraceHeader};
 
 use crate::tables::Bucket;
+use crate::versions::{self, VersionId};
 
 /// A Lambda function configuration of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +112,8 @@ pub(crate) struct Change<'a> {
     pub(crate) name: &'static str,
     /// Size and ETag of what was created.
     pub(crate) created: Option<(u64, &'a str)>,
+    /// The version's id, or that it is the null version; nothing in buckets that never kept versions.
+    pub(crate) version: Option<Option<VersionId>>,
 }
 
 impl Change<'_> {
@@ -141,6 +144,9 @@ impl Change<'_> {
         if let Some((size, etag)) = self.created {
             object["size"] = size.into();
             object["eTag"] = etag.into();
+        }
+        if let Some(version) = self.version {
+            object["versionId"] = versions::name(version).into();
         }
         object["sequencer"] = format!("{:016X}", version.0).into();
         let event = json!({ "Records": [{

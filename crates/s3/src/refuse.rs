@@ -6,8 +6,8 @@ use crate::Error;
 
 /// Headers (or beginnings of headers) that are refused whatever they say.
 const REFUSED: &[&str] = &[
-    "x-amz-server-side-encryption",
-    "x-amz-copy-source-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-context",
     "x-amz-object-lock-",
     "x-amz-grant-",
     "x-amz-website-redirect-location",
@@ -23,6 +23,7 @@ const ACCEPTED: &[(&str, &[&str])] = &[
     ("x-amz-storage-class", &["STANDARD"]),
     ("x-amz-object-ownership", &["BucketOwnerEnforced"]),
     ("x-amz-bucket-object-lock-enabled", &["false", "False"]),
+    ("x-amz-server-side-encryption-bucket-key-enabled", &["false", "False"]),
     ("x-amz-bypass-governance-retention", &["false", "False"]),
 ];
 

@@ -12,6 +12,9 @@ use s3s::dto::CopySource;
 
 use crate::Error;
 use crate::ops::MAX_KEY_BYTES;
+use crate::read::Address;
+use crate::tables::NameRow;
+use crate::versions::Which;
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,13 +92,6 @@ const ABSENT: &[(&str, &str, &str, &str, &str)] = &[
         "The CORS configuration does not exist",
     ),
     (
-        "encryption",
-        "GetBucketEncryption",
-        "s3:GetEncryptionConfiguration",
-        "ServerSideEncryptionConfigurationNotFoundError",
-        "The server side encryption configuration was not found",
-    ),
-    (
         "lifecycle",
         "GetBucketLifecycleConfiguration",
         "s3:GetLifecycleConfiguration",
@@ -156,7 +152,6 @@ const ABSENT: &[(&str, &str, &str, &str, &str)] = &[
 /// Configurations whose removal leaves nothing to do: flag, operation, action.
 const NOTHING: &[(&str, &str, &str)] = &[
     ("cors", "DeleteBucketCors", "s3:PutBucketCORS"),
-    ("encryption", "DeleteBucketEncryption", "s3:PutEncryptionConfiguration"),
     ("lifecycle", "DeleteBucketLifecycle", "s3:PutLifecycleConfiguration"),
     ("ownershipControls", "DeleteBucketOwnershipControls", "s3:PutBucketOwnershipControls"),
     ("policy", "DeleteBucketPolicy", "s3:DeleteBucketPolicy"),
@@ -257,10 +252,14 @@ impl Route {
         &self,
         query: &Query<'_>,
         headers: &HeaderMap,
-        deleted: &[String],
+        deleted: &[(String, Option<String>)],
     ) -> Result<Vec<Access>, Error> {
         let bucket = |action: &'static str| Ok(vec![Access::new(action, self.bucket_arn())]);
         let object = |action: &'static str| Ok(vec![Access::new(action, self.object_arn())]);
+        // Another right, if a version is named.
+        let version = |current: &'static str, named: &'static str| {
+            Ok(vec![versioned(current, named, self.object_arn(), query.get("versionId"))])
+        };
         match self.answer {
             Answer::Absent(action, ..) | Answer::Nothing(action) => return bucket(action),
             Answer::Operation => {}
@@ -283,33 +282,44 @@ impl Route {
             "ListObjects" | "ListObjectsV2" => Ok(vec![self.listing("s3:ListBucket", query)]),
             "ListObjectVersions" => Ok(vec![self.listing("s3:ListBucketVersions", query)]),
             "ListMultipartUploads" => Ok(vec![self.listing("s3:ListBucketMultipartUploads", query)]),
-            "GetObject" | "HeadObject" => object("s3:GetObject"),
-            "GetObjectAcl" => object("s3:GetObjectAcl"),
+            "GetObject" | "HeadObject" => version("s3:GetObject", "s3:GetObjectVersion"),
+            "GetObjectAcl" => version("s3:GetObjectAcl", "s3:GetObjectVersionAcl"),
             "GetObjectAttributes" => {
-                let arn = self.object_arn();
-                Ok(vec![Access::new("s3:GetObject", &*arn), Access::new("s3:GetObjectAttributes", &*arn)])
+                let named = query.get("versionId");
+                let both = [
+                    ("s3:GetObject", "s3:GetObjectVersion"),
+                    ("s3:GetObjectAttributes", "s3:GetObjectVersionAttributes"),
+                ];
+                let access = |(current, other)| versioned(current, other, self.object_arn(), named);
+                Ok(both.into_iter().map(access).collect())
             }
-            "DeleteObject" => object("s3:DeleteObject"),
+            "DeleteObject" => version("s3:DeleteObject", "s3:DeleteObjectVersion"),
             "DeleteObjects" => {
                 let arn = self.bucket_arn();
-                Ok(deleted.iter().map(|key| Access::new("s3:DeleteObject", format!("{arn}/{key}"))).collect())
+                let access = |(key, version): &(String, Option<String>)| {
+                    let arn = format!("{arn}/{key}");
+                    versioned("s3:DeleteObject", "s3:DeleteObjectVersion", arn, version.as_deref())
+                };
+                Ok(deleted.iter().map(access).collect())
             }
-            "GetObjectTagging" => object("s3:GetObjectTagging"),
-            "PutObjectTagging" => object("s3:PutObjectTagging"),
-            "DeleteObjectTagging" => object("s3:DeleteObjectTagging"),
+            "GetObjectTagging" => version("s3:GetObjectTagging", "s3:GetObjectVersionTagging"),
+            "PutObjectTagging" => version("s3:PutObjectTagging", "s3:PutObjectVersionTagging"),
+            "DeleteObjectTagging" => version("s3:DeleteObjectTagging", "s3:DeleteObjectVersionTagging"),
+            "PutBucketVersioning" => bucket("s3:PutBucketVersioning"),
+            "GetBucketEncryption" => bucket("s3:GetEncryptionConfiguration"),
+            "PutBucketEncryption" | "DeleteBucketEncryption" => bucket("s3:PutEncryptionConfiguration"),
             "PutObject" | "CreateMultipartUpload" => Ok(self.writing(headers)),
             "UploadPart" | "CompleteMultipartUpload" => object("s3:PutObject"),
             "AbortMultipartUpload" => object("s3:AbortMultipartUpload"),
             "ListParts" => object("s3:ListMultipartUploadParts"),
             "CopyObject" => {
                 let mut needs = self.writing(headers);
-                needs.push(Access::new("s3:GetObject", source_arn(headers)?));
+                needs.push(reading_source(headers)?);
                 Ok(needs)
             }
-            "UploadPartCopy" => Ok(vec![
-                Access::new("s3:PutObject", self.object_arn()),
-                Access::new("s3:GetObject", source_arn(headers)?),
-            ]),
+            "UploadPartCopy" => {
+                Ok(vec![Access::new("s3:PutObject", self.object_arn()), reading_source(headers)?])
+            }
             other => Err(Error::NotImplemented(format!("The operation {other}"))),
         }
     }
@@ -335,6 +345,11 @@ impl Route {
             ("x-amz-storage-class", "s3:x-amz-storage-class"),
             ("x-amz-copy-source", "s3:x-amz-copy-source"),
             ("x-amz-metadata-directive", "s3:x-amz-metadata-directive"),
+            ("x-amz-server-side-encryption", "s3:x-amz-server-side-encryption"),
+            (
+                "x-amz-server-side-encryption-customer-algorithm",
+                "s3:x-amz-server-side-encryption-customer-algorithm",
+            ),
         ] {
             if let Some(value) = text(header) {
                 access = access.with(key, vec![value]);
@@ -351,8 +366,42 @@ impl Route {
     }
 }
 
-/// The bucket and key that `x-amz-copy-source` names.
-pub(crate) fn copy_source(headers: &HeaderMap) -> Result<(String, String), Error> {
+/// The right to do something with an object, or with the version that is named.
+fn versioned(current: &'static str, named: &'static str, arn: String, version: Option<&str>) -> Access {
+    match version {
+        None => Access::new(current, arn),
+        Some(version) => Access::new(named, arn).with("s3:VersionId", vec![version.to_owned()]),
+    }
+}
+
+/// What `x-amz-copy-source` names.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) bucket: String,
+    pub(crate) key: String,
+    version: Option<String>,
+}
+
+impl Source {
+    /// Whether no version is named.
+    pub(crate) fn is_current(&self) -> bool {
+        self.version.is_none()
+    }
+
+    /// Where it is, in a bucket of which that is known.
+    pub(crate) fn address(&self, home: &NameRow) -> Result<Address<'_>, Error> {
+        Ok(Address {
+            owner: home.owner,
+            bucket: &self.bucket,
+            key: &self.key,
+            which: Which::read(self.version.as_deref())?,
+            versioned: home.versioned,
+        })
+    }
+}
+
+/// Reads `x-amz-copy-source`.
+pub(crate) fn copy_source(headers: &HeaderMap) -> Result<Source, Error> {
     let header = headers.get("x-amz-copy-source").map(|v| v.to_str().unwrap_or_default());
     let header = header.unwrap_or_default();
     let invalid = || {
@@ -360,19 +409,23 @@ pub(crate) fn copy_source(headers: &HeaderMap) -> Result<(String, String), Error
         Error::argument("x-amz-copy-source", header, message)
     };
     match CopySource::parse(header).map_err(|_| invalid())? {
-        CopySource::Bucket { bucket, key, version_id } => match version_id.as_deref() {
-            None | Some("null") => Ok((bucket.into(), key.into())),
-            Some(version) => Err(Error::NoSuchVersion { key: key.into(), version: version.to_owned() }),
-        },
+        CopySource::Bucket { bucket, key, version_id } => {
+            Ok(Source { bucket: bucket.into(), key: key.into(), version: version_id.map(Into::into) })
+        }
         CopySource::AccessPoint { .. } | CopySource::Outpost { .. } => {
             Err(Error::NotImplemented("A copy source by access point".into()))
         }
     }
 }
 
-fn source_arn(headers: &HeaderMap) -> Result<String, Error> {
-    let (bucket, key) = copy_source(headers)?;
-    Ok(format!("arn:aws:s3:::{bucket}/{key}"))
+/// The right to read the source of a copy.
+fn reading_source(headers: &HeaderMap) -> Result<Access, Error> {
+    let source = copy_source(headers)?;
+    let arn = format!("arn:aws:s3:::{}/{}", source.bucket, source.key);
+    Ok(match source.version {
+        None => Access::new("s3:GetObject", arn),
+        Some(version) => Access::new("s3:GetObjectVersion", arn).with("s3:VersionId", vec![version]),
+    })
 }
 
 fn root(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
@@ -401,6 +454,7 @@ fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
             let flags = [
                 ("accelerate", "GetBucketAccelerateConfiguration"),
                 ("acl", "GetBucketAcl"),
+                ("encryption", "GetBucketEncryption"),
                 ("location", "GetBucketLocation"),
                 ("logging", "GetBucketLogging"),
                 ("notification", "GetBucketNotificationConfiguration"),
@@ -415,8 +469,12 @@ fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
             }
         }
         Method::PUT => {
-            let flags =
-                [("notification", "PutBucketNotificationConfiguration"), ("tagging", "PutBucketTagging")];
+            let flags = [
+                ("encryption", "PutBucketEncryption"),
+                ("notification", "PutBucketNotificationConfiguration"),
+                ("tagging", "PutBucketTagging"),
+                ("versioning", "PutBucketVersioning"),
+            ];
             if let Some(name) = first(&flags) {
                 return route(name, BodyKind::Xml);
             }
@@ -434,8 +492,9 @@ fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
                 let answer = Answer::Nothing(action);
                 return Ok(Route { answer, ..Route::new(name, BodyKind::None) });
             }
-            if query.has("tagging") {
-                return route("DeleteBucketTagging", BodyKind::None);
+            let flags = [("encryption", "DeleteBucketEncryption"), ("tagging", "DeleteBucketTagging")];
+            if let Some(name) = first(&flags) {
+                return route(name, BodyKind::None);
             }
         }
         _ => return Err(Error::MethodNotAllowed),
@@ -462,12 +521,8 @@ fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
 
 fn of_object(method: &Method, query: &Query<'_>, headers: &HeaderMap) -> Result<Route, Error> {
     let route = |name, body| Ok(Route::new(name, body));
-    match query.get("versionId") {
-        None | Some("null") => {}
-        Some(version) => {
-            return Err(Error::argument("versionId", version, "Invalid version id specified"));
-        }
-    }
+    // One that can not be is refused before anything is done.
+    Which::read(query.get("versionId"))?;
     if *method == Method::GET && query.has("acl") && !query.has("attributes") {
         return route("GetObjectAcl", BodyKind::None);
     }
@@ -527,7 +582,6 @@ mod tests {
             (&get, "/bucket?location", Ok("GetBucketLocation")),
             (&get, "/bucket?cors", Ok("GetBucketCors")),
             (&put, "/bucket?cors", Err("NotImplemented")),
-            (&put, "/bucket?versioning", Err("NotImplemented")),
             (&put, "/bucket?metadataJournalTable", Err("NotImplemented")),
             (&put, "/bucket?x-id=CreateBucket", Ok("CreateBucket")),
             (&put, "/bucket?something", Err("NotImplemented")),
@@ -542,6 +596,8 @@ mod tests {
             (&get, "/bucket/a?torrent", Err("NotImplemented")),
             (&get, "/bucket/a?versionId=null", Ok("GetObject")),
             (&get, "/bucket/a?versionId=3", Err("other")),
+            (&get, "/bucket/a?versionId=null", Ok("GetObject")),
+            (&put, "/bucket?versioning", Ok("PutBucketVersioning")),
             (&get, "/Bucket/a", Err("InvalidBucketName")),
             (&Method::PATCH, "/bucket/a", Err("MethodNotAllowed")),
         ] {

@@ -13,11 +13,14 @@ use store::Store;
 use tokio::sync::Notify;
 use types::{AccountId, Region, SharedEnv, Timestamp};
 
+use crate::encryption::{self, CustomerKey, DataKey, Encryption, MasterKey, Seal};
 use crate::frontend::Frontend;
 use crate::garbage::Sweeper;
 use crate::notify::Cause;
+use crate::read::Address;
 use crate::route::Route;
-use crate::tables::{self, NAMES};
+use crate::tables::{self, NAMES, NameRow};
+use crate::versions::Which;
 use crate::{Config, Error};
 
 /// Amazon S3, as an [`aws::Api`].
@@ -27,13 +30,14 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// The service; [`S3::sweeper`] must run beside it.
+    /// The service; [`S3::sweeper`] must run beside it. The key has been claimed for the store.
     pub fn new(
         config: Config,
         store: Store,
         blobs: Arc<dyn Blobs>,
         env: SharedEnv,
         region: Region,
+        master: MasterKey,
     ) -> Arc<Self> {
         let inner = Arc::new(Inner {
             config,
@@ -41,6 +45,7 @@ impl S3 {
             blobs,
             env,
             region,
+            master,
             writing: Mutex::default(),
             reading: Mutex::default(),
             abandoned: AtomicBool::new(true),
@@ -69,6 +74,7 @@ pub(crate) struct Inner {
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) env: SharedEnv,
     pub(crate) region: Region,
+    pub(crate) master: MasterKey,
     /// Blobs of uploads under way.
     pub(crate) writing: Mutex<HashSet<BlobId>>,
     /// How many downloads under way read each blob.
@@ -143,18 +149,53 @@ impl Cx {
 
     /// The account whose rows the request's bucket is.
     pub(crate) async fn owner(&self) -> Result<AccountId, Error> {
-        self.owner_of(self.bucket(), "x-amz-expected-bucket-owner").await
+        Ok(self.home().await?.owner)
     }
 
-    /// The account whose rows a bucket is. Only that account's principals may use it: what a policy of another
+    /// The account whose rows the request's bucket is, and what else is known of it from its name.
+    pub(crate) async fn home(&self) -> Result<NameRow, Error> {
+        self.home_of(self.bucket(), "x-amz-expected-bucket-owner").await
+    }
+
+    /// The same of another bucket. Only that account's principals may use it: what a policy of another
     /// account says about this bucket's ARN is for that account to say only about its own.
-    pub(crate) async fn owner_of(&self, bucket: &str, expectation: &str) -> Result<AccountId, Error> {
+    pub(crate) async fn home_of(&self, bucket: &str, expectation: &str) -> Result<NameRow, Error> {
         let row = NAMES.get(&self.inner.store, tables::name_key(bucket)).await?;
-        let owner = row.ok_or_else(|| Error::NoSuchBucket(bucket.to_owned()))?.value.owner;
-        let expected = self.header(expectation).is_none_or(|expected| expected == owner.to_string());
-        if owner != self.account() || !expected {
+        let row = row.ok_or_else(|| Error::NoSuchBucket(bucket.to_owned()))?.value;
+        let expected = self.header(expectation).is_none_or(|expected| expected == row.owner.to_string());
+        if row.owner != self.account() || !expected {
             return Err(Error::AccessDenied);
         }
-        Ok(owner)
+        Ok(row)
+    }
+
+    /// The object that the request names.
+    pub(crate) fn address(&self, home: &NameRow, version: Option<&str>) -> Result<Address<'_>, Error> {
+        Ok(Address {
+            owner: home.owner,
+            bucket: self.bucket(),
+            key: self.key(),
+            which: Which::read(version)?,
+            versioned: home.versioned,
+        })
+    }
+
+    /// The key that opens an object which the request reads.
+    pub(crate) fn opener(&self, encryption: Option<&Encryption>) -> Result<Option<DataKey>, Error> {
+        let customer = CustomerKey::of_request(&self.state.headers)?;
+        encryption::opener(encryption, &self.inner.master, customer.as_ref())
+    }
+
+    /// How the object is sealed that the request makes.
+    pub(crate) fn seal(&self) -> Result<Seal, Error> {
+        let asked = encryption::Asked::of_request(&self.state.headers)?;
+        Ok(asked.seal(&self.inner.master, &*self.inner.env))
+    }
+
+    /// Random bits for the id of a version.
+    pub(crate) fn noise(&self) -> u64 {
+        let mut noise = [0; 8];
+        self.inner.env.fill(&mut noise);
+        u64::from_be_bytes(noise)
     }
 }

@@ -4,9 +4,12 @@
 //! |---|---|---|---|
 //! | `BUCKETS` | node | name | [`NameRow`]: who owns the name |
 //! | `ACCOUNT_BUCKETS` | owner | name | [`Bucket`] |
-//! | `OBJECTS` | owner | bucket, key | [`Object`]: metadata only, so that listings stay lean |
-//! | `OBJECT_DATA` | owner | 0, bucket, key | format byte, bytes of a small object |
+//! | `OBJECTS` | owner | bucket, key | [`Object`]: the current version, if it is an object: metadata only, so that listings stay lean |
+//! | `OBJECT_VERSIONS` | owner | bucket, key, order (descending) | [`VersionRow`]: the other versions, and delete markers |
+//! | `OBJECT_NULLS` | owner | bucket, key | [`NullRow`]: which of those is the null version |
+//! | `OBJECT_DATA` | owner | 0, bucket, key | format byte, bytes of a small object that is the null version |
 //! | `OBJECT_DATA` | owner | 1, id (16 bytes) | [`Parts`]: the blobs of a large object made of parts |
+//! | `OBJECT_DATA` | owner | 2, bucket, key, order | format byte, bytes of a small object that has a version id |
 //! | `UPLOADS` | owner | bucket, key, upload id | [`Upload`] |
 //! | `UPLOAD_PARTS` | owner | upload id, part number | [`Part`] |
 //! | `BLOB_PENDING` | node | blob id (16 bytes) | [`Pending`]: being written, or written and not yet visible |
@@ -24,26 +27,38 @@ use store::{JsonRecord, Key, Record, Table, TableId, tables};
 use types::{AccountId, Timestamp};
 
 use crate::checksum::{Checksum, PartChecksum};
+use crate::encryption::Encryption;
 use crate::notify::LambdaTarget;
+use crate::versions::{VersionId, Versioning};
 
 pub(crate) const NAMES: Table<NameRow> = Table::new(tables::BUCKETS, "buckets");
 pub(crate) const BUCKETS: Table<Bucket> = Table::new(tables::ACCOUNT_BUCKETS, "account_buckets");
 pub(crate) const OBJECTS: Table<Object> = Table::new(tables::OBJECTS, "objects");
 /// The same rows, of which a listing reads less.
 pub(crate) const LISTED: Table<Listed> = Table::new(tables::OBJECTS, "objects");
+pub(crate) const VERSIONS: Table<VersionRow> = Table::new(tables::OBJECT_VERSIONS, "object_versions");
+/// The same rows, of which a listing reads less.
+pub(crate) const LISTED_VERSIONS: Table<ListedVersion> =
+    Table::new(tables::OBJECT_VERSIONS, "object_versions");
+pub(crate) const NULLS: Table<NullRow> = Table::new(tables::OBJECT_NULLS, "object_nulls");
 pub(crate) const PARTS: Table<Parts> = Table::new(tables::OBJECT_DATA, "object_data");
 pub(crate) const UPLOADS: Table<Upload> = Table::new(tables::UPLOADS, "uploads");
 pub(crate) const UPLOAD_PARTS: Table<Part> = Table::new(tables::UPLOAD_PARTS, "upload_parts");
 pub(crate) const PENDING: Table<Pending> = Table::new(tables::BLOB_PENDING, "blob_pending");
 pub(crate) const GARBAGE: Table<Garbage> = Table::new(tables::BLOB_GARBAGE, "blob_garbage");
 
-/// The format byte of an inline object's row.
+/// The format byte of an inline object's row: as the bytes are.
 pub(crate) const INLINE_FORMAT: u8 = 1;
+/// The same, sealed.
+pub(crate) const INLINE_SEALED_FORMAT: u8 = 2;
 
-/// Who owns a bucket's name.
+/// Who owns a bucket's name, and what every request to the bucket has to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct NameRow {
     pub(crate) owner: AccountId,
+    /// Whether versioning was ever switched on.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) versioned: bool,
 }
 
 /// A bucket.
@@ -54,12 +69,37 @@ pub(crate) struct Bucket {
     pub(crate) notifications: Vec<LambdaTarget>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) tags: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Versioning::is_unset")]
+    pub(crate) versioning: Versioning,
+    /// What PutBucketEncryption said of bucket keys, which concern keys of KMS only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) bucket_key: bool,
+}
+
+impl NameRow {
+    /// Of a new bucket.
+    pub(crate) fn new(owner: AccountId) -> Self {
+        Self { owner, versioned: false }
+    }
+}
+
+impl Bucket {
+    /// One that was just made.
+    pub(crate) fn new(created_at: Timestamp) -> Self {
+        Self {
+            created_at,
+            notifications: Vec::new(),
+            tags: Vec::new(),
+            versioning: Versioning::Unset,
+            bucket_key: false,
+        }
+    }
 }
 
 /// Where an object's bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Data {
-    /// In the `OBJECT_DATA` row of its key.
+    /// In the `OBJECT_DATA` row of its key (and version).
     #[serde(rename = "i")]
     Inline,
     /// In one blob.
@@ -96,11 +136,22 @@ pub(crate) struct Object {
     /// The upload that made it, so that a repeated completion finds its own work.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub(crate) upload: Option<String>,
+    /// How its bytes are sealed, if they are.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) encryption: Option<Encryption>,
+    /// `None`: the null version.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<VersionId>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(n: &u32) -> bool {
     *n == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// What a listing shows of an object: decoding it skips the rest of the row.
@@ -114,6 +165,56 @@ pub(crate) struct Listed {
     pub(crate) modified: i64,
     #[serde(rename = "c")]
     pub(crate) checksum: Checksum,
+    #[serde(rename = "v", default)]
+    pub(crate) version: Option<VersionId>,
+}
+
+/// A version that is not the current object.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum VersionRow {
+    #[serde(rename = "o")]
+    Object {
+        #[serde(rename = "o")]
+        object: Box<Object>,
+        /// Since when it is not the current one, in seconds since the epoch.
+        #[serde(rename = "n")]
+        since: i64,
+    },
+    #[serde(rename = "d")]
+    Marker(Marker),
+}
+
+/// A delete marker.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Marker {
+    /// `None`: the null version.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<VersionId>,
+    #[serde(rename = "m")]
+    pub(crate) modified: i64,
+}
+
+/// What a listing shows of a [`VersionRow`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum ListedVersion {
+    #[serde(rename = "o")]
+    Object {
+        #[serde(rename = "o")]
+        object: Listed,
+    },
+    #[serde(rename = "d")]
+    Marker(Marker),
+}
+
+/// Where a null version is that is not the current object.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct NullRow {
+    /// Its place among the versions.
+    #[serde(rename = "q")]
+    pub(crate) order: u64,
+    /// Its bytes; `None` if it is a delete marker.
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<Data>,
 }
 
 /// A multipart upload under way. Every part writes this row once more, so that its version tells a completion,
@@ -131,6 +232,8 @@ pub(crate) struct Upload {
     pub(crate) metadata: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) tags: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) encryption: Option<Encryption>,
 }
 
 /// One part of an upload.
@@ -180,6 +283,9 @@ impl JsonRecord for NameRow {}
 impl JsonRecord for Bucket {}
 impl JsonRecord for Object {}
 impl JsonRecord for Listed {}
+impl JsonRecord for VersionRow {}
+impl JsonRecord for ListedVersion {}
+impl JsonRecord for NullRow {}
 impl JsonRecord for Upload {}
 impl JsonRecord for Part {}
 impl JsonRecord for Pending {}
@@ -259,9 +365,26 @@ pub(crate) fn object_key(owner: AccountId, bucket: &str, key: &str) -> Key {
 }
 
 /// Key of a small object's bytes.
-pub(crate) fn inline_key(owner: AccountId, bucket: &str, key: &str) -> Key {
+pub(crate) fn inline_key(owner: AccountId, bucket: &str, key: &str, version: Option<VersionId>) -> Key {
     PARTS.key(owner, |k| {
-        k.u8(0).text(bucket).text(key);
+        match version {
+            None => k.u8(0).text(bucket).text(key),
+            Some(version) => k.u8(2).text(bucket).text(key).u64(version.order),
+        };
+    })
+}
+
+/// Key of a version: the newest first.
+pub(crate) fn version_key(owner: AccountId, bucket: &str, key: &str, order: u64) -> Key {
+    VERSIONS.key(owner, |k| {
+        k.text(bucket).text(key).u64(!order);
+    })
+}
+
+/// Key of where the null version is.
+pub(crate) fn null_key(owner: AccountId, bucket: &str, key: &str) -> Key {
+    NULLS.key(owner, |k| {
+        k.text(bucket).text(key);
     })
 }
 
@@ -307,13 +430,14 @@ pub(crate) fn listing_prefix(owner: AccountId, table: TableId, bucket: &str, pre
     key.slice(..key.len() - 2)
 }
 
-/// The value of an inline object's row, without its format byte.
-pub(crate) fn inline_bytes(entry: &store::Entry) -> Result<Bytes, store::Error> {
+/// The value of an inline object's row, without its format byte, and whether it is sealed.
+pub(crate) fn inline_bytes(entry: &store::Entry) -> Result<(Bytes, bool), store::Error> {
     match entry.value.first() {
-        Some(&INLINE_FORMAT) => Ok(entry.value.slice(1..)),
+        Some(&INLINE_FORMAT) => Ok((entry.value.slice(1..), false)),
+        Some(&INLINE_SEALED_FORMAT) => Ok((entry.value.slice(1..), true)),
         other => Err(store::Error::Corrupt {
             table: "object_data",
-            reason: format!("its format is {other:?}, not {INLINE_FORMAT}"),
+            reason: format!("its format is {other:?}, newer than {INLINE_SEALED_FORMAT}"),
         }),
     }
 }

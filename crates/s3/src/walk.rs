@@ -42,6 +42,13 @@ impl Walk<'_> {
         prefix_end(&writer.finish())
     }
 
+    /// The place before every row of `key`.
+    pub(crate) fn before_key(&self, key: &str) -> Key {
+        let mut writer = store::key::KeyWriter::new(self.owner, self.table);
+        writer.text(self.bucket).text(key);
+        writer.finish()
+    }
+
     /// The place behind what a marker names: a common prefix of this walk, or else a key.
     pub(crate) fn behind_marker(&self, marker: &str) -> Key {
         if self.common_prefix(marker) == Some(marker) {
@@ -51,7 +58,8 @@ impl Walk<'_> {
         }
     }
 
-    fn common_prefix<'k>(&self, key: &'k str) -> Option<&'k str> {
+    /// The prefix under which `key` is rolled up, if it is.
+    pub(crate) fn common_prefix<'k>(&self, key: &'k str) -> Option<&'k str> {
         let delimiter = self.delimiter.filter(|delimiter| !delimiter.is_empty())?;
         let at = key.strip_prefix(self.prefix)?.find(delimiter)?;
         Some(&key[..self.prefix.len() + at + delimiter.len()])

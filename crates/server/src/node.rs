@@ -15,14 +15,14 @@ use functions::{FunctionUrls, Functions};
 use gateway::Gateway;
 use identity::{IamApi, Identity, KeyPair, StsApi};
 use runtime::{Platform, ProcessRuntime, Runtimes, WasmRuntime};
-use s3::S3;
+use s3::{MasterKey, S3};
 use stacks::Stacks;
 use store::{FjallConfig, FjallEngine, Store};
 use telemetry::{LogsApi, Telemetry};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::SystemEnv;
+use types::{Env, SystemEnv};
 
 use crate::native::Native;
 use crate::{Config, credentials};
@@ -61,8 +61,11 @@ impl Node {
         let sandboxes =
             tokio::spawn(ProcessRuntime::open(config.runtime.clone(), platform.clone(), env.clone()));
         let (data, cache_bytes) = (config.data.clone(), config.store_cache_bytes);
-        let (engine, blobs) = tokio::task::spawn_blocking(move || open(&data, cache_bytes)).await??;
+        let random = env.clone();
+        let (engine, blobs, object_key) =
+            tokio::task::spawn_blocking(move || open(&data, cache_bytes, &*random)).await??;
         let store = Store::new(engine);
+        object_key.claim(&store).await?;
 
         let identity = Identity::open(
             store.clone(),
@@ -94,7 +97,8 @@ impl Node {
         let runtimes = Arc::new(Runtimes::new(runtime.clone(), wasm));
 
         let region = config.region.clone();
-        let s3 = S3::new(config.s3.clone(), store.clone(), blobs.clone(), env.clone(), region.clone());
+        let s3 =
+            S3::new(config.s3.clone(), store.clone(), blobs.clone(), env.clone(), region.clone(), object_key);
         let dynamodb = DynamoDb::new(store.clone(), env.clone(), region.clone());
         let functions = Functions::new(
             config.functions.clone(),
@@ -239,9 +243,14 @@ impl Platform for Endpoint {
 }
 
 /// Opens what is on disk.
-fn open(data: &Path, cache_bytes: u64) -> anyhow::Result<(Arc<FjallEngine>, Arc<FsBlobs>)> {
+fn open(
+    data: &Path,
+    cache_bytes: u64,
+    env: &dyn Env,
+) -> anyhow::Result<(Arc<FjallEngine>, Arc<FsBlobs>, MasterKey)> {
     let engine = FjallEngine::open(FjallConfig { cache_bytes, ..FjallConfig::new(data.join("store")) })?;
-    Ok((engine, FsBlobs::open(data.join("blobs"))?))
+    let object_key = MasterKey::open(data.join("keys").join("objects.key"), env)?;
+    Ok((engine, FsBlobs::open(data.join("blobs"))?, object_key))
 }
 
 /// Makes the data directory if it is not there, for the node's user alone.

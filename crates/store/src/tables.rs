@@ -52,6 +52,12 @@ tables! {
     ACCOUNT_BUCKETS = 0x0206;
     /// Blobs that an upload under way is writing, so that a crash leaves none behind.
     BLOB_PENDING = 0x0207;
+    /// Versions of objects that are not the current one, and delete markers.
+    OBJECT_VERSIONS = 0x0208;
+    /// Where an object's null version is, if it is among those.
+    OBJECT_NULLS = 0x0209;
+    /// What is known of the key that objects are sealed with (a row of the node).
+    OBJECT_KEYS = 0x020A;
 
     /// DynamoDB tables.
     DDB_TABLES = 0x0300;

@@ -1,5 +1,6 @@
 //! GetObjectAttributes.
 
+use http::HeaderMap;
 use s3s::S3Response;
 use s3s::dto::{
     Checksum, ChecksumType, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts,
@@ -11,16 +12,20 @@ use crate::ops::list::page_size;
 use crate::ops::{etag, timestamp};
 use crate::service::Cx;
 use crate::tables::Data;
-use crate::{Error, read};
+use crate::{Error, encryption, read, versions};
 
 pub(crate) async fn get(
     cx: &Cx,
     input: GetObjectAttributesInput,
 ) -> Result<S3Response<GetObjectAttributesOutput>, Error> {
-    let account = cx.owner().await?;
-    let object = read::find(&cx.inner, account, cx.bucket(), cx.key(), false).await?.object;
+    let home = cx.home().await?;
+    let account = home.owner;
+    let address = cx.address(&home, input.version_id.as_deref())?;
+    let object = read::find(&cx.inner, address, false).await?.object;
+    cx.opener(object.encryption.as_ref())?;
     let mut output = GetObjectAttributesOutput {
         last_modified: Some(timestamp(object.modified)),
+        version_id: home.versioned.then(|| versions::name(object.version)),
         ..GetObjectAttributesOutput::default()
     };
     let names = input.object_attributes.iter().flat_map(|name| name.as_str().split(',')).map(str::trim);
@@ -76,5 +81,7 @@ pub(crate) async fn get(
             }
         }
     }
-    Ok(S3Response::new(output))
+    let mut headers = HeaderMap::new();
+    encryption::show(object.encryption.as_ref(), &cx.state.headers, &mut headers);
+    Ok(S3Response::with_headers(output, headers))
 }

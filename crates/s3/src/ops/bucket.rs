@@ -8,17 +8,18 @@ use s3s::dto::{
     DeleteBucketInput, DeleteBucketOutput, GetBucketAccelerateConfigurationInput,
     GetBucketAccelerateConfigurationOutput, GetBucketAclInput, GetBucketAclOutput, GetBucketLocationInput,
     GetBucketLocationOutput, GetBucketLoggingInput, GetBucketLoggingOutput, GetBucketRequestPaymentInput,
-    GetBucketRequestPaymentOutput, GetBucketVersioningInput, GetBucketVersioningOutput, HeadBucketInput,
-    HeadBucketOutput, ListBucketsInput, ListBucketsOutput, Payer,
+    GetBucketRequestPaymentOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput, ListBucketsOutput,
+    Payer,
 };
 use store::key::{KeyReader, after};
 use store::{Read, Write};
 
 use crate::Error;
 use crate::garbage::discard;
+use crate::ops::install::bucket_of;
 use crate::ops::{grants, owner, precise};
 use crate::service::Cx;
-use crate::tables::{self, BUCKETS, Bucket, Dead, NAMES, NameRow, OBJECTS, UPLOADS};
+use crate::tables::{self, BUCKETS, Bucket, Dead, NAMES, NameRow, OBJECTS, UPLOADS, VERSIONS};
 
 /// The most buckets on a page of ListBuckets, and what it is without being asked for.
 const MAX_BUCKETS: usize = 10_000;
@@ -93,7 +94,7 @@ pub(crate) async fn create(
         }
     }
     let (account, name) = (cx.account(), input.bucket.clone());
-    let row = Bucket { created_at: cx.now(), notifications: Vec::new(), tags: Vec::new() };
+    let row = Bucket::new(cx.now());
     let again_is_fine = region == "us-east-1";
     let reads = vec![Read::Key(tables::name_key(&name))];
     cx.inner
@@ -101,7 +102,7 @@ pub(crate) async fn create(
         .transact(reads, move |pages, _| match NAMES.first(&pages[0])? {
             None => Ok((
                 vec![
-                    NAMES.put(tables::name_key(&name), &NameRow { owner: account }),
+                    NAMES.put(tables::name_key(&name), &NameRow::new(account)),
                     BUCKETS.put(tables::bucket_key(account, &name), &row),
                 ],
                 (),
@@ -136,13 +137,23 @@ pub(crate) async fn delete(
     let uploads = UPLOADS.range(account, MAX_UPLOADS_DROPPED, |k| {
         k.text(&name);
     });
-    let reads =
-        vec![Read::Key(tables::bucket_key(account, &name)), Read::Range(objects), Read::Range(uploads)];
+    let versions = VERSIONS.range(account, 1, |k| {
+        k.text(&name);
+    });
+    let reads = vec![
+        Read::Key(tables::bucket_key(account, &name)),
+        Read::Range(objects),
+        Read::Range(uploads),
+        Read::Range(versions),
+    ];
     cx.inner
         .store
         .transact(reads, move |pages, _| {
             if pages[0].entries.is_empty() {
                 return Err(Error::NoSuchBucket(name.clone()));
+            }
+            if !pages[3].entries.is_empty() {
+                return Err(Error::VersionsInBucket(name.clone()));
             }
             if !pages[1].entries.is_empty() || pages[2].more {
                 return Err(Error::BucketNotEmpty(name.clone()));
@@ -165,6 +176,28 @@ pub(crate) async fn delete(
     Ok(S3Response::new(DeleteBucketOutput {}))
 }
 
+/// What the request's bucket is configured with.
+pub(crate) async fn configured(cx: &Cx) -> Result<Bucket, Error> {
+    let owner = cx.owner().await?;
+    let row = BUCKETS.get(&cx.inner.store, tables::bucket_key(owner, cx.bucket())).await?;
+    Ok(row.ok_or_else(|| Error::NoSuchBucket(cx.bucket().to_owned()))?.value)
+}
+
+/// Changes what the request's bucket is configured with, in one commit.
+pub(crate) async fn configure(cx: &Cx, change: impl Fn(&mut Bucket) + Send + 'static) -> Result<(), Error> {
+    let owner = cx.owner().await?;
+    let name = cx.bucket().to_owned();
+    let key = tables::bucket_key(owner, &name);
+    cx.inner
+        .store
+        .transact(vec![Read::Key(key.clone())], move |pages, _| {
+            let mut bucket = bucket_of(&pages[0], &name)?;
+            change(&mut bucket);
+            Ok::<_, Error>((vec![BUCKETS.put(key.clone(), &bucket)], ()))
+        })
+        .await
+}
+
 fn upload_id(key: &[u8]) -> Result<String, Error> {
     let read = || {
         let mut reader = KeyReader::new(key)?;
@@ -184,14 +217,6 @@ pub(crate) async fn location(
     let location_constraint =
         (region != "us-east-1").then(|| BucketLocationConstraint::from(region.to_owned()));
     Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
-}
-
-pub(crate) async fn versioning(
-    cx: &Cx,
-    _input: GetBucketVersioningInput,
-) -> Result<S3Response<GetBucketVersioningOutput>, Error> {
-    cx.owner().await?;
-    Ok(S3Response::new(GetBucketVersioningOutput::default()))
 }
 
 pub(crate) async fn acl(cx: &Cx, _input: GetBucketAclInput) -> Result<S3Response<GetBucketAclOutput>, Error> {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use http::HeaderMap;
 use md5::Digest as _;
 use s3s::S3Response;
 use s3s::dto::{ChecksumType, CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart};
 use store::key::after;
-use store::{Read, Stored, Version, Write};
+use store::{Stored, Write};
 use types::AccountId;
 
 use crate::checksum::{Checksum, UploadPlan, decode, given_checksums, show_checksum};
@@ -14,8 +15,10 @@ use crate::ops::conditions::WriteConditions;
 use crate::ops::install::{Install, Placement};
 use crate::ops::{MIN_PART_BYTES, etag};
 use crate::service::Cx;
-use crate::tables::{self, Data, Dead, Object, PARTS, Part, Parts, Segment, UPLOAD_PARTS, UPLOADS, Upload};
-use crate::{Error, read};
+use crate::tables::{
+    self, Data, Dead, NameRow, Object, PARTS, Part, Parts, Segment, UPLOAD_PARTS, UPLOADS, Upload,
+};
+use crate::{Error, encryption, read, versions};
 
 /// What the listed parts come to.
 struct Whole {
@@ -29,25 +32,28 @@ pub(crate) async fn complete(
     cx: &Cx,
     input: CompleteMultipartUploadInput,
 ) -> Result<S3Response<CompleteMultipartUploadOutput>, Error> {
-    let owner = cx.owner().await?;
+    let home = cx.home().await?;
+    let owner = home.owner;
     let conditions = WriteConditions::new(input.if_match.clone(), input.if_none_match.clone())?;
     let listed = input.multipart_upload.as_ref().and_then(|list| list.parts.clone()).unwrap_or_default();
     if listed.is_empty() {
         return Err(Error::MalformedXml);
     }
-    let object = loop {
+    let (object, version) = loop {
         let key = tables::upload_key(owner, cx.bucket(), cx.key(), &input.upload_id);
         let Some(upload) = UPLOADS.get(&cx.inner.store, key).await? else {
-            break completed_before(cx, owner, &input.upload_id).await?;
+            let object = completed_before(cx, &home, &input.upload_id).await?;
+            let version = home.versioned.then(|| versions::name(object.version));
+            break (object, version);
         };
         let parts = uploaded(cx, owner, &input.upload_id).await?;
         let whole = assemble(&input.upload_id, upload.value.plan, &listed, &parts)?;
         check(&input, &whole)?;
         // A part that was uploaded since then makes it begin anew.
-        if let Some(object) =
-            commit(cx, owner, &input.upload_id, upload, &parts, whole, conditions.clone()).await?
+        if let Some(done) =
+            commit(cx, &home, &input.upload_id, upload, &parts, whole, conditions.clone()).await?
         {
-            break object;
+            break done;
         }
     };
     let endpoint = &cx.state.context.endpoint;
@@ -57,19 +63,22 @@ pub(crate) async fn complete(
         key: Some(input.key),
         location: Some(location),
         e_tag: Some(etag(&object.etag)),
+        version_id: version,
         checksum_type: Some(ChecksumType::from_static(object.checksum.kind.name())),
         ..CompleteMultipartUploadOutput::default()
     };
     show_checksum!(output, object.checksum.algorithm, object.checksum.value);
-    Ok(S3Response::new(output))
+    let mut headers = HeaderMap::new();
+    encryption::show(object.encryption.as_ref(), &cx.state.headers, &mut headers);
+    Ok(S3Response::with_headers(output, headers))
 }
 
 /// A completion whose answer was lost is asked for again: the same answer, if the object is still that one.
-async fn completed_before(cx: &Cx, owner: AccountId, upload: &str) -> Result<Object, Error> {
+async fn completed_before(cx: &Cx, home: &NameRow, upload: &str) -> Result<Object, Error> {
     let gone = || Error::NoSuchUpload(upload.to_owned());
-    let found = read::find(&cx.inner, owner, cx.bucket(), cx.key(), false)
-        .await
-        .map_err(|error| if matches!(error, Error::NoSuchKey(_)) { gone() } else { error })?;
+    let found = read::find(&cx.inner, cx.address(home, None)?, false).await.map_err(|error| {
+        if matches!(error, Error::NoSuchKey(_) | Error::Deleted { .. }) { gone() } else { error }
+    })?;
     (found.object.upload.as_deref() == Some(upload)).then_some(found.object).ok_or_else(gone)
 }
 
@@ -173,16 +182,17 @@ fn check(input: &CompleteMultipartUploadInput, whole: &Whole) -> Result<(), Erro
     Ok(())
 }
 
-/// Commits; `None` if the upload has changed since it was read.
+/// Commits; `None` if the upload has changed since it was read. Answers with the object and its version as shown.
 async fn commit(
     cx: &Cx,
-    owner: AccountId,
+    home: &NameRow,
     id: &str,
     upload: Stored<Upload>,
     parts: &BTreeMap<u32, Part>,
     whole: Whole,
     conditions: WriteConditions,
-) -> Result<Option<Object>, Error> {
+) -> Result<Option<(Object, Option<String>)>, Error> {
+    let owner = home.owner;
     let list = cx.inner.random_id();
     let count = u32::try_from(whole.segments.len()).unwrap_or(u32::MAX);
     let used: std::collections::HashSet<u32> = whole.segments.iter().map(|segment| segment.number).collect();
@@ -205,6 +215,8 @@ async fn commit(
         tags: upload.tags,
         parts: count,
         upload: Some(id.to_owned()),
+        encryption: upload.encryption,
+        version: None,
     };
     let install = Install {
         owner,
@@ -216,27 +228,12 @@ async fn commit(
         event: "ObjectCreated:CompleteMultipartUpload",
         cause: cx.cause(),
         at_ms: cx.now().as_millisecond(),
+        noise: if home.versioned { cx.noise() } else { 0 },
+        unchanged: Some((upload_key, read_at)),
         along,
         dead,
     };
-    let mut reads = install.reads();
-    reads.push(Read::Key(upload_key));
-    let committed = cx
-        .inner
-        .store
-        .transact(reads, move |pages, version| {
-            if !is_still(&pages[2], read_at) {
-                return Ok((Vec::new(), false));
-            }
-            // It does not keep bytes, so it is never told that the object was replaced.
-            let writes = install.decide(pages, version)?.unwrap_or_default();
-            Ok::<_, Error>((writes, true))
-        })
-        .await?;
+    let installed = install.commit(&cx.inner).await?;
     cx.inner.wake.notify_one();
-    Ok(committed.then_some(object))
-}
-
-fn is_still(page: &store::Page, version: Version) -> bool {
-    page.first().is_some_and(|entry| entry.version == version)
+    Ok(installed.ok().map(|installed| (object, installed.shown())))
 }

@@ -3,6 +3,7 @@
 //! The bytes are read and written again (which verifies them), except where an object is copied onto itself to
 //! change what is said of it: then they stay.
 
+use http::HeaderMap;
 use s3s::S3Response;
 use s3s::dto::{
     ChecksumAlgorithm, ChecksumType, CopyObjectInput, CopyObjectOutput, CopyObjectResult, MetadataDirective,
@@ -11,14 +12,15 @@ use s3s::dto::{
 use types::AccountId;
 
 use crate::checksum::{Algorithm, Checksum, Hashers, Kind, show_checksum};
+use crate::encryption::{CustomerKey, DataKey};
 use crate::ingest::Content;
 use crate::ops::conditions::{ReadConditions, WriteConditions};
-use crate::ops::install::{Install, Placement, placed, settled};
+use crate::ops::install::{Install, Placement, Replaced, placed, settled};
 use crate::ops::{MAX_UPLOAD_BYTES, etag, system_headers, tagging, timestamp, user_metadata};
 use crate::read::Found;
 use crate::service::Cx;
 use crate::tables::{Data, Object};
-use crate::{Error, ingest, read};
+use crate::{Error, encryption, ingest, read, versions};
 
 /// What one try came to: the bytes taken in (if they were), and the object to install.
 struct Made {
@@ -64,12 +66,13 @@ impl Directives {
 }
 
 pub(crate) async fn copy(cx: &Cx, input: CopyObjectInput) -> Result<S3Response<CopyObjectOutput>, Error> {
-    let owner = cx.owner().await?;
+    let home = cx.home().await?;
     let directives = Directives::read(&input)?;
-    let (source_bucket, source_key) = crate::route::copy_source(&cx.state.headers)?;
-    let source_owner = cx.owner_of(&source_bucket, "x-amz-source-expected-bucket-owner").await?;
-    let onto_itself = source_bucket == cx.bucket() && source_key == cx.key();
-    if onto_itself && !directives.replace_metadata && directives.algorithm.is_none() {
+    let source = crate::route::copy_source(&cx.state.headers)?;
+    let source_home = cx.home_of(&source.bucket, "x-amz-source-expected-bucket-owner").await?;
+    let source_key = CustomerKey::of_copy_source(&cx.state.headers)?;
+    let onto_itself = source.bucket == cx.bucket() && source.key == cx.key() && source.is_current();
+    if onto_itself && !directives.replace_metadata && directives.algorithm.is_none() && !asks_encryption(cx) {
         return Err(Error::invalid_request(
             "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.",
         ));
@@ -80,18 +83,21 @@ pub(crate) async fn copy(cx: &Cx, input: CopyObjectInput) -> Result<S3Response<C
         if_modified_since: input.copy_source_if_modified_since.as_ref(),
         if_unmodified_since: input.copy_source_if_unmodified_since.as_ref(),
     };
-    let object = loop {
-        let found = read::find(&cx.inner, source_owner, &source_bucket, &source_key, true).await?;
+    let mut may_keep = onto_itself && !home.versioned && !asks_encryption(cx);
+    let (object, installed, source_version) = loop {
+        let found = read::find(&cx.inner, source.address(&source_home)?, true).await?;
         conditions.check_source(&found.object)?;
+        let opener =
+            encryption::opener(found.object.encryption.as_ref(), &cx.inner.master, source_key.as_ref())?;
         if found.object.size > MAX_UPLOAD_BYTES {
             return Err(Error::invalid_request(format!(
                 "The specified copy source is larger than the maximum allowable size for a copy source: {MAX_UPLOAD_BYTES}"
             )));
         }
         let Made { content, object, bytes, along } =
-            make(cx, source_owner, &found, &directives, onto_itself).await?;
+            make(cx, source_home.owner, &found, &directives, opener, may_keep).await?;
         let install = Install {
-            owner,
+            owner: home.owner,
             bucket: cx.bucket().to_owned(),
             key: cx.key().to_owned(),
             object: object.clone(),
@@ -100,14 +106,20 @@ pub(crate) async fn copy(cx: &Cx, input: CopyObjectInput) -> Result<S3Response<C
             event: "ObjectCreated:Copy",
             cause: cx.cause(),
             at_ms: cx.now().as_millisecond(),
+            noise: if home.versioned { cx.noise() } else { 0 },
+            unchanged: None,
             along,
             dead: Vec::new(),
         };
-        if install.commit(cx).await?.is_ok() {
-            if let Some(content) = content {
-                settled(content);
+        match install.commit(&cx.inner).await? {
+            Ok(installed) => {
+                if let Some(content) = content {
+                    settled(content);
+                }
+                break (object, installed, found.object.version);
             }
-            break object;
+            // It was replaced, or is to be kept as a version of its own from now on.
+            Err(Replaced) => may_keep = false,
         }
     };
     let mut result = CopyObjectResult {
@@ -117,7 +129,20 @@ pub(crate) async fn copy(cx: &Cx, input: CopyObjectInput) -> Result<S3Response<C
         ..CopyObjectResult::default()
     };
     show_checksum!(result, object.checksum.algorithm, object.checksum.value);
-    Ok(S3Response::new(CopyObjectOutput { copy_object_result: Some(result), ..CopyObjectOutput::default() }))
+    let output = CopyObjectOutput {
+        copy_object_result: Some(result),
+        version_id: installed.shown(),
+        copy_source_version_id: source_home.versioned.then(|| versions::name(source_version)),
+        ..CopyObjectOutput::default()
+    };
+    let mut headers = HeaderMap::new();
+    encryption::show(object.encryption.as_ref(), &cx.state.headers, &mut headers);
+    Ok(S3Response::with_headers(output, headers))
+}
+
+/// Whether the request says how the copy is to be sealed.
+fn asks_encryption(cx: &Cx) -> bool {
+    cx.state.headers.keys().any(|name| name.as_str().starts_with("x-amz-server-side-encryption"))
 }
 
 async fn make(
@@ -125,24 +150,29 @@ async fn make(
     source_owner: AccountId,
     found: &Found,
     directives: &Directives,
-    onto_itself: bool,
+    opener: Option<DataKey>,
+    may_keep: bool,
 ) -> Result<Made, Error> {
     let source = &found.object;
     let algorithm = directives.algorithm.unwrap_or(source.checksum.algorithm);
     let same_digests = source.parts == 0
         && source.checksum.kind == Kind::FullObject
         && source.checksum.algorithm == algorithm;
-    let (content, data, bytes, along, e_tag, checksum) = if onto_itself && same_digests {
+    let (content, data, bytes, along, e_tag, checksum, encryption) = if may_keep && same_digests {
         let bytes = Placement::Kept(found.version);
-        (None, source.data, bytes, Vec::new(), source.etag.clone(), source.checksum.clone())
+        let (etag, checksum) = (source.etag.clone(), source.checksum.clone());
+        (None, source.data, bytes, Vec::new(), etag, checksum, source.encryption)
     } else {
-        let body = read::body(&cx.inner, source_owner, found, 0..source.size).await?;
+        let seal = cx.seal()?;
+        let body = read::body(&cx.inner, source_owner, found, opener, 0..source.size).await?;
         let limit = cx.inner.config.inline_limit_bytes;
         let hashers = Hashers::new([algorithm]);
-        let (content, digests) = ingest::body_of(&cx.inner, body, source.size, limit, hashers).await?;
+        let (content, digests) =
+            ingest::body_of(&cx.inner, body, source.size, limit, hashers, Some(&seal)).await?;
         let (data, bytes, along): (Data, _, _) = placed(&content);
         let checksum: Checksum = digests.full(algorithm);
-        (Some(content), data, bytes, along, digests.etag(), checksum)
+        let etag = encryption::etag(Some(&seal), &digests);
+        (Some(content), data, bytes, along, etag, checksum, Some(seal.encryption))
     };
     let (headers, metadata) = if directives.replace_metadata {
         (system_headers(cx), directives.metadata.clone())
@@ -161,6 +191,8 @@ async fn make(
         tags,
         parts: 0,
         upload: None,
+        encryption,
+        version: None,
     };
     Ok(Made { content, object, bytes, along })
 }

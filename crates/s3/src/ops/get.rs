@@ -17,8 +17,8 @@ use crate::ops::{etag, grants, owner, timestamp};
 use crate::read::{self, Found};
 use crate::route::Query;
 use crate::service::Cx;
-use crate::tables::{Data, Object};
-use crate::{Error, checksum};
+use crate::tables::{Data, NameRow, Object};
+use crate::{Error, checksum, encryption, versions};
 
 /// Which bytes are asked for, and how the answer says so.
 struct Selection {
@@ -105,10 +105,16 @@ fn headers(cx: &Cx, object: &Object, query: &str) -> Result<HeaderMap, Error> {
     if !object.tags.is_empty() && cx.state.route.name == "GetObject" {
         headers.insert("x-amz-tagging-count", HeaderValue::from(object.tags.len()));
     }
+    encryption::show(object.encryption.as_ref(), &cx.state.headers, &mut headers);
     if object.parts > 0 && query.has("partNumber") {
         headers.insert("x-amz-mp-parts-count", HeaderValue::from(object.parts));
     }
     Ok(headers)
+}
+
+/// The version's id, in buckets that keep versions or did.
+fn shown_version(home: &NameRow, object: &Object) -> Option<String> {
+    home.versioned.then(|| versions::name(object.version))
 }
 
 fn length(range: &Range<u64>) -> Option<i64> {
@@ -120,9 +126,12 @@ fn is_enabled(mode: Option<&s3s::dto::ChecksumMode>) -> bool {
 }
 
 pub(crate) async fn get(cx: &Cx, input: GetObjectInput) -> Result<S3Response<GetObjectOutput>, Error> {
-    let account = cx.owner().await?;
-    let found = read::find(&cx.inner, account, cx.bucket(), cx.key(), true).await?;
+    let home = cx.home().await?;
+    let account = home.owner;
+    let address = cx.address(&home, input.version_id.as_deref())?;
+    let found = read::find(&cx.inner, address, true).await?;
     let Found { object, .. } = &found;
+    let key = cx.opener(object.encryption.as_ref())?;
     let conditions = ReadConditions {
         if_match: input.if_match.as_ref(),
         if_none_match: input.if_none_match.as_ref(),
@@ -140,21 +149,25 @@ pub(crate) async fn get(cx: &Cx, input: GetObjectInput) -> Result<S3Response<Get
         e_tag: Some(etag(&object.etag)),
         last_modified: Some(timestamp(object.modified)),
         metadata: Some(object.metadata.clone().into_iter().collect()),
+        version_id: shown_version(&home, object),
         ..GetObjectOutput::default()
     };
     if let Some((algorithm, value, kind)) = selection.checksum {
         show_checksum!(output, algorithm, value);
         output.checksum_type = kind.map(|kind| ChecksumType::from_static(kind.name()));
     }
-    let body = read::body(&cx.inner, account, &found, selection.range).await?;
+    let body = read::body(&cx.inner, account, &found, key, selection.range).await?;
     *cx.state.answer.lock().expect("no holder of this lock panics") = Some(body);
     Ok(S3Response::with_headers(output, headers))
 }
 
 pub(crate) async fn head(cx: &Cx, input: HeadObjectInput) -> Result<S3Response<HeadObjectOutput>, Error> {
-    let account = cx.owner().await?;
-    let found = read::find(&cx.inner, account, cx.bucket(), cx.key(), false).await?;
+    let home = cx.home().await?;
+    let account = home.owner;
+    let address = cx.address(&home, input.version_id.as_deref())?;
+    let found = read::find(&cx.inner, address, false).await?;
     let object = &found.object;
+    cx.opener(object.encryption.as_ref())?;
     let conditions = ReadConditions {
         if_match: input.if_match.as_ref(),
         if_none_match: input.if_none_match.as_ref(),
@@ -172,6 +185,7 @@ pub(crate) async fn head(cx: &Cx, input: HeadObjectInput) -> Result<S3Response<H
         e_tag: Some(etag(&object.etag)),
         last_modified: Some(timestamp(object.modified)),
         metadata: Some(object.metadata.clone().into_iter().collect()),
+        version_id: shown_version(&home, object),
         ..HeadObjectOutput::default()
     };
     if let Some((algorithm, value, kind)) = selection.checksum {
@@ -181,9 +195,10 @@ pub(crate) async fn head(cx: &Cx, input: HeadObjectInput) -> Result<S3Response<H
     Ok(S3Response::with_headers(output, headers))
 }
 
-pub(crate) async fn acl(cx: &Cx, _input: GetObjectAclInput) -> Result<S3Response<GetObjectAclOutput>, Error> {
-    let account = cx.owner().await?;
-    read::find(&cx.inner, account, cx.bucket(), cx.key(), false).await?;
+pub(crate) async fn acl(cx: &Cx, input: GetObjectAclInput) -> Result<S3Response<GetObjectAclOutput>, Error> {
+    let home = cx.home().await?;
+    let account = home.owner;
+    read::find(&cx.inner, cx.address(&home, input.version_id.as_deref())?, false).await?;
     Ok(S3Response::new(GetObjectAclOutput {
         grants: Some(grants(account)),
         owner: Some(owner(account)),

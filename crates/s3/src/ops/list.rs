@@ -1,12 +1,11 @@
-//! ListObjects, ListObjectsV2, ListObjectVersions (of which every object has one, `null`).
+//! ListObjects, ListObjectsV2.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use s3s::S3Response;
 use s3s::dto::{
-    ChecksumAlgorithm, ChecksumType, CommonPrefix, EncodingType, ListObjectVersionsInput,
-    ListObjectVersionsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output,
-    Object as ObjectShape, ObjectStorageClass, ObjectVersion, ObjectVersionStorageClass,
+    ChecksumAlgorithm, ChecksumType, CommonPrefix, EncodingType, ListObjectsInput, ListObjectsOutput,
+    ListObjectsV2Input, ListObjectsV2Output, Object as ObjectShape, ObjectStorageClass,
 };
 use store::{Key, tables as ids};
 use types::AccountId;
@@ -203,48 +202,4 @@ fn place(walk: &Walk<'_>, token: &str) -> Result<Key, Error> {
     } else {
         Err(invalid())
     }
-}
-
-pub(crate) async fn versions(
-    cx: &Cx,
-    input: ListObjectVersionsInput,
-) -> Result<S3Response<ListObjectVersionsOutput>, Error> {
-    let account = cx.owner().await?;
-    let limit = page_size("max-keys", input.max_keys)?;
-    let encoding = Encoding::of(input.encoding_type.as_ref())?;
-    let walk = walk(account, &input.bucket, input.prefix.as_ref(), input.delimiter.as_ref());
-    let marker = input.key_marker.as_deref().filter(|marker| !marker.is_empty());
-    let from = marker.map(|marker| walk.behind_marker(marker));
-    let page = Listing { owner: account, walk, from, limit, encoding, with_owner: true }.page(cx).await?;
-    let versions = page.contents.into_iter().map(|object| ObjectVersion {
-        checksum_algorithm: object.checksum_algorithm,
-        checksum_type: object.checksum_type,
-        e_tag: object.e_tag,
-        is_latest: Some(true),
-        key: object.key,
-        last_modified: object.last_modified,
-        owner: object.owner,
-        restore_status: None,
-        size: object.size,
-        storage_class: Some(ObjectVersionStorageClass::from_static(ObjectVersionStorageClass::STANDARD)),
-        version_id: Some("null".to_owned()),
-    });
-    let last = page.last.filter(|_| page.truncated);
-    let last_is_key = last.is_some() && !page.last_is_prefix;
-    Ok(S3Response::new(ListObjectVersionsOutput {
-        common_prefixes: Some(page.prefixes),
-        delete_markers: None,
-        delimiter: encoding.optional(input.delimiter.as_ref()),
-        encoding_type: input.encoding_type.clone(),
-        is_truncated: Some(page.truncated),
-        key_marker: Some(encoding.text(input.key_marker.as_deref().unwrap_or_default())),
-        max_keys: i32::try_from(limit).ok(),
-        name: Some(input.bucket.clone()),
-        next_key_marker: last.map(|last| encoding.text(&last)),
-        next_version_id_marker: last_is_key.then(|| "null".to_owned()),
-        prefix: Some(encoding.text(input.prefix.as_deref().unwrap_or_default())),
-        request_charged: None,
-        version_id_marker: input.version_id_marker.clone(),
-        versions: Some(versions.collect()),
-    }))
 }

@@ -2,19 +2,23 @@
 
 pub(crate) mod attributes;
 pub(crate) mod bucket;
+pub(crate) mod change;
 pub(crate) mod complete;
 pub(crate) mod conditions;
 pub(crate) mod copy;
 pub(crate) mod delete;
+pub(crate) mod encryption;
 pub(crate) mod get;
 pub(crate) mod install;
 pub(crate) mod list;
 pub(crate) mod list_uploads;
+pub(crate) mod list_versions;
 pub(crate) mod notification;
 pub(crate) mod put;
 pub(crate) mod range;
 pub(crate) mod tagging;
 pub(crate) mod upload;
+pub(crate) mod versioning;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};

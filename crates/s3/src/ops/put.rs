@@ -1,18 +1,20 @@
 //! PutObject.
 
+use http::HeaderMap;
 use s3s::S3Response;
 use s3s::dto::{ChecksumType, PutObjectInput, PutObjectOutput};
 
 use crate::checksum::{Algorithm, Expected, Hashers, show_checksum};
 use crate::ops::conditions::WriteConditions;
-use crate::ops::install::{Install, placed, settled};
+use crate::ops::install::{Install, Installed, placed, settled};
 use crate::ops::{etag, system_headers, tagging, user_metadata};
 use crate::service::Cx;
 use crate::tables::Object;
-use crate::{Error, ingest};
+use crate::{Error, encryption, ingest};
 
 pub(crate) async fn put(cx: &Cx, input: PutObjectInput) -> Result<S3Response<PutObjectOutput>, Error> {
-    let owner = cx.owner().await?;
+    let home = cx.home().await?;
+    let seal = cx.seal()?;
     let conditions = WriteConditions::new(input.if_match, input.if_none_match)?;
     let metadata = user_metadata(input.metadata)?;
     let tags = tagging::of_header(input.tagging.as_deref())?;
@@ -20,12 +22,12 @@ pub(crate) async fn put(cx: &Cx, input: PutObjectInput) -> Result<S3Response<Put
     let algorithm = expected.algorithm.unwrap_or(Algorithm::Crc64Nvme);
     let limit = cx.inner.config.inline_limit_bytes;
     let (content, digests, size) =
-        ingest::request_body(cx, limit, &expected, Hashers::new([algorithm])).await?;
+        ingest::request_body(cx, limit, &expected, Hashers::new([algorithm]), Some(&seal)).await?;
     let (data, bytes, along) = placed(&content);
     let checksum = digests.full(algorithm);
     let object = Object {
         size,
-        etag: digests.etag(),
+        etag: encryption::etag(Some(&seal), &digests),
         modified: cx.now().as_second(),
         data,
         checksum: checksum.clone(),
@@ -34,10 +36,12 @@ pub(crate) async fn put(cx: &Cx, input: PutObjectInput) -> Result<S3Response<Put
         tags,
         parts: 0,
         upload: None,
+        encryption: Some(seal.encryption),
+        version: None,
     };
     let e_tag = etag(&object.etag);
     let install = Install {
-        owner,
+        owner: home.owner,
         bucket: cx.bucket().to_owned(),
         key: cx.key().to_owned(),
         object,
@@ -46,17 +50,22 @@ pub(crate) async fn put(cx: &Cx, input: PutObjectInput) -> Result<S3Response<Put
         event: "ObjectCreated:Put",
         cause: cx.cause(),
         at_ms: cx.now().as_millisecond(),
+        noise: if home.versioned { cx.noise() } else { 0 },
+        unchanged: None,
         along,
         dead: Vec::new(),
     };
     // Nothing of a put depends on an earlier read, so it is never told that it was replaced.
-    let _ = install.commit(cx).await?;
+    let installed = install.commit(&cx.inner).await?.ok();
     settled(content);
     let mut output = PutObjectOutput {
         e_tag: Some(e_tag),
+        version_id: installed.and_then(Installed::shown),
         checksum_type: Some(ChecksumType::from_static(checksum.kind.name())),
         ..PutObjectOutput::default()
     };
     show_checksum!(output, checksum.algorithm, checksum.value);
-    Ok(S3Response::new(output))
+    let mut headers = HeaderMap::new();
+    encryption::show(Some(&seal.encryption), &cx.state.headers, &mut headers);
+    Ok(S3Response::with_headers(output, headers))
 }

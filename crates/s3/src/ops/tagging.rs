@@ -8,11 +8,12 @@ use s3s::dto::{
 };
 use store::Read;
 
+use crate::ops::change::change;
 use crate::ops::install::bucket_of;
 use crate::route::Query;
 use crate::service::Cx;
-use crate::tables::{self, BUCKETS, OBJECTS};
-use crate::{Error, read};
+use crate::tables::{self, BUCKETS};
+use crate::{Error, read, versions};
 
 type Tags = Vec<(String, String)>;
 
@@ -53,43 +54,42 @@ fn shape(tags: Tags) -> Vec<Tag> {
 
 pub(crate) async fn get_object(
     cx: &Cx,
-    _input: GetObjectTaggingInput,
+    input: GetObjectTaggingInput,
 ) -> Result<S3Response<GetObjectTaggingOutput>, Error> {
-    let owner = cx.owner().await?;
-    let found = read::find(&cx.inner, owner, cx.bucket(), cx.key(), false).await?;
-    let tag_set = shape(found.object.tags);
-    Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id: None }))
+    let home = cx.home().await?;
+    let address = cx.address(&home, input.version_id.as_deref())?;
+    let object = read::find(&cx.inner, address, false).await?.object;
+    let version_id = home.versioned.then(|| versions::name(object.version));
+    Ok(S3Response::new(GetObjectTaggingOutput { tag_set: shape(object.tags), version_id }))
 }
 
-async fn set_object(cx: &Cx, tags: Tags) -> Result<(), Error> {
-    let owner = cx.owner().await?;
-    let row_key = tables::object_key(owner, cx.bucket(), cx.key());
-    let name = cx.key().to_owned();
-    cx.inner
-        .store
-        .transact(vec![Read::Key(row_key.clone())], move |pages, _| {
-            let row = OBJECTS.first(&pages[0])?.ok_or_else(|| Error::NoSuchKey(name.clone()))?;
-            let mut object = row.value;
-            object.tags.clone_from(&tags);
-            Ok::<_, Error>((vec![OBJECTS.put(row_key.clone(), &object)], ()))
-        })
-        .await
+/// Sets the tags of an object's version, and says which.
+async fn set_object(cx: &Cx, version: Option<&str>, tags: Tags) -> Result<Option<String>, Error> {
+    let home = cx.home().await?;
+    let address = cx.address(&home, version)?;
+    let changed = change(&cx.inner, address, move |object| {
+        object.tags.clone_from(&tags);
+        Ok(())
+    });
+    let version = changed.await?.version;
+    Ok(home.versioned.then(|| versions::name(version)))
 }
 
 pub(crate) async fn put_object(
     cx: &Cx,
     input: PutObjectTaggingInput,
 ) -> Result<S3Response<PutObjectTaggingOutput>, Error> {
-    set_object(cx, of_shape(input.tagging.tag_set, MAX_OBJECT_TAGS)?).await?;
-    Ok(S3Response::new(PutObjectTaggingOutput::default()))
+    let tags = of_shape(input.tagging.tag_set, MAX_OBJECT_TAGS)?;
+    let version_id = set_object(cx, input.version_id.as_deref(), tags).await?;
+    Ok(S3Response::new(PutObjectTaggingOutput { version_id }))
 }
 
 pub(crate) async fn delete_object(
     cx: &Cx,
-    _input: DeleteObjectTaggingInput,
+    input: DeleteObjectTaggingInput,
 ) -> Result<S3Response<DeleteObjectTaggingOutput>, Error> {
-    set_object(cx, Vec::new()).await?;
-    Ok(S3Response::new(DeleteObjectTaggingOutput::default()))
+    let version_id = set_object(cx, input.version_id.as_deref(), Vec::new()).await?;
+    Ok(S3Response::new(DeleteObjectTaggingOutput { version_id }))
 }
 
 pub(crate) async fn get_bucket(

@@ -1,5 +1,6 @@
 //! CreateMultipartUpload, UploadPart, UploadPartCopy, AbortMultipartUpload.
 
+use http::HeaderMap;
 use s3s::S3Response;
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumAlgorithm, ChecksumType, CopyPartResult,
@@ -10,15 +11,16 @@ use store::{Read, Write};
 use types::AccountId;
 
 use crate::checksum::{Digests, Expected, Hashers, UploadPlan, show_checksum};
+use crate::encryption::{CustomerKey, Encryption, Seal};
 use crate::garbage::discard;
 use crate::ingest::Content;
 use crate::ops::conditions::ReadConditions;
 use crate::ops::install::{bucket_of, settled};
 use crate::ops::range::{Wanted, wanted};
-use crate::ops::{MAX_PARTS, MAX_UPLOAD_BYTES, etag, system_headers, tagging, timestamp, user_metadata};
+use crate::ops::{self, MAX_PARTS, MAX_UPLOAD_BYTES, system_headers, tagging, timestamp, user_metadata};
 use crate::service::Cx;
 use crate::tables::{self, Dead, Part, UPLOAD_PARTS, UPLOADS, Upload};
-use crate::{Error, ingest, read};
+use crate::{Error, encryption, ingest, read, versions};
 
 pub(crate) async fn create(
     cx: &Cx,
@@ -30,6 +32,7 @@ pub(crate) async fn create(
         input.checksum_type.as_ref().map(ChecksumType::as_str),
     )?;
     let now = cx.now();
+    let encryption = cx.seal()?.encryption;
     let upload = Upload {
         initiated_at: now,
         initiator: cx.state.context.caller.principal.arn(),
@@ -37,6 +40,7 @@ pub(crate) async fn create(
         headers: system_headers(cx),
         metadata: user_metadata(input.metadata)?,
         tags: tagging::of_header(input.tagging.as_deref())?,
+        encryption: Some(encryption),
     };
     // The time first, so that a key's uploads are listed in the order in which they began.
     let id = format!("{:012x}{}", now.as_millisecond(), cx.inner.random_id());
@@ -50,14 +54,27 @@ pub(crate) async fn create(
             Ok::<_, Error>((vec![UPLOADS.put(row_key.clone(), &upload)], ()))
         })
         .await?;
-    Ok(S3Response::new(CreateMultipartUploadOutput {
+    let output = CreateMultipartUploadOutput {
         bucket: Some(input.bucket),
         key: Some(input.key),
         upload_id: Some(id),
         checksum_algorithm: plan.asked.then(|| ChecksumAlgorithm::from_static(plan.algorithm.name())),
         checksum_type: plan.asked.then(|| ChecksumType::from_static(plan.kind.name())),
         ..CreateMultipartUploadOutput::default()
-    }))
+    };
+    Ok(S3Response::with_headers(output, sealed_headers(cx, Some(&encryption))))
+}
+
+fn sealed_headers(cx: &Cx, encryption: Option<&Encryption>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    encryption::show(encryption, &cx.state.headers, &mut headers);
+    headers
+}
+
+/// How a part of an upload that was begun so is sealed.
+fn part_seal(cx: &Cx, upload: &Upload) -> Result<Option<Seal>, Error> {
+    let customer = CustomerKey::of_request(&cx.state.headers)?;
+    encryption::of_part(upload.encryption.as_ref(), &cx.inner.master, customer.as_ref())
 }
 
 /// An upload under way.
@@ -76,23 +93,24 @@ fn part_number(number: i32) -> Result<u32, Error> {
         .ok_or_else(|| Error::argument("partNumber", number.to_string(), message))
 }
 
-/// Commits a part; what it replaces becomes garbage.
-async fn commit(
-    cx: &Cx,
-    owner: AccountId,
-    upload: &str,
-    number: u32,
+/// A part's bytes, taken in.
+struct Taken {
     content: Content,
-    digests: &Digests,
+    digests: Digests,
     size: u64,
-) -> Result<Part, Error> {
+    etag: String,
+}
+
+/// Commits a part; what it replaces becomes garbage.
+async fn commit(cx: &Cx, owner: AccountId, upload: &str, number: u32, taken: Taken) -> Result<Part, Error> {
+    let Taken { content, digests, size, etag } = taken;
     let (blob, settle) = match &content {
         Content::Inline(_) => (None, None),
         Content::Blob(writing) => (Some(writing.id), Some(writing.settle())),
     };
     let checksums = digests.of_part();
     let now = cx.now();
-    let part = Part { size, etag: digests.etag(), blob, modified: now.as_second(), checksums };
+    let part = Part { size, etag, blob, modified: now.as_second(), checksums };
     let upload_key = tables::upload_key(owner, cx.bucket(), cx.key(), upload);
     let part_key = tables::part_key(owner, upload, number);
     let reads = vec![Read::Key(upload_key.clone()), Read::Key(part_key.clone())];
@@ -120,7 +138,8 @@ async fn commit(
 pub(crate) async fn part(cx: &Cx, input: UploadPartInput) -> Result<S3Response<UploadPartOutput>, Error> {
     let owner = cx.owner().await?;
     let number = part_number(input.part_number)?;
-    let plan = find(cx, owner, &input.upload_id).await?.plan;
+    let upload = find(cx, owner, &input.upload_id).await?;
+    let (plan, seal) = (upload.plan, part_seal(cx, &upload)?);
     let expected = Expected::read(&cx.state.headers)?;
     if let Some(algorithm) = expected.algorithm
         && plan.asked
@@ -135,14 +154,16 @@ pub(crate) async fn part(cx: &Cx, input: UploadPartInput) -> Result<S3Response<U
     let algorithms = [Some(plan.algorithm), expected.algorithm];
     let hashers = Hashers::new(algorithms.into_iter().flatten());
     // A part is a blob however small it is, so that completing moves no bytes.
-    let (content, digests, size) = ingest::request_body(cx, 0, &expected, hashers).await?;
-    let part = commit(cx, owner, &input.upload_id, number, content, &digests, size).await?;
-    let mut output = UploadPartOutput { e_tag: Some(etag(&part.etag)), ..UploadPartOutput::default() };
+    let (content, digests, size) = ingest::request_body(cx, 0, &expected, hashers, seal.as_ref()).await?;
+    let etag = encryption::etag(seal.as_ref(), &digests);
+    let taken = Taken { content, digests, size, etag };
+    let part = commit(cx, owner, &input.upload_id, number, taken).await?;
+    let mut output = UploadPartOutput { e_tag: Some(ops::etag(&part.etag)), ..UploadPartOutput::default() };
     let shown = expected.algorithm.unwrap_or(plan.algorithm);
     if let Some(checksum) = part.checksums.into_iter().find(|c| c.algorithm == shown) {
         show_checksum!(output, checksum.algorithm, checksum.value);
     }
-    Ok(S3Response::new(output))
+    Ok(S3Response::with_headers(output, sealed_headers(cx, upload.encryption.as_ref())))
 }
 
 pub(crate) async fn part_copy(
@@ -151,10 +172,13 @@ pub(crate) async fn part_copy(
 ) -> Result<S3Response<UploadPartCopyOutput>, Error> {
     let owner = cx.owner().await?;
     let number = part_number(input.part_number)?;
-    let plan = find(cx, owner, &input.upload_id).await?.plan;
-    let (source_bucket, source_key) = crate::route::copy_source(&cx.state.headers)?;
-    let source_owner = cx.owner_of(&source_bucket, "x-amz-source-expected-bucket-owner").await?;
-    let found = read::find(&cx.inner, source_owner, &source_bucket, &source_key, true).await?;
+    let upload = find(cx, owner, &input.upload_id).await?;
+    let (plan, seal) = (upload.plan, part_seal(cx, &upload)?);
+    let source = crate::route::copy_source(&cx.state.headers)?;
+    let source_home = cx.home_of(&source.bucket, "x-amz-source-expected-bucket-owner").await?;
+    let found = read::find(&cx.inner, source.address(&source_home)?, true).await?;
+    let source_key = CustomerKey::of_copy_source(&cx.state.headers)?;
+    let opener = encryption::opener(found.object.encryption.as_ref(), &cx.inner.master, source_key.as_ref())?;
     let conditions = ReadConditions {
         if_match: input.copy_source_if_match.as_ref(),
         if_none_match: input.copy_source_if_none_match.as_ref(),
@@ -178,22 +202,26 @@ pub(crate) async fn part_copy(
     if length > MAX_UPLOAD_BYTES {
         return Err(Error::EntityTooLarge { proposed: length, limit: MAX_UPLOAD_BYTES });
     }
-    let body = read::body(&cx.inner, source_owner, &found, range).await?;
+    let body = read::body(&cx.inner, source_home.owner, &found, opener, range).await?;
     let hashers = Hashers::new([plan.algorithm]);
-    let (content, digests) = ingest::body_of(&cx.inner, body, length, 0, hashers).await?;
-    let part = commit(cx, owner, &input.upload_id, number, content, &digests, length).await?;
+    let (content, digests) = ingest::body_of(&cx.inner, body, length, 0, hashers, seal.as_ref()).await?;
+    let etag = encryption::etag(seal.as_ref(), &digests);
+    let taken = Taken { content, digests, size: length, etag };
+    let part = commit(cx, owner, &input.upload_id, number, taken).await?;
     let mut result = CopyPartResult {
-        e_tag: Some(etag(&part.etag)),
+        e_tag: Some(ops::etag(&part.etag)),
         last_modified: Some(timestamp(part.modified)),
         ..CopyPartResult::default()
     };
     if let Some(checksum) = part.checksums.into_iter().next().filter(|_| plan.asked) {
         show_checksum!(result, checksum.algorithm, checksum.value);
     }
-    Ok(S3Response::new(UploadPartCopyOutput {
+    let output = UploadPartCopyOutput {
         copy_part_result: Some(result),
+        copy_source_version_id: source_home.versioned.then(|| versions::name(found.object.version)),
         ..UploadPartCopyOutput::default()
-    }))
+    };
+    Ok(S3Response::with_headers(output, sealed_headers(cx, upload.encryption.as_ref())))
 }
 
 pub(crate) async fn abort(

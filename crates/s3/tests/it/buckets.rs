@@ -82,7 +82,6 @@ async fn what_is_not_configured_says_so() {
         ("policy", "NoSuchBucketPolicy"),
         ("lifecycle", "NoSuchLifecycleConfiguration"),
         ("tagging", "NoSuchTagSet"),
-        ("encryption", "ServerSideEncryptionConfigurationNotFoundError"),
     ] {
         assert_eq!(node.get(&format!("/photos?{flag}")).fails().await, (code.into(), 404));
     }
@@ -96,7 +95,6 @@ async fn what_is_not_configured_says_so() {
 async fn what_is_not_offered_is_refused_by_name() {
     let node = Node::with_bucket("photos").await;
     for call in [
-        node.put("/photos?versioning", "<VersioningConfiguration/>"),
         node.put("/photos?policy", "{}"),
         node.put("/photos/a", "x").header("x-amz-acl", "public-read"),
         node.put("/photos/a", "x").header("x-amz-storage-class", "GLACIER"),

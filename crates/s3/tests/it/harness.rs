@@ -91,7 +91,8 @@ impl Node {
     fn on(config: s3::Config, dir: tempfile::TempDir, store: Store) -> Self {
         let blobs: Arc<dyn Blobs> = FsBlobs::open(dir.path().join("blobs")).unwrap();
         let env = SystemEnv::new();
-        let s3 = s3::S3::new(config, store.clone(), blobs.clone(), env.clone(), Region::default());
+        let key = s3::MasterKey::open(dir.path().join("objects.key"), &*env).unwrap();
+        let s3 = s3::S3::new(config, store.clone(), blobs.clone(), env.clone(), Region::default(), key);
         Self { s3, store, blobs, env, account: AccountId::DEFAULT, dir: Some(dir) }
     }
 
@@ -99,7 +100,9 @@ impl Node {
     pub(crate) fn restarted(mut self) -> Self {
         let config = s3::Config { blob_grace_ms: 0, ..s3::Config::default() };
         let (store, blobs, env) = (self.store.clone(), self.blobs.clone(), self.env.clone());
-        let s3 = s3::S3::new(config, store.clone(), blobs.clone(), env.clone(), Region::default());
+        let path = self.dir.as_ref().unwrap().path().join("objects.key");
+        let key = s3::MasterKey::open(path, &*env).unwrap();
+        let s3 = s3::S3::new(config, store.clone(), blobs.clone(), env.clone(), Region::default(), key);
         Self { s3, store, blobs, env, account: self.account, dir: self.dir.take() }
     }
 
@@ -135,6 +138,11 @@ impl Node {
 
     pub(crate) fn delete(&self, target: &str) -> Call<'_> {
         self.call(Method::DELETE, target)
+    }
+
+    /// Where its files are.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.dir.as_ref().unwrap().path()
     }
 
     pub(crate) async fn blob_count(&self) -> usize {

@@ -4,8 +4,10 @@
 
 mod buckets;
 mod crash;
+mod encryption;
 mod events;
 mod harness;
 mod listing;
 mod multipart;
 mod objects;
+mod versions;
