@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use types::{AccountId, Principal, Timestamp};
@@ -56,12 +57,40 @@ pub struct Access {
     pub resource: String,
     /// Condition keys of this request beyond the global ones, such as `("s3:prefix", ["photos/"])`.
     pub context: Vec<(Cow<'static, str>, Vec<String>)>,
+    /// The resource's own side, where its service keeps it and its ARN does not tell whose it is.
+    pub guard: Option<Arc<Guard>>,
+}
+
+/// What a resource itself says of who may use it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// Whose it is.
+    pub owner: AccountId,
+    /// The policy that hangs on it (JSON), which was checked when it was put there.
+    pub policy: Option<Arc<str>>,
+    /// Whether a policy that is open to the public lets in nobody but the owner's account and services.
+    pub restricted: bool,
+    /// Whether something else than a policy (an access control list) allows just this.
+    pub granted: bool,
+}
+
+/// What a policy comes to, for the service that keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyFacts {
+    /// Whether it allows something to everybody.
+    pub public: bool,
+}
+
+/// Checks the policies of resources before their services keep them.
+pub trait PolicyCheck: Send + Sync + fmt::Debug {
+    /// Reads a document (JSON); the error's message says what is wrong with it.
+    fn check(&self, policy: &str) -> Result<PolicyFacts, Error>;
 }
 
 impl Access {
     /// A right without condition keys of its own.
     pub fn new(action: impl Into<Cow<'static, str>>, resource: impl Into<String>) -> Self {
-        Self { action: action.into(), resource: resource.into(), context: Vec::new() }
+        Self { action: action.into(), resource: resource.into(), context: Vec::new(), guard: None }
     }
 
     /// The same with one more condition key.

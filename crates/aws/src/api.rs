@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use types::{Region, RequestId, Timestamp, TraceHeader};
 
 use crate::{Access, Body, Caller, Error};
@@ -114,6 +115,16 @@ pub trait Operation: Send {
     /// The rights it needs: all of them. Empty only for operations that everybody may call
     /// (`GetCallerIdentity`).
     fn access(&self) -> Vec<Access>;
+
+    /// Who it turned out to be from, where the body says so and not the headers (a form with its own signature).
+    fn caller(&self) -> Option<Caller> {
+        None
+    }
+
+    /// Headers that every answer to it has, also one that refuses it.
+    fn headers(&self) -> Option<HeaderMap> {
+        None
+    }
 
     /// Carries it out.
     async fn handle(self: Box<Self>) -> Result<Response, Error>;

@@ -24,7 +24,8 @@ pub mod sigv4;
 pub mod xml;
 
 pub use access::{
-    Access, Authorizer, Caller, Credential, CredentialSource, Origin, RoleSource, TemporaryCredentials,
+    Access, Authorizer, Caller, Credential, CredentialSource, Guard, Origin, PolicyCheck, PolicyFacts,
+    RoleSource, TemporaryCredentials,
 };
 pub use api::{Api, Dispatch, Operation, Protocol, Request, RequestContext, Response, Traced};
 pub use body::{Body, BodyError};

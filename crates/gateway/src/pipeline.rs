@@ -5,8 +5,8 @@ use std::panic::AssertUnwindSafe;
 use aws::render::{ErrorContext, content_type, render, request_id_headers};
 use aws::sigv4::{Failure, Payload, Presented, Verified, strip};
 use aws::{
-    Api, Caller, Credential, Error, Origin, Protocol, Request, RequestContext, Response, Traced, body,
-    checked, chunked, sigv2,
+    Api, Caller, Credential, Error, Operation, Origin, Protocol, Request, RequestContext, Response, Traced,
+    body, checked, chunked, sigv2,
 };
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
@@ -136,13 +136,36 @@ impl Gateway {
         let caller = request.context.caller.clone();
         let operation = api.parse(request).await?;
         *name = operation.name();
+        let headers = operation.headers();
+        let caller = operation.caller().unwrap_or(caller);
+        let result = self.authorized(api, &caller, operation).await;
+        let Some(headers) = headers else { return result };
+        match result {
+            Ok(mut response) => {
+                response.headers_mut().extend(headers);
+                Ok(response)
+            }
+            Err(mut error) => {
+                error.headers.get_or_insert_default().extend(headers);
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks for an operation's rights and handles it.
+    async fn authorized(
+        &self,
+        api: &dyn Api,
+        caller: &Caller,
+        operation: Box<dyn Operation>,
+    ) -> Result<Response, Error> {
         let needs = operation.access();
         for (i, needs) in needs.chunks(RIGHTS_AT_ONCE).enumerate() {
             // A thousand keys under costly policies take their time; others get theirs in between.
             if i > 0 {
                 tokio::task::yield_now().await;
             }
-            let verdict = self.authorizer.authorize(&caller, needs).await;
+            let verdict = self.authorizer.authorize(caller, needs).await;
             verdict.map_err(|error| denial(error, api.protocol()))?;
         }
         ToItsEnd::new(operation.handle(), self.detached.clone()).await
@@ -158,13 +181,18 @@ impl Gateway {
         incoming: Incoming,
     ) -> Result<Authentic, Error> {
         let url = self.function_url(head);
+        // A browser asks before it sends the request that is signed; what it asks about may be a signed URL.
+        let is_question = head.method == http::Method::OPTIONS;
         if let Some(api) = &url {
             exchange.service = api.signing_name();
             *shape = Shape { protocol: api.protocol(), namespace: api.namespace() };
             // An `Authorization` of another kind is the function's affair.
-            if !is_signed(head) {
+            if is_question || !is_signed(head) {
                 return self.anonymous(connection, api.clone(), shape, head, incoming);
             }
+        }
+        if is_question {
+            return self.admit_anonymous(connection, exchange, shape, head, incoming);
         }
         let Some(presented) = Presented::read(head).map_err(|failure| failure.into_error(shape.protocol))?
         else {

@@ -59,7 +59,8 @@ fn is_function_url(host: &str) -> bool {
     host.split_once('.').is_some_and(|(_, rest)| rest.starts_with("lambda-url."))
 }
 
-/// The bucket in a host name: `<bucket>.s3.<anything>` or `<bucket>.<one of the node's domains>`.
+/// The bucket in a host name: `<bucket>.s3.<anything>` `<bucket>.s3-website.<anything>` or
+/// `<bucket>.<one of the node's domains>`.
 pub(crate) fn bucket_of_host<'a>(host: &'a str, domains: &[String]) -> Option<&'a str> {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
@@ -71,7 +72,8 @@ pub(crate) fn bucket_of_host<'a>(host: &'a str, domains: &[String]) -> Option<&'
     if name.starts_with("s3.") || name == "s3" {
         return None;
     }
-    let bucket = match name.rfind(".s3.") {
+    // `.s3-website.` and `.s3-website-` are the same service, which looks at the host itself.
+    let bucket = match name.rfind(".s3.").or_else(|| name.rfind(".s3-website")) {
         Some(at) => &name[..at],
         None => domains.iter().find_map(|domain| name.strip_suffix(&**domain)?.strip_suffix('.'))?,
     };
@@ -113,6 +115,8 @@ mod tests {
             ("photos.s3.us-east-1.localhost:4566", Some("photos")),
             ("my.photos.s3.localhost.localstack.cloud:4566", Some("my.photos")),
             ("photos.s3.amazonaws.com", Some("photos")),
+            ("photos.s3-website.us-east-1.localhost:4566", Some("photos")),
+            ("photos.s3-website-us-east-1.amazonaws.com", Some("photos")),
             ("photos.localhost", Some("photos")),
             ("photos.cloud.example:80", Some("photos")),
             ("photos.elsewhere.example", None),

@@ -105,10 +105,44 @@ impl Identity {
         Ok(Ok(()))
     }
 
-    /// What the resource's own policy says.
-    async fn resource_decision(&self, caller: &Caller, need: &Access) -> Result<Decision, aws::Error> {
-        let Some(source) = self.resource_policies.get() else { return Ok(Decision::Default) };
-        let Some(policy) = source.policy(&need.resource).await? else { return Ok(Decision::Default) };
+    /// The policy that hangs on the resource, if one does.
+    async fn resource_policy(&self, need: &Access) -> Result<Option<Arc<Policy>>, aws::Error> {
+        match (&need.guard, self.resource_policies.get()) {
+            (Some(guard), _) => Ok(guard.policy.as_ref().map(|text| self.guard(text)).transpose()?),
+            (None, Some(source)) => source.policy(&need.resource).await,
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// What the resource itself says: its policy, and what else its guard allows.
+    async fn resource_side(
+        &self,
+        caller: &Caller,
+        need: &Access,
+        foreign: bool,
+    ) -> Result<Decision, aws::Error> {
+        let mut decision = Decision::Default;
+        if let Some(policy) = self.resource_policy(need).await? {
+            decision = self.resource_decision(caller, need, &policy).await?;
+            let outsider = foreign || caller.principal == Principal::Anonymous;
+            let restricted = need.guard.as_ref().is_some_and(|guard| guard.restricted);
+            if decision != Decision::Deny && outsider && restricted && policy.is_public() {
+                decision = Decision::Default;
+            }
+        }
+        if decision != Decision::Deny && need.guard.as_ref().is_some_and(|guard| guard.granted) {
+            decision = Decision::Allow;
+        }
+        Ok(decision)
+    }
+
+    /// What a resource's policy says.
+    async fn resource_decision(
+        &self,
+        caller: &Caller,
+        need: &Access,
+        policy: &Policy,
+    ) -> Result<Decision, aws::Error> {
         let holder = self.holder_of(&caller.principal).await?;
         let arn = holder.as_ref().map_or_else(|| caller.principal.arn(), |holder| holder.arn.clone());
         let action = need.action.to_ascii_lowercase();
@@ -127,14 +161,17 @@ impl Identity {
     }
 
     async fn decide(&self, caller: &Caller, need: &Access) -> Result<Result<(), Denial>, aws::Error> {
-        let foreign = is_foreign(&need.resource, caller.account);
+        let foreign = match &need.guard {
+            Some(guard) => guard.owner != caller.account,
+            None => is_foreign(&need.resource, caller.account),
+        };
         // The root of an account needs nobody's leave in it, and a resource can not lock it out.
         if let Principal::Root { .. } = caller.principal
             && !foreign
         {
             return Ok(Ok(()));
         }
-        let resource = self.resource_decision(caller, need).await?;
+        let resource = self.resource_side(caller, need, foreign).await?;
         if resource == Decision::Deny {
             return Ok(Err(Denial::Explicit(RESOURCE)));
         }

@@ -34,6 +34,8 @@ pub struct Identity {
     pub(crate) holders: Cache<HolderKey, Arc<Holder>>,
     /// Session policies by their text.
     pub(crate) session_policies: Cache<String, Arc<Policy>>,
+    /// Policies of resources that come with the right asked for, by their text.
+    pub(crate) guards: Cache<Arc<str>, Arc<Policy>>,
     pub(crate) resource_policies: std::sync::OnceLock<Arc<dyn ResourcePolicies>>,
 }
 
@@ -60,6 +62,7 @@ impl Identity {
             keys: Cache::new(8192),
             holders: Cache::new(8192),
             session_policies: Cache::new(1024),
+            guards: Cache::new(1024),
             resource_policies: std::sync::OnceLock::new(),
         }))
     }

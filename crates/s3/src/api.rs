@@ -8,17 +8,18 @@ use aws::chunked::Trailers;
 use aws::{Access, Api, Body, Operation, Protocol, Request, Response, Traced};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use s3s::dto::Delete;
 use s3s::xml::Deserialize;
-use types::ErrorKind;
+use types::{ErrorKind, Principal};
 
+use crate::access::Sides;
 use crate::checksum::{Expected, Hashers};
 use crate::ops::MAX_XML_BYTES;
-use crate::route::{Answer, BodyKind, Query, Route};
+use crate::route::{Answer, BodyKind, COPY_SOURCE, Query, Route, copy_source};
 use crate::service::{Cx, S3, State};
-use crate::{Error, encryption, notify, refuse};
+use crate::{Error, cors, encryption, notify, refuse};
 
 #[async_trait]
 impl Api for S3 {
@@ -32,6 +33,9 @@ impl Api for S3 {
 
     async fn parse(&self, request: Request) -> Result<Box<dyn Operation>, aws::Error> {
         let Request { mut head, body, context } = request;
+        if head.method == Method::OPTIONS {
+            return self.preflight(&head).await;
+        }
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let route = Route::of(&head.method, head.uri.path(), &query, &head.headers)?;
         refuse::check(&head.headers)?;
@@ -46,11 +50,40 @@ impl Api for S3 {
             deleted = keys_to_delete(&bytes)?;
             xml = Some(bytes);
         }
+        let home = match &route.bucket {
+            Some(bucket) => self.inner.home(bucket).await?,
+            None => None,
+        };
+        let source = if head.headers.contains_key(COPY_SOURCE) && route.key.is_some() {
+            Some(copy_source(&head.headers)?.bucket)
+        } else {
+            None
+        };
+        let source_home = match &source {
+            None => None,
+            Some(bucket) if route.bucket.as_ref() == Some(bucket) => home.clone(),
+            Some(bucket) => self.inner.home(bucket).await?,
+        };
+        if let (Some(bucket), None, Principal::Anonymous) = (&route.bucket, &home, &context.caller.principal)
+        {
+            return Err(Error::NoSuchBucket(bucket.clone()).into());
+        }
         let access = route.access(&query, &head.headers, &deleted)?;
+        let sides = Sides {
+            inner: &self.inner,
+            caller: &context.caller,
+            headers: &head.headers,
+            homes: [route.bucket.as_deref().zip(home.as_ref()), source.as_deref().zip(source_home.as_ref())],
+        };
+        let access = sides.guard(access).await?;
+        let cors =
+            home.as_ref().and_then(|home| cors::of_request(&home.cors, head.method.as_str(), &head.headers));
         let state = State {
             caused: Arc::default(),
             context,
             route,
+            home,
+            source_home,
             query: head.uri.query().unwrap_or_default().to_owned(),
             headers: head.headers.clone(),
             trailers,
@@ -60,7 +93,40 @@ impl Api for S3 {
         };
         let protocol = self.protocol.clone();
         let cx = Cx { inner: self.inner.clone(), state: Arc::new(state) };
-        Ok(Box::new(S3Operation { protocol, cx, head, access, xml }))
+        Ok(Box::new(S3Operation { protocol, cx, head, access, cors, xml }))
+    }
+}
+
+impl S3 {
+    /// A browser's question whether it may send a request.
+    async fn preflight(&self, head: &http::request::Parts) -> Result<Box<dyn Operation>, aws::Error> {
+        let path = percent_encoding::percent_decode_str(head.uri.path()).decode_utf8_lossy();
+        let bucket = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        let home = self.inner.home(bucket).await?.ok_or_else(|| Error::NoSuchBucket(bucket.to_owned()))?;
+        Ok(Box::new(Preflight { answer: cors::preflight(&home.cors, &head.headers)? }))
+    }
+}
+
+/// A browser's question that is answered with yes.
+struct Preflight {
+    answer: HeaderMap,
+}
+
+#[async_trait]
+impl Operation for Preflight {
+    fn name(&self) -> &'static str {
+        "PreflightRequest"
+    }
+
+    /// It says nothing that the bucket's owner did not want told to everybody.
+    fn access(&self) -> Vec<Access> {
+        Vec::new()
+    }
+
+    async fn handle(self: Box<Self>) -> Result<Response, aws::Error> {
+        let mut response = Response::new(aws::body::full(""));
+        response.headers_mut().extend(self.answer);
+        Ok(response)
     }
 }
 
@@ -90,6 +156,8 @@ struct S3Operation {
     cx: Cx,
     head: http::request::Parts,
     access: Vec<Access>,
+    /// What the answer says to a page of another origin.
+    cors: Option<HeaderMap>,
     /// The body, where the rights depended on it.
     xml: Option<Bytes>,
 }
@@ -102,6 +170,10 @@ impl Operation for S3Operation {
 
     fn access(&self) -> Vec<Access> {
         self.access.clone()
+    }
+
+    fn headers(&self) -> Option<HeaderMap> {
+        self.cors.clone()
     }
 
     async fn handle(self: Box<Self>) -> Result<Response, aws::Error> {

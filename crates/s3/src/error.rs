@@ -26,6 +26,24 @@ pub enum Error {
     InvalidEncryptionAlgorithm(String),
     #[error("{0}")]
     InvalidBucketState(&'static str),
+    /// Denied, with the reason.
+    #[error("{0}")]
+    Denied(String),
+    #[error("{0}")]
+    AccessForbidden(&'static str),
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("{0}")]
+    MalformedPolicy(String),
+    #[error("The bucket does not allow ACLs")]
+    AclNotSupported,
+    /// The code and the message.
+    #[error("{1}")]
+    InvalidBucketAcl(&'static str, &'static str),
+    #[error("Your request was missing a required header")]
+    MissingAcl,
+    #[error("This request does not support content")]
+    UnexpectedContent,
     #[error("{0}")]
     IllegalVersioning(&'static str),
     #[error("Your previous request to create the named bucket succeeded and you already own it.")]
@@ -152,13 +170,21 @@ impl Error {
             | Self::BucketNotEmpty(_)
             | Self::VersionsInBucket(_)
             | Self::InvalidBucketState(_) => ErrorKind::Conflict,
-            Self::AccessDenied | Self::Confused { .. } => ErrorKind::Denied,
+            Self::AccessDenied | Self::Denied(_) | Self::AccessForbidden(_) | Self::Confused { .. } => {
+                ErrorKind::Denied
+            }
             Self::PreconditionFailed(_) | Self::NotModified { .. } => ErrorKind::PreconditionFailed,
             Self::EntityTooLarge { .. } => ErrorKind::TooLarge,
             Self::NotImplemented(_) | Self::MethodNotAllowed | Self::IsMarker { .. } => {
                 ErrorKind::Unsupported
             }
             Self::InvalidEncryptionAlgorithm(_)
+            | Self::BadRequest(_)
+            | Self::MalformedPolicy(_)
+            | Self::AclNotSupported
+            | Self::InvalidBucketAcl(..)
+            | Self::MissingAcl
+            | Self::UnexpectedContent
             | Self::IllegalVersioning(_)
             | Self::InvalidRange { .. }
             | Self::InvalidPartNumber { .. }
@@ -202,7 +228,14 @@ impl Error {
             Self::BucketAlreadyOwnedByYou(_) => ("BucketAlreadyOwnedByYou", 409),
             Self::BucketAlreadyExists(_) => ("BucketAlreadyExists", 409),
             Self::VersionsInBucket(_) | Self::BucketNotEmpty(_) => ("BucketNotEmpty", 409),
-            Self::AccessDenied | Self::Confused { .. } => ("AccessDenied", 403),
+            Self::AccessDenied | Self::Denied(_) | Self::Confused { .. } => ("AccessDenied", 403),
+            Self::AccessForbidden(_) => ("AccessForbidden", 403),
+            Self::BadRequest(_) => ("BadRequest", 400),
+            Self::MalformedPolicy(_) => ("MalformedPolicy", 400),
+            Self::AclNotSupported => ("AccessControlListNotSupported", 400),
+            Self::InvalidBucketAcl(code, _) => (code, 400),
+            Self::MissingAcl => ("MissingSecurityHeader", 400),
+            Self::UnexpectedContent => ("UnexpectedContent", 400),
             Self::PreconditionFailed(_) => ("PreconditionFailed", 412),
             Self::NotModified { .. } => ("NotModified", 304),
             Self::InvalidRange { .. } => ("InvalidRange", 416),
@@ -316,6 +349,14 @@ impl From<Error> for aws::Error {
                 new("Access Denied".into())
             }
             Error::AccessDenied
+            | Error::Denied(_)
+            | Error::AccessForbidden(_)
+            | Error::BadRequest(_)
+            | Error::MalformedPolicy(_)
+            | Error::AclNotSupported
+            | Error::InvalidBucketAcl(..)
+            | Error::MissingAcl
+            | Error::UnexpectedContent
             | Error::InvalidBucketState(_)
             | Error::IllegalVersioning(_)
             | Error::NotModified { .. }

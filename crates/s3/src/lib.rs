@@ -2,7 +2,7 @@
 //!
 //! The map: `api` and `route` turn a request into an authorised operation; `frontend` adapts the protocol crate
 //! (`s3s`, which reads inputs and writes outputs) to `ops`, where each operation is; `refuse` names what is not
-//! offered; `ingest` takes a body in and `read` gives it out, `encryption` seals it in between; `versions` is how
+//! offered; `access` is what a bucket says of who may use it, `cors` of which origins; `ingest` takes a body in and `read` gives it out, `encryption` seals it in between; `versions` is how
 //! a key's versions come and go; `checksum`, `notify` and `walk` are the digests, the events and the listings;
 //! `garbage` removes what nothing refers to; `tables` is what is stored.
 //!
@@ -10,9 +10,11 @@
 //! verified before that commit; a bucket's rows belong to its owner's account; no operation is carried out that
 //! is not the one that was authorised.
 
+mod access;
 mod api;
 mod checksum;
 mod config;
+mod cors;
 mod encryption;
 mod error;
 mod frontend;
@@ -32,4 +34,4 @@ pub use config::Config;
 pub use encryption::{KeyFileError, MasterKey};
 pub use error::Error;
 pub use garbage::Sweeper;
-pub use service::S3;
+pub use service::{Rights, S3};

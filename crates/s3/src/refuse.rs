@@ -9,7 +9,6 @@ const REFUSED: &[&str] = &[
     "x-amz-server-side-encryption-aws-kms-key-id",
     "x-amz-server-side-encryption-context",
     "x-amz-object-lock-",
-    "x-amz-grant-",
     "x-amz-website-redirect-location",
     "x-amz-write-offset-bytes",
     "x-amz-mfa",
@@ -19,9 +18,7 @@ const REFUSED: &[&str] = &[
 
 /// Headers that are fine if they say what is so anyway.
 const ACCEPTED: &[(&str, &[&str])] = &[
-    ("x-amz-acl", &["private", "bucket-owner-full-control"]),
     ("x-amz-storage-class", &["STANDARD"]),
-    ("x-amz-object-ownership", &["BucketOwnerEnforced"]),
     ("x-amz-bucket-object-lock-enabled", &["false", "False"]),
     ("x-amz-server-side-encryption-bucket-key-enabled", &["false", "False"]),
     ("x-amz-bypass-governance-retention", &["false", "False"]),
@@ -58,10 +55,8 @@ mod tests {
             headers.insert(name, http::HeaderValue::from_static(value));
             check(&headers).map_err(|e| e.to_string())
         };
-        assert_eq!(check("x-amz-acl", "private"), Ok(()));
         assert_eq!(check("x-amz-meta-grant-x", "1"), Ok(()));
-        assert!(check("x-amz-acl", "public-read").unwrap_err().contains("x-amz-acl"));
+        assert!(check("x-amz-storage-class", "GLACIER").unwrap_err().contains("x-amz-storage-class"));
         assert!(check("x-amz-server-side-encryption-aws-kms-key-id", "k").is_err());
-        assert!(check("x-amz-storage-class", "GLACIER").is_err());
     }
 }

@@ -16,6 +16,9 @@ use crate::read::Address;
 use crate::tables::NameRow;
 use crate::versions::Which;
 
+/// The header that makes a write a copy.
+pub(crate) const COPY_SOURCE: &str = "x-amz-copy-source";
+
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Route {
@@ -32,6 +35,7 @@ pub(crate) struct Route {
 pub(crate) enum BodyKind {
     None,
     Object,
+    /// XML, or JSON for a policy.
     Xml,
 }
 
@@ -85,39 +89,11 @@ fn form_decode(text: &str) -> Cow<'_, str> {
 /// Bucket configurations that can be asked for and are never there: flag, operation, action, code, message.
 const ABSENT: &[(&str, &str, &str, &str, &str)] = &[
     (
-        "cors",
-        "GetBucketCors",
-        "s3:GetBucketCORS",
-        "NoSuchCORSConfiguration",
-        "The CORS configuration does not exist",
-    ),
-    (
         "lifecycle",
         "GetBucketLifecycleConfiguration",
         "s3:GetLifecycleConfiguration",
         "NoSuchLifecycleConfiguration",
         "The lifecycle configuration does not exist",
-    ),
-    (
-        "ownershipControls",
-        "GetBucketOwnershipControls",
-        "s3:GetBucketOwnershipControls",
-        "OwnershipControlsNotFoundError",
-        "The bucket ownership controls were not found",
-    ),
-    (
-        "policy",
-        "GetBucketPolicy",
-        "s3:GetBucketPolicy",
-        "NoSuchBucketPolicy",
-        "The bucket policy does not exist",
-    ),
-    (
-        "policyStatus",
-        "GetBucketPolicyStatus",
-        "s3:GetBucketPolicyStatus",
-        "NoSuchBucketPolicy",
-        "The bucket policy does not exist",
     ),
     (
         "replication",
@@ -140,24 +116,13 @@ const ABSENT: &[(&str, &str, &str, &str, &str)] = &[
         "ObjectLockConfigurationNotFoundError",
         "Object Lock configuration does not exist for this bucket",
     ),
-    (
-        "publicAccessBlock",
-        "GetPublicAccessBlock",
-        "s3:GetBucketPublicAccessBlock",
-        "NoSuchPublicAccessBlockConfiguration",
-        "The public access block configuration was not found",
-    ),
 ];
 
 /// Configurations whose removal leaves nothing to do: flag, operation, action.
 const NOTHING: &[(&str, &str, &str)] = &[
-    ("cors", "DeleteBucketCors", "s3:PutBucketCORS"),
     ("lifecycle", "DeleteBucketLifecycle", "s3:PutLifecycleConfiguration"),
-    ("ownershipControls", "DeleteBucketOwnershipControls", "s3:PutBucketOwnershipControls"),
-    ("policy", "DeleteBucketPolicy", "s3:DeleteBucketPolicy"),
     ("replication", "DeleteBucketReplication", "s3:PutReplicationConfiguration"),
     ("website", "DeleteBucketWebsite", "s3:DeleteBucketWebsite"),
-    ("publicAccessBlock", "DeletePublicAccessBlock", "s3:PutBucketPublicAccessBlock"),
 ];
 
 /// Sub-resources that S3 has and that are not offered, for buckets and for objects.
@@ -266,7 +231,17 @@ impl Route {
         }
         match self.name {
             "ListBuckets" => Ok(vec![Access::new("s3:ListAllMyBuckets", "*")]),
-            "CreateBucket" => bucket("s3:CreateBucket"),
+            "CreateBucket" => {
+                let mut needs = vec![Access::new("s3:CreateBucket", self.bucket_arn())];
+                let grants = headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-"));
+                if headers.contains_key("x-amz-acl") || grants {
+                    needs.push(Access::new("s3:PutBucketAcl", self.bucket_arn()));
+                }
+                if headers.contains_key("x-amz-object-ownership") {
+                    needs.push(Access::new("s3:PutBucketOwnershipControls", self.bucket_arn()));
+                }
+                Ok(needs)
+            }
             "HeadBucket" => bucket("s3:ListBucket"),
             "DeleteBucket" => bucket("s3:DeleteBucket"),
             "GetBucketLocation" => bucket("s3:GetBucketLocation"),
@@ -305,6 +280,20 @@ impl Route {
             "GetObjectTagging" => version("s3:GetObjectTagging", "s3:GetObjectVersionTagging"),
             "PutObjectTagging" => version("s3:PutObjectTagging", "s3:PutObjectVersionTagging"),
             "DeleteObjectTagging" => version("s3:DeleteObjectTagging", "s3:DeleteObjectVersionTagging"),
+            "GetBucketCors" => bucket("s3:GetBucketCORS"),
+            "PutBucketCors" | "DeleteBucketCors" => bucket("s3:PutBucketCORS"),
+            "GetBucketPolicy" => bucket("s3:GetBucketPolicy"),
+            "GetBucketPolicyStatus" => bucket("s3:GetBucketPolicyStatus"),
+            "PutBucketPolicy" => bucket("s3:PutBucketPolicy"),
+            "DeleteBucketPolicy" => bucket("s3:DeleteBucketPolicy"),
+            "GetPublicAccessBlock" => bucket("s3:GetBucketPublicAccessBlock"),
+            "PutPublicAccessBlock" | "DeletePublicAccessBlock" => bucket("s3:PutBucketPublicAccessBlock"),
+            "GetBucketOwnershipControls" => bucket("s3:GetBucketOwnershipControls"),
+            "PutBucketOwnershipControls" | "DeleteBucketOwnershipControls" => {
+                bucket("s3:PutBucketOwnershipControls")
+            }
+            "PutBucketAcl" => bucket("s3:PutBucketAcl"),
+            "PutObjectAcl" => version("s3:PutObjectAcl", "s3:PutObjectVersionAcl"),
             "PutBucketVersioning" => bucket("s3:PutBucketVersioning"),
             "GetBucketEncryption" => bucket("s3:GetEncryptionConfiguration"),
             "PutBucketEncryption" | "DeleteBucketEncryption" => bucket("s3:PutEncryptionConfiguration"),
@@ -355,11 +344,21 @@ impl Route {
                 access = access.with(key, vec![value]);
             }
         }
+        let tags = text("x-amz-tagging").unwrap_or_default();
+        let tags = Query::parse(&tags).into_pairs();
+        if !tags.is_empty() {
+            let keys = tags.iter().map(|(key, _)| key.clone()).collect();
+            access = access.with("s3:RequestObjectTagKeys", keys);
+        }
+        for (key, value) in tags {
+            access = access.with(format!("s3:RequestObjectTag/{key}"), vec![value]);
+        }
         let mut needs = vec![access];
         if headers.contains_key("x-amz-tagging") {
             needs.push(Access::new("s3:PutObjectTagging", &*arn));
         }
-        if headers.contains_key("x-amz-acl") {
+        let grants = headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-"));
+        if headers.contains_key("x-amz-acl") || grants {
             needs.push(Access::new("s3:PutObjectAcl", &*arn));
         }
         needs
@@ -454,7 +453,12 @@ fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
             let flags = [
                 ("accelerate", "GetBucketAccelerateConfiguration"),
                 ("acl", "GetBucketAcl"),
+                ("cors", "GetBucketCors"),
                 ("encryption", "GetBucketEncryption"),
+                ("ownershipControls", "GetBucketOwnershipControls"),
+                ("policy", "GetBucketPolicy"),
+                ("policyStatus", "GetBucketPolicyStatus"),
+                ("publicAccessBlock", "GetPublicAccessBlock"),
                 ("location", "GetBucketLocation"),
                 ("logging", "GetBucketLogging"),
                 ("notification", "GetBucketNotificationConfiguration"),
@@ -470,6 +474,11 @@ fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
         }
         Method::PUT => {
             let flags = [
+                ("acl", "PutBucketAcl"),
+                ("cors", "PutBucketCors"),
+                ("ownershipControls", "PutBucketOwnershipControls"),
+                ("policy", "PutBucketPolicy"),
+                ("publicAccessBlock", "PutPublicAccessBlock"),
                 ("encryption", "PutBucketEncryption"),
                 ("notification", "PutBucketNotificationConfiguration"),
                 ("tagging", "PutBucketTagging"),
@@ -492,7 +501,14 @@ fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
                 let answer = Answer::Nothing(action);
                 return Ok(Route { answer, ..Route::new(name, BodyKind::None) });
             }
-            let flags = [("encryption", "DeleteBucketEncryption"), ("tagging", "DeleteBucketTagging")];
+            let flags = [
+                ("cors", "DeleteBucketCors"),
+                ("encryption", "DeleteBucketEncryption"),
+                ("ownershipControls", "DeleteBucketOwnershipControls"),
+                ("policy", "DeleteBucketPolicy"),
+                ("publicAccessBlock", "DeletePublicAccessBlock"),
+                ("tagging", "DeleteBucketTagging"),
+            ];
             if let Some(name) = first(&flags) {
                 return route(name, BodyKind::None);
             }
@@ -523,8 +539,12 @@ fn of_object(method: &Method, query: &Query<'_>, headers: &HeaderMap) -> Result<
     let route = |name, body| Ok(Route::new(name, body));
     // One that can not be is refused before anything is done.
     Which::read(query.get("versionId"))?;
-    if *method == Method::GET && query.has("acl") && !query.has("attributes") {
-        return route("GetObjectAcl", BodyKind::None);
+    if query.has("acl") && !query.has("attributes") {
+        match *method {
+            Method::GET => return route("GetObjectAcl", BodyKind::None),
+            Method::PUT => return route("PutObjectAcl", BodyKind::Xml),
+            _ => {}
+        }
     }
     if let Some(flag) = OBJECT_FLAGS.iter().find(|flag| query.has(flag)) {
         return Err(Error::NotImplemented(format!("{method} of the object's `{flag}`")));
@@ -581,7 +601,8 @@ mod tests {
             (&get, "/bucket?list-type=2&list-type=1", Err("other")),
             (&get, "/bucket?location", Ok("GetBucketLocation")),
             (&get, "/bucket?cors", Ok("GetBucketCors")),
-            (&put, "/bucket?cors", Err("NotImplemented")),
+            (&put, "/bucket?cors", Ok("PutBucketCors")),
+            (&put, "/bucket/a?acl", Ok("PutObjectAcl")),
             (&put, "/bucket?metadataJournalTable", Err("NotImplemented")),
             (&put, "/bucket?x-id=CreateBucket", Ok("CreateBucket")),
             (&put, "/bucket?something", Err("NotImplemented")),

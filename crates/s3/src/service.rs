@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use aws::{Body, RequestContext};
+use aws::{Body, PolicyCheck, RequestContext};
 use blobs::{BlobId, Blobs};
 use http::HeaderMap;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -23,6 +23,13 @@ use crate::tables::{self, NAMES, NameRow};
 use crate::versions::Which;
 use crate::{Config, Error};
 
+/// Who decides on rights where a bucket has a say.
+#[derive(Debug, Clone)]
+pub struct Rights {
+    /// Reads policies before buckets get them.
+    pub policies: Arc<dyn PolicyCheck>,
+}
+
 /// Amazon S3, as an [`aws::Api`].
 pub struct S3 {
     pub(crate) inner: Arc<Inner>,
@@ -38,6 +45,7 @@ impl S3 {
         env: SharedEnv,
         region: Region,
         master: MasterKey,
+        rights: Rights,
     ) -> Arc<Self> {
         let inner = Arc::new(Inner {
             config,
@@ -46,6 +54,7 @@ impl S3 {
             env,
             region,
             master,
+            rights,
             writing: Mutex::default(),
             reading: Mutex::default(),
             abandoned: AtomicBool::new(true),
@@ -75,6 +84,7 @@ pub(crate) struct Inner {
     pub(crate) env: SharedEnv,
     pub(crate) region: Region,
     pub(crate) master: MasterKey,
+    pub(crate) rights: Rights,
     /// Blobs of uploads under way.
     pub(crate) writing: Mutex<HashSet<BlobId>>,
     /// How many downloads under way read each blob.
@@ -92,6 +102,11 @@ impl Inner {
         self.env.fill(&mut id);
         BlobId(id)
     }
+
+    /// What is known of a bucket from its name.
+    pub(crate) async fn home(&self, bucket: &str) -> Result<Option<NameRow>, Error> {
+        Ok(NAMES.get(&self.store, tables::name_key(bucket)).await?.map(|row| row.value))
+    }
 }
 
 /// A request on its way through the protocol crate and back: carried in the request's extensions.
@@ -107,6 +122,9 @@ pub(crate) struct State {
     pub(crate) body: Mutex<Option<Body>>,
     /// The body of a download, which goes around it too.
     pub(crate) answer: Mutex<Option<Body>>,
+    /// What is known of the bucket that is named, and of that of the source of a copy, from their names.
+    pub(crate) home: Option<NameRow>,
+    pub(crate) source_home: Option<NameRow>,
     /// Whether the operation caused an event.
     pub(crate) caused: Arc<AtomicBool>,
     /// The error that an operation ended with, with all its members.
@@ -152,21 +170,23 @@ impl Cx {
         Ok(self.home().await?.owner)
     }
 
-    /// The account whose rows the request's bucket is, and what else is known of it from its name.
+    /// The account whose rows the request's bucket is, and what else is known of it: as it was when the request
+    /// was authorised.
     pub(crate) async fn home(&self) -> Result<NameRow, Error> {
-        self.home_of(self.bucket(), "x-amz-expected-bucket-owner").await
+        self.checked(self.state.home.as_ref(), self.bucket(), "x-amz-expected-bucket-owner")
     }
 
-    /// The same of another bucket. Only that account's principals may use it: what a policy of another
-    /// account says about this bucket's ARN is for that account to say only about its own.
-    pub(crate) async fn home_of(&self, bucket: &str, expectation: &str) -> Result<NameRow, Error> {
-        let row = NAMES.get(&self.inner.store, tables::name_key(bucket)).await?;
-        let row = row.ok_or_else(|| Error::NoSuchBucket(bucket.to_owned()))?.value;
-        let expected = self.header(expectation).is_none_or(|expected| expected == row.owner.to_string());
-        if row.owner != self.account() || !expected {
-            return Err(Error::AccessDenied);
+    /// The same of the bucket of a copy's source.
+    pub(crate) fn source_home(&self, bucket: &str) -> Result<NameRow, Error> {
+        self.checked(self.state.source_home.as_ref(), bucket, "x-amz-source-expected-bucket-owner")
+    }
+
+    fn checked(&self, home: Option<&NameRow>, bucket: &str, expectation: &str) -> Result<NameRow, Error> {
+        let home = home.ok_or_else(|| Error::NoSuchBucket(bucket.to_owned()))?;
+        match self.header(expectation) {
+            Some(expected) if expected != home.owner.to_string() => Err(Error::AccessDenied),
+            Some(_) | None => Ok(home.clone()),
         }
-        Ok(row)
     }
 
     /// The object that the request names.

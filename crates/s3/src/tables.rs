@@ -19,6 +19,7 @@
 //! `BLOB_GARBAGE`; it passes from one to the next in one commit.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use blobs::BlobId;
 use bytes::Bytes;
@@ -26,7 +27,9 @@ use serde::{Deserialize, Serialize};
 use store::{JsonRecord, Key, Record, Table, TableId, tables};
 use types::{AccountId, Timestamp};
 
+use crate::access::{Acl, Ownership, PublicAccessBlock};
 use crate::checksum::{Checksum, PartChecksum};
+use crate::cors;
 use crate::encryption::Encryption;
 use crate::notify::LambdaTarget;
 use crate::versions::{VersionId, Versioning};
@@ -59,6 +62,17 @@ pub(crate) struct NameRow {
     /// Whether versioning was ever switched on.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) versioned: bool,
+    /// The bucket's policy, as it was put.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) public_access_block: Option<PublicAccessBlock>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ownership: Option<Ownership>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) acl: Acl,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) cors: Vec<cors::Rule>,
 }
 
 /// A bucket.
@@ -79,7 +93,15 @@ pub(crate) struct Bucket {
 impl NameRow {
     /// Of a new bucket.
     pub(crate) fn new(owner: AccountId) -> Self {
-        Self { owner, versioned: false }
+        Self {
+            owner,
+            versioned: false,
+            policy: None,
+            public_access_block: Some(PublicAccessBlock::ALL),
+            ownership: Some(Ownership::BucketOwnerEnforced),
+            acl: Acl::new(),
+            cors: Vec::new(),
+        }
     }
 }
 
@@ -142,6 +164,9 @@ pub(crate) struct Object {
     /// `None`: the null version.
     #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<VersionId>,
+    /// Who else may do something with it.
+    #[serde(rename = "g", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) acl: Acl,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -234,6 +259,8 @@ pub(crate) struct Upload {
     pub(crate) tags: Vec<(String, String)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) encryption: Option<Encryption>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) acl: Acl,
 }
 
 /// One part of an upload.

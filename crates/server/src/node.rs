@@ -15,7 +15,7 @@ use functions::{FunctionUrls, Functions};
 use gateway::Gateway;
 use identity::{IamApi, Identity, KeyPair, StsApi};
 use runtime::{Platform, ProcessRuntime, Runtimes, WasmRuntime};
-use s3::{MasterKey, S3};
+use s3::{MasterKey, Rights, S3};
 use stacks::Stacks;
 use store::{FjallConfig, FjallEngine, Store};
 use telemetry::{LogsApi, Telemetry};
@@ -97,8 +97,15 @@ impl Node {
         let runtimes = Arc::new(Runtimes::new(runtime.clone(), wasm));
 
         let region = config.region.clone();
-        let s3 =
-            S3::new(config.s3.clone(), store.clone(), blobs.clone(), env.clone(), region.clone(), object_key);
+        let s3 = S3::new(
+            config.s3.clone(),
+            store.clone(),
+            blobs.clone(),
+            env.clone(),
+            region.clone(),
+            object_key,
+            Rights { policies: identity.clone() },
+        );
         let dynamodb = DynamoDb::new(store.clone(), env.clone(), region.clone());
         let functions = Functions::new(
             config.functions.clone(),

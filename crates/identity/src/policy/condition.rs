@@ -180,6 +180,37 @@ impl Condition {
         }
     }
 
+    /// Whether it lets in only fixed principals, accounts or networks.
+    pub(crate) fn narrows(&self) -> bool {
+        const KEYS: [&str; 13] = [
+            "aws:principalaccount",
+            "aws:principalarn",
+            "aws:principalorgid",
+            "aws:principalorgpaths",
+            "aws:sourceaccount",
+            "aws:sourcearn",
+            "aws:sourceip",
+            "aws:sourceowner",
+            "aws:sourcevpc",
+            "aws:sourcevpce",
+            "aws:userid",
+            "aws:username",
+            "s3:dataaccesspointaccount",
+        ];
+        if self.negated || self.if_exists || self.set == Some(Set::All) || !KEYS.contains(&&*self.key) {
+            return false;
+        }
+        match &self.test {
+            Test::Text { patterns, .. } => patterns.iter().all(|p| matches!(p, Pattern::Exact(_))),
+            Test::Arn(_) | Test::Binary(_) => true,
+            Test::Networks(networks) => networks.iter().all(|network| match network.address {
+                IpAddr::V4(_) => network.prefix >= 8,
+                IpAddr::V6(_) => network.prefix >= 32,
+            }),
+            Test::Numbers(..) | Test::Dates(..) | Test::Bools(_) | Test::Null(_) => false,
+        }
+    }
+
     /// Whether the request fulfils it.
     pub(crate) fn holds(&self, context: &Context<'_>) -> bool {
         let values = context.values(&self.key);

@@ -87,6 +87,19 @@ impl Policy {
         document::parse(text, kind)
     }
 
+    /// Whether it allows something to everybody (Amazon S3 user guide, "The meaning of public"): no condition
+    /// narrows it to fixed accounts, networks or principals.
+    pub(crate) fn is_public(&self) -> bool {
+        self.statements.iter().any(|statement| {
+            let everyone = statement
+                .principals
+                .as_ref()
+                .is_some_and(|(not, principals)| *not || principals.contains(&PrincipalPattern::Everyone));
+            let allows = statement.effect == Effect::Allow;
+            allows && everyone && !statement.conditions.iter().any(Condition::narrows)
+        })
+    }
+
     /// What this policy says of the request.
     pub(crate) fn evaluate(&self, context: &Context<'_>) -> Decision {
         let mut decision = Decision::Default;

@@ -344,3 +344,23 @@ fn principals_of_trust_policies() {
         assert_eq!(decision, expected, "{principal:?} {text}");
     }
 }
+
+#[test]
+fn public_policies_are_known() {
+    let is_public = |principal: &str, condition: &str| {
+        let text = format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{principal},"Action":"s3:GetObject","Resource":"arn:aws:s3:::b/*"{condition}}}]}}"#
+        );
+        Policy::parse(&text, Kind::Resource).unwrap().is_public()
+    };
+    let condition = |text: &str| format!(r#","Condition":{text}"#);
+    assert!(is_public(r#""*""#, ""));
+    assert!(is_public(r#"{"AWS":"*"}"#, ""));
+    assert!(!is_public(r#"{"AWS":"000000000000"}"#, ""));
+    assert!(is_public(r#""*""#, &condition(r#"{"StringLike":{"aws:Referer":"x"}}"#)));
+    assert!(!is_public(r#""*""#, &condition(r#"{"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}"#)));
+    assert!(is_public(r#""*""#, &condition(r#"{"IpAddress":{"aws:SourceIp":"0.0.0.0/1"}}"#)));
+    assert!(is_public(r#""*""#, &condition(r#"{"NotIpAddress":{"aws:SourceIp":"10.0.0.0/8"}}"#)));
+    assert!(!is_public(r#""*""#, &condition(r#"{"StringEquals":{"aws:PrincipalAccount":"000000000000"}}"#)));
+    assert!(is_public(r#""*""#, &condition(r#"{"StringLike":{"aws:PrincipalAccount":"*"}}"#)));
+}

@@ -6,18 +6,19 @@ use s3s::S3Response;
 use s3s::dto::{
     Bucket as BucketShape, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput,
     DeleteBucketInput, DeleteBucketOutput, GetBucketAccelerateConfigurationInput,
-    GetBucketAccelerateConfigurationOutput, GetBucketAclInput, GetBucketAclOutput, GetBucketLocationInput,
-    GetBucketLocationOutput, GetBucketLoggingInput, GetBucketLoggingOutput, GetBucketRequestPaymentInput,
+    GetBucketAccelerateConfigurationOutput, GetBucketLocationInput, GetBucketLocationOutput,
+    GetBucketLoggingInput, GetBucketLoggingOutput, GetBucketRequestPaymentInput,
     GetBucketRequestPaymentOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput, ListBucketsOutput,
-    Payer,
+    ObjectOwnership, Payer,
 };
 use store::key::{KeyReader, after};
 use store::{Read, Write};
 
 use crate::Error;
+use crate::access::{self, Kind, Ownership};
 use crate::garbage::discard;
 use crate::ops::install::bucket_of;
-use crate::ops::{grants, owner, precise};
+use crate::ops::{owner, precise};
 use crate::service::Cx;
 use crate::tables::{self, BUCKETS, Bucket, Dead, NAMES, NameRow, OBJECTS, UPLOADS, VERSIONS};
 
@@ -95,6 +96,7 @@ pub(crate) async fn create(
     }
     let (account, name) = (cx.account(), input.bucket.clone());
     let row = Bucket::new(cx.now());
+    let name_row = named(cx, &input.object_ownership)?;
     let again_is_fine = region == "us-east-1";
     let reads = vec![Read::Key(tables::name_key(&name))];
     cx.inner
@@ -102,7 +104,7 @@ pub(crate) async fn create(
         .transact(reads, move |pages, _| match NAMES.first(&pages[0])? {
             None => Ok((
                 vec![
-                    NAMES.put(tables::name_key(&name), &NameRow::new(account)),
+                    NAMES.put(tables::name_key(&name), &name_row),
                     BUCKETS.put(tables::bucket_key(account, &name), &row),
                 ],
                 (),
@@ -176,6 +178,55 @@ pub(crate) async fn delete(
     Ok(S3Response::new(DeleteBucketOutput {}))
 }
 
+/// What the name of a new bucket says.
+fn named(cx: &Cx, ownership: &Option<ObjectOwnership>) -> Result<NameRow, Error> {
+    let mut row = NameRow::new(cx.account());
+    if let Some(ownership) = ownership {
+        let value = ownership.as_str();
+        let invalid =
+            || Error::argument("x-amz-object-ownership", value, "Invalid x-amz-object-ownership header");
+        row.ownership = Some(Ownership::of_name(value).ok_or_else(invalid)?);
+    }
+    row.acl = access::of_headers(&cx.state.headers, Kind::Bucket, row.owner)?.unwrap_or_default();
+    if !row.acl.is_empty() && row.ownership() == Ownership::BucketOwnerEnforced {
+        return Err(Error::InvalidBucketAcl(
+            "InvalidBucketAclWithObjectOwnership",
+            "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting",
+        ));
+    }
+    if access::is_public(&row.acl) {
+        return Err(Error::InvalidBucketAcl(
+            "InvalidBucketAclWithBlockPublicAccessError",
+            "Bucket cannot have public ACLs set with BlockPublicAccess enabled",
+        ));
+    }
+    Ok(row)
+}
+
+/// Changes what every request to the request's bucket has to know, in one commit.
+pub(crate) async fn rehome(
+    cx: &Cx,
+    change: impl Fn(&mut NameRow) -> Result<(), Error> + Send + 'static,
+) -> Result<(), Error> {
+    let owner = cx.owner().await?;
+    let name = cx.bucket().to_owned();
+    let key = tables::name_key(&name);
+    cx.inner
+        .store
+        .transact(vec![Read::Key(key.clone())], move |pages, _| {
+            let row = NAMES.first(&pages[0])?.filter(|row| row.value.owner == owner);
+            let mut row = row.ok_or_else(|| Error::NoSuchBucket(name.clone()))?.value;
+            change(&mut row)?;
+            Ok((vec![NAMES.put(key.clone(), &row)], ()))
+        })
+        .await
+}
+
+/// A configuration that the request's bucket does not have.
+pub(crate) fn absent(cx: &Cx, code: &'static str, message: &'static str) -> Error {
+    Error::Absent { code, message, bucket: cx.bucket().to_owned() }
+}
+
 /// What the request's bucket is configured with.
 pub(crate) async fn configured(cx: &Cx) -> Result<Bucket, Error> {
     let owner = cx.owner().await?;
@@ -217,12 +268,6 @@ pub(crate) async fn location(
     let location_constraint =
         (region != "us-east-1").then(|| BucketLocationConstraint::from(region.to_owned()));
     Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
-}
-
-pub(crate) async fn acl(cx: &Cx, _input: GetBucketAclInput) -> Result<S3Response<GetBucketAclOutput>, Error> {
-    let account = cx.owner().await?;
-    let output = GetBucketAclOutput { grants: Some(grants(account)), owner: Some(owner(account)) };
-    Ok(S3Response::new(output))
 }
 
 pub(crate) async fn logging(

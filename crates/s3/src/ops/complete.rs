@@ -217,6 +217,7 @@ async fn commit(
         upload: Some(id.to_owned()),
         encryption: upload.encryption,
         version: None,
+        acl: upload.acl,
     };
     let install = Install {
         owner,

@@ -9,7 +9,6 @@ use s3s::dto::{
     ChecksumAlgorithm, ChecksumType, CopyObjectInput, CopyObjectOutput, CopyObjectResult, MetadataDirective,
     TaggingDirective,
 };
-use types::AccountId;
 
 use crate::checksum::{Algorithm, Checksum, Hashers, Kind, show_checksum};
 use crate::encryption::{CustomerKey, DataKey};
@@ -19,7 +18,7 @@ use crate::ops::install::{Install, Placement, Replaced, placed, settled};
 use crate::ops::{MAX_UPLOAD_BYTES, etag, system_headers, tagging, timestamp, user_metadata};
 use crate::read::Found;
 use crate::service::Cx;
-use crate::tables::{Data, Object};
+use crate::tables::{Data, NameRow, Object};
 use crate::{Error, encryption, ingest, read, versions};
 
 /// What one try came to: the bytes taken in (if they were), and the object to install.
@@ -69,7 +68,7 @@ pub(crate) async fn copy(cx: &Cx, input: CopyObjectInput) -> Result<S3Response<C
     let home = cx.home().await?;
     let directives = Directives::read(&input)?;
     let source = crate::route::copy_source(&cx.state.headers)?;
-    let source_home = cx.home_of(&source.bucket, "x-amz-source-expected-bucket-owner").await?;
+    let source_home = cx.source_home(&source.bucket)?;
     let source_key = CustomerKey::of_copy_source(&cx.state.headers)?;
     let onto_itself = source.bucket == cx.bucket() && source.key == cx.key() && source.is_current();
     if onto_itself && !directives.replace_metadata && directives.algorithm.is_none() && !asks_encryption(cx) {
@@ -95,7 +94,7 @@ pub(crate) async fn copy(cx: &Cx, input: CopyObjectInput) -> Result<S3Response<C
             )));
         }
         let Made { content, object, bytes, along } =
-            make(cx, source_home.owner, &found, &directives, opener, may_keep).await?;
+            make(cx, &home, &source_home, &found, &directives, opener, may_keep).await?;
         let install = Install {
             owner: home.owner,
             bucket: cx.bucket().to_owned(),
@@ -147,7 +146,8 @@ fn asks_encryption(cx: &Cx) -> bool {
 
 async fn make(
     cx: &Cx,
-    source_owner: AccountId,
+    home: &NameRow,
+    source_home: &NameRow,
     found: &Found,
     directives: &Directives,
     opener: Option<DataKey>,
@@ -164,7 +164,7 @@ async fn make(
         (None, source.data, bytes, Vec::new(), etag, checksum, source.encryption)
     } else {
         let seal = cx.seal()?;
-        let body = read::body(&cx.inner, source_owner, found, opener, 0..source.size).await?;
+        let body = read::body(&cx.inner, source_home.owner, found, opener, 0..source.size).await?;
         let limit = cx.inner.config.inline_limit_bytes;
         let hashers = Hashers::new([algorithm]);
         let (content, digests) =
@@ -193,6 +193,7 @@ async fn make(
         upload: None,
         encryption,
         version: None,
+        acl: home.acl_of_new(&cx.state.headers, &cx.state.context.caller)?,
     };
     Ok(Made { content, object, bytes, along })
 }

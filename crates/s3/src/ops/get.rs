@@ -1,19 +1,16 @@
-//! GetObject, HeadObject, GetObjectAcl.
+//! GetObject, HeadObject.
 
 use std::ops::Range;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use s3s::S3Response;
-use s3s::dto::{
-    ChecksumType, GetObjectAclInput, GetObjectAclOutput, GetObjectInput, GetObjectOutput, HeadObjectInput,
-    HeadObjectOutput,
-};
+use s3s::dto::{ChecksumType, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput};
 use types::AccountId;
 
 use crate::checksum::{Kind, encode, show_checksum};
 use crate::ops::conditions::ReadConditions;
 use crate::ops::range::{Wanted, wanted};
-use crate::ops::{etag, grants, owner, timestamp};
+use crate::ops::{etag, timestamp};
 use crate::read::{self, Found};
 use crate::route::Query;
 use crate::service::Cx;
@@ -193,15 +190,4 @@ pub(crate) async fn head(cx: &Cx, input: HeadObjectInput) -> Result<S3Response<H
         output.checksum_type = kind.map(|kind| ChecksumType::from_static(kind.name()));
     }
     Ok(S3Response::with_headers(output, headers))
-}
-
-pub(crate) async fn acl(cx: &Cx, input: GetObjectAclInput) -> Result<S3Response<GetObjectAclOutput>, Error> {
-    let home = cx.home().await?;
-    let account = home.owner;
-    read::find(&cx.inner, cx.address(&home, input.version_id.as_deref())?, false).await?;
-    Ok(S3Response::new(GetObjectAclOutput {
-        grants: Some(grants(account)),
-        owner: Some(owner(account)),
-        ..GetObjectAclOutput::default()
-    }))
 }

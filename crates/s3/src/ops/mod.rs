@@ -1,11 +1,13 @@
 //! The operations, each named as in S3's model, and the limits and small shapes they share.
 
+pub(crate) mod acl;
 pub(crate) mod attributes;
 pub(crate) mod bucket;
 pub(crate) mod change;
 pub(crate) mod complete;
 pub(crate) mod conditions;
 pub(crate) mod copy;
+pub(crate) mod cors;
 pub(crate) mod delete;
 pub(crate) mod encryption;
 pub(crate) mod get;
@@ -14,6 +16,7 @@ pub(crate) mod list;
 pub(crate) mod list_uploads;
 pub(crate) mod list_versions;
 pub(crate) mod notification;
+pub(crate) mod policy;
 pub(crate) mod put;
 pub(crate) mod range;
 pub(crate) mod tagging;
@@ -117,17 +120,4 @@ pub(crate) fn etag(value: &str) -> dto::ETag {
 
 pub(crate) fn owner(account: AccountId) -> dto::Owner {
     dto::Owner { display_name: None, id: Some(canonical_id(account)) }
-}
-
-/// The access control list that everything has: its owner may do everything.
-pub(crate) fn grants(account: AccountId) -> Vec<dto::Grant> {
-    let grantee = dto::Grantee {
-        display_name: None,
-        email_address: None,
-        id: Some(canonical_id(account)),
-        type_: dto::Type::from_static(dto::Type::CANONICAL_USER),
-        uri: None,
-    };
-    let permission = dto::Permission::from_static(dto::Permission::FULL_CONTROL);
-    vec![dto::Grant { grantee: Some(grantee), permission: Some(permission) }]
 }

@@ -14,6 +14,7 @@ use crate::{Error, encryption, ingest};
 
 pub(crate) async fn put(cx: &Cx, input: PutObjectInput) -> Result<S3Response<PutObjectOutput>, Error> {
     let home = cx.home().await?;
+    let acl = home.acl_of_new(&cx.state.headers, &cx.state.context.caller)?;
     let seal = cx.seal()?;
     let conditions = WriteConditions::new(input.if_match, input.if_none_match)?;
     let metadata = user_metadata(input.metadata)?;
@@ -38,6 +39,7 @@ pub(crate) async fn put(cx: &Cx, input: PutObjectInput) -> Result<S3Response<Put
         upload: None,
         encryption: Some(seal.encryption),
         version: None,
+        acl,
     };
     let e_tag = etag(&object.etag);
     let install = Install {

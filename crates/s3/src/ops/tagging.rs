@@ -64,10 +64,15 @@ pub(crate) async fn get_object(
 }
 
 /// Sets the tags of an object's version, and says which.
-async fn set_object(cx: &Cx, version: Option<&str>, tags: Tags) -> Result<Option<String>, Error> {
+async fn set_object(
+    cx: &Cx,
+    version: Option<&str>,
+    event: &'static str,
+    tags: Tags,
+) -> Result<Option<String>, Error> {
     let home = cx.home().await?;
     let address = cx.address(&home, version)?;
-    let changed = change(&cx.inner, address, move |object| {
+    let changed = change(cx, address, Some(event), move |object| {
         object.tags.clone_from(&tags);
         Ok(())
     });
@@ -80,7 +85,7 @@ pub(crate) async fn put_object(
     input: PutObjectTaggingInput,
 ) -> Result<S3Response<PutObjectTaggingOutput>, Error> {
     let tags = of_shape(input.tagging.tag_set, MAX_OBJECT_TAGS)?;
-    let version_id = set_object(cx, input.version_id.as_deref(), tags).await?;
+    let version_id = set_object(cx, input.version_id.as_deref(), "ObjectTagging:Put", tags).await?;
     Ok(S3Response::new(PutObjectTaggingOutput { version_id }))
 }
 
@@ -88,7 +93,8 @@ pub(crate) async fn delete_object(
     cx: &Cx,
     input: DeleteObjectTaggingInput,
 ) -> Result<S3Response<DeleteObjectTaggingOutput>, Error> {
-    let version_id = set_object(cx, input.version_id.as_deref(), Vec::new()).await?;
+    let version = input.version_id.as_deref();
+    let version_id = set_object(cx, version, "ObjectTagging:Delete", Vec::new()).await?;
     Ok(S3Response::new(DeleteObjectTaggingOutput { version_id }))
 }
 

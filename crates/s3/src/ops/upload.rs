@@ -26,7 +26,8 @@ pub(crate) async fn create(
     cx: &Cx,
     input: CreateMultipartUploadInput,
 ) -> Result<S3Response<CreateMultipartUploadOutput>, Error> {
-    let owner = cx.owner().await?;
+    let home = cx.home().await?;
+    let owner = home.owner;
     let plan = UploadPlan::new(
         input.checksum_algorithm.as_ref().map(ChecksumAlgorithm::as_str),
         input.checksum_type.as_ref().map(ChecksumType::as_str),
@@ -41,6 +42,7 @@ pub(crate) async fn create(
         metadata: user_metadata(input.metadata)?,
         tags: tagging::of_header(input.tagging.as_deref())?,
         encryption: Some(encryption),
+        acl: home.acl_of_new(&cx.state.headers, &cx.state.context.caller)?,
     };
     // The time first, so that a key's uploads are listed in the order in which they began.
     let id = format!("{:012x}{}", now.as_millisecond(), cx.inner.random_id());
@@ -175,7 +177,7 @@ pub(crate) async fn part_copy(
     let upload = find(cx, owner, &input.upload_id).await?;
     let (plan, seal) = (upload.plan, part_seal(cx, &upload)?);
     let source = crate::route::copy_source(&cx.state.headers)?;
-    let source_home = cx.home_of(&source.bucket, "x-amz-source-expected-bucket-owner").await?;
+    let source_home = cx.source_home(&source.bucket)?;
     let found = read::find(&cx.inner, source.address(&source_home)?, true).await?;
     let source_key = CustomerKey::of_copy_source(&cx.state.headers)?;
     let opener = encryption::opener(found.object.encryption.as_ref(), &cx.inner.master, source_key.as_ref())?;

@@ -95,8 +95,8 @@ async fn what_is_not_configured_says_so() {
 async fn what_is_not_offered_is_refused_by_name() {
     let node = Node::with_bucket("photos").await;
     for call in [
-        node.put("/photos?policy", "{}"),
-        node.put("/photos/a", "x").header("x-amz-acl", "public-read"),
+        node.put("/photos?accelerate", "<AccelerateConfiguration/>"),
+        node.put("/photos/a", "x").header("x-amz-acl", "aws-exec-read"),
         node.put("/photos/a", "x").header("x-amz-storage-class", "GLACIER"),
         node.put("/photos/a", "x").header("x-amz-server-side-encryption", "aws:kms"),
         node.put("/photos/a", "x").header("x-amz-website-redirect-location", "/b"),
