@@ -158,6 +158,29 @@ impl<'a> Presented<'a> {
     }
 }
 
+/// Whether the policy of an HTML form was signed with that credential, as old SDKs do it.
+pub fn verify_form(
+    credential: &Credential,
+    token: Option<&str>,
+    policy: &str,
+    signature: &str,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    session_token_matches(credential, token, now)?;
+    let key = credential.secret_access_key.as_bytes();
+    let key = Hmac::<Sha1>::new_from_slice(key).expect("HMAC takes keys of any length");
+    let expected = BASE64_STANDARD.encode(key.chain_update(policy).finalize().into_bytes());
+    if bool::from(expected.as_bytes().ct_eq(signature.as_bytes())) {
+        return Ok(());
+    }
+    Err(Failure::Mismatch(Box::new(Mismatch {
+        access_key_id: String::new(),
+        string_to_sign: policy.to_owned(),
+        signature: signature.to_owned(),
+        canonical_request: String::new(),
+    })))
+}
+
 /// Takes the signature out of a request that is verified.
 pub fn strip(head: &mut Parts) {
     retain_query(head, |name| {

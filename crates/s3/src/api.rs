@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use aws::chunked::Trailers;
-use aws::{Access, Api, Body, Operation, Protocol, Request, Response, Traced};
+use aws::{Access, Api, Body, Operation, Protocol, Request, RequestContext, Response, Traced};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -17,9 +17,11 @@ use types::{ErrorKind, Principal};
 use crate::access::Sides;
 use crate::checksum::{Expected, Hashers};
 use crate::ops::MAX_XML_BYTES;
+use crate::ops::post::{Fields, PostObject};
 use crate::route::{Answer, BodyKind, COPY_SOURCE, Query, Route, copy_source};
 use crate::service::{Cx, S3, State};
-use crate::{Error, cors, encryption, notify, refuse};
+use crate::website::{self, Visit};
+use crate::{Error, cors, encryption, form, notify, refuse};
 
 #[async_trait]
 impl Api for S3 {
@@ -36,7 +38,13 @@ impl Api for S3 {
         if head.method == Method::OPTIONS {
             return self.preflight(&head).await;
         }
+        if website::is_asked(&head.headers) {
+            return self.visit(head, context).await;
+        }
         let query = Query::parse(head.uri.query().unwrap_or_default());
+        if let Some(boundary) = form_boundary(&head) {
+            return self.post(head, &boundary, body, context).await;
+        }
         let route = Route::of(&head.method, head.uri.path(), &query, &head.headers)?;
         refuse::check(&head.headers)?;
         encryption::check(&head.headers, matches!(route.name, "GetObject" | "HeadObject"))?;
@@ -97,7 +105,78 @@ impl Api for S3 {
     }
 }
 
+/// The boundary of a form that is sent to a bucket.
+fn form_boundary(head: &http::request::Parts) -> Option<String> {
+    let content_type = head.headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let to_bucket = head.method == Method::POST && head.uri.query().unwrap_or_default().is_empty();
+    to_bucket.then(|| form::boundary(content_type)).flatten()
+}
+
+/// The bucket and the key in a path.
+fn bucket_and_key(path: &str) -> Result<(String, String), Error> {
+    let path = percent_encoding::percent_decode_str(path).decode_utf8().map_err(|_| Error::InvalidUri)?;
+    let path = path.strip_prefix('/').unwrap_or(&path);
+    let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+    Ok((bucket.to_owned(), key.to_owned()))
+}
+
 impl S3 {
+    /// A browser's request to a web site.
+    async fn visit(
+        &self,
+        head: http::request::Parts,
+        context: RequestContext,
+    ) -> Result<Box<dyn Operation>, aws::Error> {
+        let (bucket, key) = bucket_and_key(head.uri.path())?;
+        let home = self.inner.home(&bucket).await?;
+        let (method, headers, inner) = (head.method, head.headers, self.inner.clone());
+        Ok(Box::new(Visit { inner, method, headers, bucket, key, home, context }))
+    }
+
+    /// An upload by a form.
+    async fn post(
+        &self,
+        head: http::request::Parts,
+        boundary: &str,
+        body: Body,
+        mut context: RequestContext,
+    ) -> Result<Box<dyn Operation>, aws::Error> {
+        let (bucket, rest) = bucket_and_key(head.uri.path())?;
+        if !rest.is_empty() {
+            return Err(Error::MethodNotAllowed.into());
+        }
+        let home = self.inner.home(&bucket).await?.ok_or_else(|| Error::NoSuchBucket(bucket.clone()))?;
+        let (fields, file) = Fields::of(form::read(boundary, body).await?);
+        let (signer, lengths) = fields.authenticate(&self.inner, &bucket, &context.caller).await?;
+        if let Some(signer) = &signer {
+            context.caller = signer.clone();
+        }
+        let headers = fields.headers()?;
+        refuse::check(&headers)?;
+        encryption::check(&headers, false)?;
+        let route = Route::post(bucket.clone(), fields.key()?);
+        let access = route.access(&Query::parse(""), &headers, &[])?;
+        let homes = [Some((&*bucket, &home)), None];
+        let sides = Sides { inner: &self.inner, caller: &context.caller, headers: &head.headers, homes };
+        let access = sides.guard(access).await?;
+        let cors = cors::of_request(&home.cors, "POST", &head.headers);
+        let state = State {
+            caused: Arc::default(),
+            context,
+            route,
+            home: Some(home),
+            source_home: None,
+            query: String::new(),
+            headers,
+            trailers: None,
+            body: Mutex::default(),
+            answer: Mutex::default(),
+            failure: Mutex::default(),
+        };
+        let cx = Cx { inner: self.inner.clone(), state: Arc::new(state) };
+        Ok(Box::new(PostObject { cx, fields, file, signer, lengths, access, cors }))
+    }
+
     /// A browser's question whether it may send a request.
     async fn preflight(&self, head: &http::request::Parts) -> Result<Box<dyn Operation>, aws::Error> {
         let path = percent_encoding::percent_decode_str(head.uri.path()).decode_utf8_lossy();

@@ -44,6 +44,20 @@ pub enum Error {
     MissingAcl,
     #[error("This request does not support content")]
     UnexpectedContent,
+    #[error("{1}")]
+    InvalidRedirect(String, &'static str),
+    #[error("Bucket POST must be of the enclosure-type multipart/form-data")]
+    PostNotForm,
+    #[error("The body of your POST request is not well-formed multipart/form-data.")]
+    MalformedPost,
+    #[error("Your POST request fields preceding the upload file were too large.")]
+    FormFieldsTooLarge,
+    #[error("POST requires exactly one file upload per request.")]
+    NoFile,
+    #[error("{0}")]
+    InvalidPolicyDocument(String),
+    #[error("Your proposed upload is smaller than the minimum allowed size")]
+    UploadTooSmall { proposed: u64, limit: u64 },
     #[error("{0}")]
     IllegalVersioning(&'static str),
     #[error("Your previous request to create the named bucket succeeded and you already own it.")]
@@ -175,7 +189,7 @@ impl Error {
             }
             Self::PreconditionFailed(_) | Self::NotModified { .. } => ErrorKind::PreconditionFailed,
             Self::EntityTooLarge { .. } => ErrorKind::TooLarge,
-            Self::NotImplemented(_) | Self::MethodNotAllowed | Self::IsMarker { .. } => {
+            Self::NotImplemented(_) | Self::MethodNotAllowed | Self::PostNotForm | Self::IsMarker { .. } => {
                 ErrorKind::Unsupported
             }
             Self::InvalidEncryptionAlgorithm(_)
@@ -185,6 +199,12 @@ impl Error {
             | Self::InvalidBucketAcl(..)
             | Self::MissingAcl
             | Self::UnexpectedContent
+            | Self::InvalidRedirect(..)
+            | Self::MalformedPost
+            | Self::FormFieldsTooLarge
+            | Self::NoFile
+            | Self::InvalidPolicyDocument(_)
+            | Self::UploadTooSmall { .. }
             | Self::IllegalVersioning(_)
             | Self::InvalidRange { .. }
             | Self::InvalidPartNumber { .. }
@@ -236,6 +256,13 @@ impl Error {
             Self::InvalidBucketAcl(code, _) => (code, 400),
             Self::MissingAcl => ("MissingSecurityHeader", 400),
             Self::UnexpectedContent => ("UnexpectedContent", 400),
+            Self::InvalidRedirect(..) => ("InvalidRedirectLocation", 400),
+            Self::PostNotForm => ("PreconditionFailed", 412),
+            Self::MalformedPost => ("MalformedPOSTRequest", 400),
+            Self::FormFieldsTooLarge => ("MaxPostPreDataLengthExceeded", 400),
+            Self::NoFile => ("IncorrectNumberOfFilesInPostRequest", 400),
+            Self::InvalidPolicyDocument(_) => ("InvalidPolicyDocument", 400),
+            Self::UploadTooSmall { .. } => ("EntityTooSmall", 400),
             Self::PreconditionFailed(_) => ("PreconditionFailed", 412),
             Self::NotModified { .. } => ("NotModified", 304),
             Self::InvalidRange { .. } => ("InvalidRange", 416),
@@ -323,6 +350,11 @@ impl From<Error> for aws::Error {
             Error::EntityTooLarge { proposed, limit } => new(message)
                 .with_field("ProposedSize", proposed.to_string())
                 .with_field("MaxSizeAllowed", limit.to_string()),
+            Error::UploadTooSmall { proposed, limit } => new(message)
+                .with_field("ProposedSize", proposed.to_string())
+                .with_field("MinSizeAllowed", limit.to_string()),
+            Error::PostNotForm => new(message)
+                .with_field("Condition", "Bucket POST must be of the enclosure-type multipart/form-data"),
             Error::EntityTooSmall { number, proposed, etag } => new(message)
                 .with_field("ProposedSize", proposed.to_string())
                 .with_field("MinSizeAllowed", crate::ops::MIN_PART_BYTES.to_string())
@@ -357,6 +389,11 @@ impl From<Error> for aws::Error {
             | Error::InvalidBucketAcl(..)
             | Error::MissingAcl
             | Error::UnexpectedContent
+            | Error::InvalidRedirect(..)
+            | Error::MalformedPost
+            | Error::FormFieldsTooLarge
+            | Error::NoFile
+            | Error::InvalidPolicyDocument(_)
             | Error::InvalidBucketState(_)
             | Error::IllegalVersioning(_)
             | Error::NotModified { .. }

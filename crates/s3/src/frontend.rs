@@ -122,6 +122,9 @@ operations! {
     "GetBucketOwnershipControls" get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput, bucket, ops::policy::get_ownership;
     "PutBucketOwnershipControls" put_bucket_ownership_controls(PutBucketOwnershipControlsInput) -> PutBucketOwnershipControlsOutput, bucket, ops::policy::put_ownership;
     "DeleteBucketOwnershipControls" delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput) -> DeleteBucketOwnershipControlsOutput, bucket, ops::policy::delete_ownership;
+    "GetBucketWebsite" get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput, bucket, ops::website::get;
+    "PutBucketWebsite" put_bucket_website(PutBucketWebsiteInput) -> PutBucketWebsiteOutput, bucket, ops::website::put;
+    "DeleteBucketWebsite" delete_bucket_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput, bucket, ops::website::delete;
     "GetBucketLogging" get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput, bucket, ops::bucket::logging;
     "GetBucketRequestPayment" get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput, bucket, ops::bucket::request_payment;
     "GetBucketAccelerateConfiguration" get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput, bucket, ops::bucket::accelerate;

@@ -2,7 +2,8 @@
 //!
 //! The map: `api` and `route` turn a request into an authorised operation; `frontend` adapts the protocol crate
 //! (`s3s`, which reads inputs and writes outputs) to `ops`, where each operation is; `refuse` names what is not
-//! offered; `access` is what a bucket says of who may use it, `cors` of which origins; `ingest` takes a body in and `read` gives it out, `encryption` seals it in between; `versions` is how
+//! offered; `access` is what a bucket says of who may use it, `cors` of which origins;
+//! `form` and `post_policy` are uploads by browsers, `website` what browsers are shown; `ingest` takes a body in and `read` gives it out, `encryption` seals it in between; `versions` is how
 //! a key's versions come and go; `checksum`, `notify` and `walk` are the digests, the events and the listings;
 //! `garbage` removes what nothing refers to; `tables` is what is stored.
 //!
@@ -17,11 +18,13 @@ mod config;
 mod cors;
 mod encryption;
 mod error;
+mod form;
 mod frontend;
 mod garbage;
 mod ingest;
 mod notify;
 mod ops;
+mod post_policy;
 mod read;
 mod refuse;
 mod route;
@@ -29,6 +32,7 @@ mod service;
 mod tables;
 mod versions;
 mod walk;
+mod website;
 
 pub use config::Config;
 pub use encryption::{KeyFileError, MasterKey};

@@ -9,7 +9,6 @@ const REFUSED: &[&str] = &[
     "x-amz-server-side-encryption-aws-kms-key-id",
     "x-amz-server-side-encryption-context",
     "x-amz-object-lock-",
-    "x-amz-website-redirect-location",
     "x-amz-write-offset-bytes",
     "x-amz-mfa",
     "x-amz-if-match-",

@@ -103,13 +103,6 @@ const ABSENT: &[(&str, &str, &str, &str, &str)] = &[
         "The replication configuration was not found",
     ),
     (
-        "website",
-        "GetBucketWebsite",
-        "s3:GetBucketWebsite",
-        "NoSuchWebsiteConfiguration",
-        "The specified bucket does not have a website configuration",
-    ),
-    (
         "object-lock",
         "GetObjectLockConfiguration",
         "s3:GetBucketObjectLockConfiguration",
@@ -122,7 +115,6 @@ const ABSENT: &[(&str, &str, &str, &str, &str)] = &[
 const NOTHING: &[(&str, &str, &str)] = &[
     ("lifecycle", "DeleteBucketLifecycle", "s3:PutLifecycleConfiguration"),
     ("replication", "DeleteBucketReplication", "s3:PutReplicationConfiguration"),
-    ("website", "DeleteBucketWebsite", "s3:DeleteBucketWebsite"),
 ];
 
 /// Sub-resources that S3 has and that are not offered, for buckets and for objects.
@@ -197,6 +189,11 @@ impl Route {
         };
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         Ok(Self { bucket: some(bucket), key: some(key), ..route })
+    }
+
+    /// An upload by a form, whose key is in a field.
+    pub(crate) fn post(bucket: String, key: String) -> Self {
+        Self { bucket: Some(bucket), key: Some(key), ..Self::new("PostObject", BodyKind::Object) }
     }
 
     fn new(name: &'static str, body: BodyKind) -> Self {
@@ -280,6 +277,9 @@ impl Route {
             "GetObjectTagging" => version("s3:GetObjectTagging", "s3:GetObjectVersionTagging"),
             "PutObjectTagging" => version("s3:PutObjectTagging", "s3:PutObjectVersionTagging"),
             "DeleteObjectTagging" => version("s3:DeleteObjectTagging", "s3:DeleteObjectVersionTagging"),
+            "GetBucketWebsite" => bucket("s3:GetBucketWebsite"),
+            "PutBucketWebsite" => bucket("s3:PutBucketWebsite"),
+            "DeleteBucketWebsite" => bucket("s3:DeleteBucketWebsite"),
             "GetBucketCors" => bucket("s3:GetBucketCORS"),
             "PutBucketCors" | "DeleteBucketCors" => bucket("s3:PutBucketCORS"),
             "GetBucketPolicy" => bucket("s3:GetBucketPolicy"),
@@ -297,7 +297,7 @@ impl Route {
             "PutBucketVersioning" => bucket("s3:PutBucketVersioning"),
             "GetBucketEncryption" => bucket("s3:GetEncryptionConfiguration"),
             "PutBucketEncryption" | "DeleteBucketEncryption" => bucket("s3:PutEncryptionConfiguration"),
-            "PutObject" | "CreateMultipartUpload" => Ok(self.writing(headers)),
+            "PutObject" | "PostObject" | "CreateMultipartUpload" => Ok(self.writing(headers)),
             "UploadPart" | "CompleteMultipartUpload" => object("s3:PutObject"),
             "AbortMultipartUpload" => object("s3:AbortMultipartUpload"),
             "ListParts" => object("s3:ListMultipartUploadParts"),
@@ -459,6 +459,7 @@ fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
                 ("policy", "GetBucketPolicy"),
                 ("policyStatus", "GetBucketPolicyStatus"),
                 ("publicAccessBlock", "GetPublicAccessBlock"),
+                ("website", "GetBucketWebsite"),
                 ("location", "GetBucketLocation"),
                 ("logging", "GetBucketLogging"),
                 ("notification", "GetBucketNotificationConfiguration"),
@@ -479,6 +480,7 @@ fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
                 ("ownershipControls", "PutBucketOwnershipControls"),
                 ("policy", "PutBucketPolicy"),
                 ("publicAccessBlock", "PutPublicAccessBlock"),
+                ("website", "PutBucketWebsite"),
                 ("encryption", "PutBucketEncryption"),
                 ("notification", "PutBucketNotificationConfiguration"),
                 ("tagging", "PutBucketTagging"),
@@ -493,7 +495,7 @@ fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
                 return route("DeleteObjects", BodyKind::Xml);
             }
             if !BUCKET_FLAGS.iter().any(|flag| query.has(flag)) {
-                return Err(Error::NotImplemented("Uploading by HTML form (PostObject)".into()));
+                return Err(Error::PostNotForm);
             }
         }
         Method::DELETE => {
@@ -507,6 +509,7 @@ fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
                 ("ownershipControls", "DeleteBucketOwnershipControls"),
                 ("policy", "DeleteBucketPolicy"),
                 ("publicAccessBlock", "DeletePublicAccessBlock"),
+                ("website", "DeleteBucketWebsite"),
                 ("tagging", "DeleteBucketTagging"),
             ];
             if let Some(name) = first(&flags) {
@@ -609,7 +612,7 @@ mod tests {
             (&Method::DELETE, "/bucket?something", Err("NotImplemented")),
             (&Method::POST, "/bucket?metadataTable", Err("NotImplemented")),
             (&Method::DELETE, "/bucket?policy", Ok("DeleteBucketPolicy")),
-            (&Method::POST, "/bucket", Err("NotImplemented")),
+            (&Method::POST, "/bucket", Err("other")),
             (&Method::POST, "/bucket?delete", Ok("DeleteObjects")),
             (&get, "/bucket/a/b%20c", Ok("GetObject")),
             (&get, "/bucket/a?uploadId=1", Ok("ListParts")),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use aws::{Body, PolicyCheck, RequestContext};
+use aws::{Authorizer, Body, CredentialSource, PolicyCheck, RequestContext};
 use blobs::{BlobId, Blobs};
 use http::HeaderMap;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -28,6 +28,10 @@ use crate::{Config, Error};
 pub struct Rights {
     /// Reads policies before buckets get them.
     pub policies: Arc<dyn PolicyCheck>,
+    /// Decides what a web site may show.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Knows the keys that forms are signed with.
+    pub credentials: Arc<dyn CredentialSource>,
 }
 
 /// Amazon S3, as an [`aws::Api`].

@@ -33,6 +33,7 @@ use crate::cors;
 use crate::encryption::Encryption;
 use crate::notify::LambdaTarget;
 use crate::versions::{VersionId, Versioning};
+use crate::website::Website;
 
 pub(crate) const NAMES: Table<NameRow> = Table::new(tables::BUCKETS, "buckets");
 pub(crate) const BUCKETS: Table<Bucket> = Table::new(tables::ACCOUNT_BUCKETS, "account_buckets");
@@ -73,6 +74,8 @@ pub(crate) struct NameRow {
     pub(crate) acl: Acl,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) cors: Vec<cors::Rule>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) website: Option<Website>,
 }
 
 /// A bucket.
@@ -101,6 +104,7 @@ impl NameRow {
             ownership: Some(Ownership::BucketOwnerEnforced),
             acl: Acl::new(),
             cors: Vec::new(),
+            website: None,
         }
     }
 }
@@ -167,6 +171,9 @@ pub(crate) struct Object {
     /// Who else may do something with it.
     #[serde(rename = "g", default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) acl: Acl,
+    /// Where a web site sends those who ask for it.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) redirect: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -261,6 +268,8 @@ pub(crate) struct Upload {
     pub(crate) encryption: Option<Encryption>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) acl: Acl,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) redirect: Option<String>,
 }
 
 /// One part of an upload.

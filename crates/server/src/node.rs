@@ -104,7 +104,11 @@ impl Node {
             env.clone(),
             region.clone(),
             object_key,
-            Rights { policies: identity.clone() },
+            Rights {
+                policies: identity.clone(),
+                authorizer: identity.clone(),
+                credentials: identity.clone(),
+            },
         );
         let dynamodb = DynamoDb::new(store.clone(), env.clone(), region.clone());
         let functions = Functions::new(

@@ -11,6 +11,7 @@
 
 mod canonical;
 mod failure;
+mod form;
 mod key;
 mod presented;
 mod sign;
@@ -24,6 +25,7 @@ use types::Timestamp;
 
 pub(crate) use canonical::pairs;
 pub use failure::{Failure, Mismatch};
+pub use form::FormSignature;
 pub(crate) use key::SigningKey;
 pub use presented::{Payload, Presented, Source};
 pub use sign::{Credentials, PayloadHash, presign, sign, sign_parts};

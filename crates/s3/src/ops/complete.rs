@@ -218,6 +218,7 @@ async fn commit(
         encryption: upload.encryption,
         version: None,
         acl: upload.acl,
+        redirect: upload.redirect,
     };
     let install = Install {
         owner,

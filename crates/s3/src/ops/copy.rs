@@ -15,7 +15,7 @@ use crate::encryption::{CustomerKey, DataKey};
 use crate::ingest::Content;
 use crate::ops::conditions::{ReadConditions, WriteConditions};
 use crate::ops::install::{Install, Placement, Replaced, placed, settled};
-use crate::ops::{MAX_UPLOAD_BYTES, etag, system_headers, tagging, timestamp, user_metadata};
+use crate::ops::{MAX_UPLOAD_BYTES, etag, system_headers, tagging, timestamp, user_metadata, website};
 use crate::read::Found;
 use crate::service::Cx;
 use crate::tables::{Data, NameRow, Object};
@@ -71,7 +71,12 @@ pub(crate) async fn copy(cx: &Cx, input: CopyObjectInput) -> Result<S3Response<C
     let source_home = cx.source_home(&source.bucket)?;
     let source_key = CustomerKey::of_copy_source(&cx.state.headers)?;
     let onto_itself = source.bucket == cx.bucket() && source.key == cx.key() && source.is_current();
-    if onto_itself && !directives.replace_metadata && directives.algorithm.is_none() && !asks_encryption(cx) {
+    if onto_itself
+        && !directives.replace_metadata
+        && directives.algorithm.is_none()
+        && !asks_encryption(cx)
+        && cx.header("x-amz-website-redirect-location").is_none()
+    {
         return Err(Error::invalid_request(
             "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.",
         ));
@@ -194,6 +199,8 @@ async fn make(
         encryption,
         version: None,
         acl: home.acl_of_new(&cx.state.headers, &cx.state.context.caller)?,
+        // As on AWS, it is not copied.
+        redirect: website::redirect(cx)?,
     };
     Ok(Made { content, object, bytes, along })
 }

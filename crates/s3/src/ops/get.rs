@@ -103,6 +103,9 @@ fn headers(cx: &Cx, object: &Object, query: &str) -> Result<HeaderMap, Error> {
         headers.insert("x-amz-tagging-count", HeaderValue::from(object.tags.len()));
     }
     encryption::show(object.encryption.as_ref(), &cx.state.headers, &mut headers);
+    if let Some(to) = &object.redirect {
+        headers.insert("x-amz-website-redirect-location", valid(to)?);
+    }
     if object.parts > 0 && query.has("partNumber") {
         headers.insert("x-amz-mp-parts-count", HeaderValue::from(object.parts));
     }

@@ -17,11 +17,13 @@ pub(crate) mod list_uploads;
 pub(crate) mod list_versions;
 pub(crate) mod notification;
 pub(crate) mod policy;
+pub(crate) mod post;
 pub(crate) mod put;
 pub(crate) mod range;
 pub(crate) mod tagging;
 pub(crate) mod upload;
 pub(crate) mod versioning;
+pub(crate) mod website;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};

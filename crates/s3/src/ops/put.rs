@@ -7,7 +7,7 @@ use s3s::dto::{ChecksumType, PutObjectInput, PutObjectOutput};
 use crate::checksum::{Algorithm, Expected, Hashers, show_checksum};
 use crate::ops::conditions::WriteConditions;
 use crate::ops::install::{Install, Installed, placed, settled};
-use crate::ops::{etag, system_headers, tagging, user_metadata};
+use crate::ops::{etag, system_headers, tagging, user_metadata, website};
 use crate::service::Cx;
 use crate::tables::Object;
 use crate::{Error, encryption, ingest};
@@ -15,6 +15,7 @@ use crate::{Error, encryption, ingest};
 pub(crate) async fn put(cx: &Cx, input: PutObjectInput) -> Result<S3Response<PutObjectOutput>, Error> {
     let home = cx.home().await?;
     let acl = home.acl_of_new(&cx.state.headers, &cx.state.context.caller)?;
+    let redirect = website::redirect(cx)?;
     let seal = cx.seal()?;
     let conditions = WriteConditions::new(input.if_match, input.if_none_match)?;
     let metadata = user_metadata(input.metadata)?;
@@ -40,6 +41,7 @@ pub(crate) async fn put(cx: &Cx, input: PutObjectInput) -> Result<S3Response<Put
         encryption: Some(seal.encryption),
         version: None,
         acl,
+        redirect,
     };
     let e_tag = etag(&object.etag);
     let install = Install {

@@ -5,7 +5,9 @@ use s3s::dto::{
     DeleteBucketTaggingInput, DeleteBucketTaggingOutput, DeleteObjectTaggingInput, DeleteObjectTaggingOutput,
     GetBucketTaggingInput, GetBucketTaggingOutput, GetObjectTaggingInput, GetObjectTaggingOutput,
     PutBucketTaggingInput, PutBucketTaggingOutput, PutObjectTaggingInput, PutObjectTaggingOutput, Tag,
+    Tagging,
 };
+use s3s::xml::Deserialize;
 use store::Read;
 
 use crate::ops::change::change;
@@ -41,6 +43,13 @@ fn valid(tags: Tags, limit: usize) -> Result<Tags, Error> {
 /// The tags in an `x-amz-tagging` header.
 pub(crate) fn of_header(header: Option<&str>) -> Result<Tags, Error> {
     valid(Query::parse(header.unwrap_or_default()).into_pairs(), MAX_OBJECT_TAGS)
+}
+
+/// The tags in a document, as a form has them.
+pub(crate) fn of_document(xml: &[u8]) -> Result<Tags, Error> {
+    let mut reader = s3s::xml::Deserializer::new(xml);
+    let tagging = Tagging::deserialize(&mut reader).map_err(|_| Error::MalformedXml)?;
+    of_shape(tagging.tag_set, MAX_OBJECT_TAGS)
 }
 
 fn of_shape(tags: Vec<Tag>, limit: usize) -> Result<Tags, Error> {

@@ -17,7 +17,9 @@ use crate::ingest::Content;
 use crate::ops::conditions::ReadConditions;
 use crate::ops::install::{bucket_of, settled};
 use crate::ops::range::{Wanted, wanted};
-use crate::ops::{self, MAX_PARTS, MAX_UPLOAD_BYTES, system_headers, tagging, timestamp, user_metadata};
+use crate::ops::{
+    self, MAX_PARTS, MAX_UPLOAD_BYTES, system_headers, tagging, timestamp, user_metadata, website,
+};
 use crate::service::Cx;
 use crate::tables::{self, Dead, Part, UPLOAD_PARTS, UPLOADS, Upload};
 use crate::{Error, encryption, ingest, read, versions};
@@ -43,6 +45,7 @@ pub(crate) async fn create(
         tags: tagging::of_header(input.tagging.as_deref())?,
         encryption: Some(encryption),
         acl: home.acl_of_new(&cx.state.headers, &cx.state.context.caller)?,
+        redirect: website::redirect(cx)?,
     };
     // The time first, so that a key's uploads are listed in the order in which they began.
     let id = format!("{:012x}{}", now.as_millisecond(), cx.inner.random_id());

@@ -30,8 +30,23 @@ impl aws::PolicyCheck for AnyPolicy {
     }
 }
 
+#[async_trait::async_trait]
+impl aws::Authorizer for AnyPolicy {
+    async fn authorize(&self, _caller: &Caller, _needs: &[Access]) -> Result<(), aws::Error> {
+        Ok(())
+    }
+}
+
+#[async_trait::async_trait]
+impl aws::CredentialSource for AnyPolicy {
+    async fn find(&self, _id: &str, _token: Option<&str>) -> Result<Option<aws::Credential>, aws::Error> {
+        Ok(None)
+    }
+}
+
 fn rights() -> s3::Rights {
-    s3::Rights { policies: Arc::new(AnyPolicy) }
+    let any = Arc::new(AnyPolicy);
+    s3::Rights { policies: any.clone(), authorizer: any.clone(), credentials: any }
 }
 
 #[derive(Debug)]
