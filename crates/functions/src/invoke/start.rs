@@ -168,6 +168,19 @@ impl Inner {
         result
     }
 
+    /// Has the runtime do in the background what the first start of `row` would wait for.
+    pub(crate) fn prepare(self: &Arc<Self>, row: &FunctionRow) {
+        let code = self.code(&row.code, package_format(row));
+        let (inner, runtime, handler, name) =
+            (self.clone(), row.runtime.clone(), row.handler.clone(), row.name.clone());
+        tokio::spawn(async move {
+            // The first invocation hears of it too.
+            if let Err(error) = inner.runtime.prepare(&runtime, &handler, &code).await {
+                tracing::warn!(function = name, %error, "a package could not be prepared");
+            }
+        });
+    }
+
     fn code(&self, code: &CodeRef, format: CodeFormat) -> Code {
         let fetch = FetchBlob { blobs: self.blobs.clone(), code: code.clone() };
         Code { sha256: code.sha256.clone(), format, fetch: Arc::new(fetch) }

@@ -57,6 +57,7 @@ impl Cx {
             // The package went away between the look and the commit: once more, from the start.
         };
         self.inner.changed(self.account, &row.name, true);
+        self.inner.prepare(&row);
         if published {
             return Ok(self.publish_version(function, PublishVersion::default()).await?);
         }

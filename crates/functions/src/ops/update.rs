@@ -50,6 +50,9 @@ impl Cx {
         };
         self.inner.sweep.lock().expect("no holder of this lock panics").insert(self.account);
         self.inner.changed(self.account, &row.name, row.deployment != before.deployment);
+        if row.deployment != before.deployment {
+            self.inner.prepare(&row);
+        }
         if input.publish {
             let mut response = self.publish_version(function, PublishVersion::default()).await?;
             *response.status_mut() = http::StatusCode::OK;
@@ -205,6 +208,7 @@ impl Cx {
         });
         let row = row.await?;
         self.inner.changed(self.account, &name, true);
+        self.inner.prepare(&row);
         Ok(self.configuration(&row))
     }
 }

@@ -110,7 +110,8 @@ impl Components {
         let (directory, named) = (package.clone(), handler.to_owned());
         let found = tokio::task::spawn_blocking(move || {
             let mut files = WasiCtx::builder();
-            files.preopened_dir(&*directory, TASK_ROOT, FsPerms::ReadOnly)?;
+            let root: &std::path::Path = &directory;
+            files.preopened_dir(root, TASK_ROOT, FsPerms::ReadOnly)?;
             Ok((package::component(&directory, &named), files.build().filesystem().clone()))
         });
         let (source, files) = found.await.map_err(|error| StartError::Platform(error.to_string()))?.map_err(

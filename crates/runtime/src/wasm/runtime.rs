@@ -15,7 +15,7 @@ use super::function::Function;
 use super::instance::WasmInstance;
 use super::ticker::Ticker;
 use super::{engine, host};
-use crate::code::CodeCache;
+use crate::code::{CodeCache, MaxUnpacked};
 use crate::process_runtime::Platform;
 use crate::{Config, Error};
 
@@ -86,7 +86,7 @@ impl Machine {
         let key_file = config.wasm.key_file.clone().unwrap_or_else(|| cache.join("wasm.key"));
         let packages = CodeCache::open(
             cache.join("wasm-packages"),
-            config.max_unzipped_bytes,
+            MaxUnpacked { zip: config.max_unzipped_bytes, image: 0 },
             config.max_code_cache_bytes,
         )
         .map_err(cache_error(&cache))?;
