@@ -22,7 +22,7 @@ use super::{Run, document};
 use crate::Error;
 use crate::service::{Node, Scope};
 use crate::stream::{Cause, ChangeRecord, Position, records_from};
-use crate::tables::{STREAM_HEADS, STREAMS, StreamRecord, stream_head_key, stream_key};
+use crate::tables::{STREAM_HEADS, STREAMS, StreamRecord, TABLES, stream_head_key, stream_key, table_key};
 use crate::value::ItemView;
 use crate::wire::{self, Constraints, write};
 
@@ -35,6 +35,9 @@ const MAX_LISTED: i64 = 100;
 
 /// How long an iterator can be used.
 const ITERATOR_LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// In place of a label: the latest stream of the table. Templates refer to streams so, before they are made.
+const LATEST: &str = "latest";
 
 /// A stream's ARN, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +72,13 @@ impl StreamName {
     }
 
     async fn find(&self, node: &Node, account: AccountId) -> Result<StreamRecord, Error> {
-        let key = stream_key(account, &self.table, &self.label);
+        let mut label = self.label.clone();
+        if label == LATEST {
+            let table = TABLES.get(&node.store, table_key(account, &self.table)).await?;
+            let stream = table.and_then(|table| table.value.stream);
+            label = stream.ok_or_else(|| self.missing())?.label;
+        }
+        let key = stream_key(account, &self.table, &label);
         STREAMS.get(&node.store, key).await?.map(|row| row.value).ok_or_else(|| self.missing())
     }
 }
@@ -224,7 +233,7 @@ impl Run for DescribeStream {
         let mut keys = vec![json!({"AttributeName": stream.partition, "KeyType": "HASH"})];
         keys.extend(stream.sort.iter().map(|name| json!({"AttributeName": name, "KeyType": "RANGE"})));
         Ok(document(&json!({"StreamDescription": {
-            "StreamArn": self.stream.arn,
+            "StreamArn": scope.stream_arn(&stream.table, &stream.label),
             "StreamLabel": stream.label,
             "StreamStatus": if stream.closed.is_some() { "DISABLED" } else { "ENABLED" },
             "StreamViewType": stream.view.word(),

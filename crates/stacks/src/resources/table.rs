@@ -21,6 +21,11 @@ const THROUGHPUT: Shape = Shape::Object(&[
     Property::new("WriteCapacityUnits", Shape::Integer).required(),
 ]);
 
+const PROJECTION: Shape = Shape::Object(&[
+    Property::new("NonKeyAttributes", Shape::List(&Shape::Text)),
+    Property::new("ProjectionType", Shape::Text),
+]);
+
 pub(super) const TABLE: ResourceType = ResourceType {
     name: "AWS::DynamoDB::Table",
     properties: &[
@@ -31,17 +36,45 @@ pub(super) const TABLE: ResourceType = ResourceType {
                 Property::new("AttributeType", Shape::Text).required(),
             ])),
         )
-        .required()
-        // Without indexes, the attributes are those of the key.
-        .replaces(),
+        .required(),
         Property::new("BillingMode", Shape::Text),
         Property::new("DeletionProtectionEnabled", Shape::Boolean),
+        Property::new(
+            "GlobalSecondaryIndexes",
+            Shape::List(&Shape::Object(&[
+                Property::new("IndexName", Shape::Text).required(),
+                Property::new("KeySchema", KEY_SCHEMA).required(),
+                Property::new("Projection", PROJECTION).required(),
+                Property::new("ProvisionedThroughput", THROUGHPUT),
+            ])),
+        ),
         Property::new("KeySchema", KEY_SCHEMA).required().replaces(),
+        Property::new(
+            "LocalSecondaryIndexes",
+            Shape::List(&Shape::Object(&[
+                Property::new("IndexName", Shape::Text).required(),
+                Property::new("KeySchema", KEY_SCHEMA).required(),
+                Property::new("Projection", PROJECTION).required(),
+            ])),
+        )
+        .replaces(),
         Property::new("ProvisionedThroughput", THROUGHPUT),
+        Property::new(
+            "StreamSpecification",
+            Shape::Object(&[Property::new("StreamViewType", Shape::Text).required()]),
+        ),
+        Property::new("TableClass", Shape::Text),
         Property::new("TableName", Shape::Text).replaces(),
         Property::new("Tags", TAGS),
+        Property::new(
+            "TimeToLiveSpecification",
+            Shape::Object(&[
+                Property::new("AttributeName", Shape::Text),
+                Property::new("Enabled", Shape::Boolean).required(),
+            ]),
+        ),
     ],
-    attributes: &["Arn"],
+    attributes: &["Arn", "StreamArn"],
     late: &[],
     provider: &Table,
 };
@@ -51,8 +84,11 @@ const CREATE: &[&str] = &[
     "AttributeDefinitions",
     "BillingMode",
     "DeletionProtectionEnabled",
+    "GlobalSecondaryIndexes",
     "KeySchema",
+    "LocalSecondaryIndexes",
     "ProvisionedThroughput",
+    "TableClass",
     "Tags",
 ];
 
@@ -62,12 +98,111 @@ async fn call(calls: &Calls, operation: &str, body: &Json) -> Result<Json, aws::
     calls.json("dynamodb", &format!("DynamoDB_20120810.{operation}"), body).await
 }
 
-/// Waits until the table is active.
+/// Waits until the table is active, and its indexes are.
 async fn settled(calls: &Calls, id: &str) -> Result<(), aws::Error> {
-    while call(calls, "DescribeTable", &json!({"TableName": id})).await?["Table"]["TableStatus"] != "ACTIVE" {
+    loop {
+        let table = call(calls, "DescribeTable", &json!({"TableName": id})).await?["Table"].take();
+        let indexes = list(&table["GlobalSecondaryIndexes"]);
+        if table["TableStatus"] == "ACTIVE" && indexes.iter().all(|index| index["IndexStatus"] == "ACTIVE") {
+            return Ok(());
+        }
         calls.env.sleep(Duration::from_millis(50)).await;
     }
+}
+
+fn list(json: &Json) -> &[Json] {
+    json.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn of<'p>(properties: &'p Properties, name: &str) -> &'p Json {
+    properties.get(name).unwrap_or(&Json::Null)
+}
+
+/// The attribute by which items expire, if they do.
+fn expiry(properties: &Properties) -> Option<&str> {
+    let specification = of(properties, "TimeToLiveSpecification");
+    specification["AttributeName"].as_str().filter(|_| specification["Enabled"] == true)
+}
+
+async fn set_expiry(calls: &Calls, id: &str, attribute: &str, enabled: bool) -> Result<(), aws::Error> {
+    let specification = json!({"AttributeName": attribute, "Enabled": enabled});
+    let body = json!({"TableName": id, "TimeToLiveSpecification": specification});
+    match call(calls, "UpdateTimeToLive", &body).await {
+        // A try that was interrupted has done it.
+        Err(error) if error.message.contains("TimeToLive is already") => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// `StreamSpecification` as the API takes it.
+fn stream(properties: &Properties) -> Option<Json> {
+    let view = of(properties, "StreamSpecification")["StreamViewType"].as_str()?;
+    Some(json!({"StreamEnabled": true, "StreamViewType": view}))
+}
+
+fn invalid(message: String) -> aws::Error {
+    aws::Error::new(types::ErrorKind::Invalid, "ValidationException", message)
+}
+
+/// An attribute of a key keeps its type; what else there is may come and go with indexes.
+fn check_definitions(old: &Properties, new: &Properties) -> Result<(), aws::Error> {
+    for was in list(of(old, "AttributeDefinitions")) {
+        let changed = list(of(new, "AttributeDefinitions")).iter().any(|is| {
+            is["AttributeName"] == was["AttributeName"] && is["AttributeType"] != was["AttributeType"]
+        });
+        if changed {
+            return Err(invalid(format!(
+                "The type of the attribute {} can not be changed; give the attribute, or the table, another name",
+                was["AttributeName"]
+            )));
+        }
+    }
     Ok(())
+}
+
+/// How global indexes change: those to delete, to change in throughput, and to create.
+struct IndexChanges<'p> {
+    deleted: Vec<&'p Json>,
+    throughput: Vec<Json>,
+    created: Vec<&'p Json>,
+}
+
+fn index_changes<'p>(old: &'p Properties, new: &'p Properties) -> Result<IndexChanges<'p>, aws::Error> {
+    let (was, is) = (list(of(old, "GlobalSecondaryIndexes")), list(of(new, "GlobalSecondaryIndexes")));
+    let named = |indexes: &'p [Json], name: &Json| indexes.iter().find(|index| index["IndexName"] == *name);
+    let mut changes = IndexChanges { deleted: Vec::new(), throughput: Vec::new(), created: Vec::new() };
+    for index in was {
+        if named(is, &index["IndexName"]).is_none() {
+            changes.deleted.push(&index["IndexName"]);
+        }
+    }
+    for index in is {
+        let Some(before) = named(was, &index["IndexName"]) else {
+            changes.created.push(index);
+            continue;
+        };
+        if index["KeySchema"] != before["KeySchema"] || index["Projection"] != before["Projection"] {
+            return Err(invalid(format!(
+                "Cannot update GSI's properties other than Provisioned Throughput. You can create a new GSI with a different name. Index: {}",
+                index["IndexName"]
+            )));
+        }
+        if index["ProvisionedThroughput"] != before["ProvisionedThroughput"]
+            && !index["ProvisionedThroughput"].is_null()
+        {
+            changes.throughput.push(json!({"Update": {
+                "IndexName": index["IndexName"],
+                "ProvisionedThroughput": index["ProvisionedThroughput"],
+            }}));
+        }
+    }
+    Ok(changes)
+}
+
+async fn update_table(calls: &Calls, id: &str, mut body: Json) -> Result<(), aws::Error> {
+    body["TableName"] = json!(id);
+    call(calls, "UpdateTable", &body).await?;
+    settled(calls, id).await
 }
 
 #[async_trait]
@@ -76,9 +211,21 @@ impl Provider for Table {
         text(properties, "TableName").map_or_else(|| naming.generate(255), str::to_owned)
     }
 
-    fn attribute(&self, pseudo: &Pseudo, id: &str, _: &Properties, attribute: &str) -> Option<String> {
+    fn attribute(
+        &self,
+        pseudo: &Pseudo,
+        id: &str,
+        properties: &Properties,
+        attribute: &str,
+    ) -> Option<String> {
         let Pseudo { region, account_id, .. } = pseudo;
-        (attribute == "Arn").then(|| format!("arn:aws:dynamodb:{region}:{account_id}:table/{id}"))
+        let arn = format!("arn:aws:dynamodb:{region}:{account_id}:table/{id}");
+        match attribute {
+            "Arn" => Some(arn),
+            // The label of a stream is the time at which it is made; this one stands for whichever is the latest.
+            "StreamArn" => stream(properties).map(|_| format!("{arn}/stream/latest")),
+            _ => None,
+        }
     }
 
     async fn exists(&self, calls: &Calls, id: &str, _: &Properties) -> Result<bool, aws::Error> {
@@ -98,12 +245,19 @@ impl Provider for Table {
                 body[*name] = value.clone();
             }
         }
+        if let Some(stream) = stream(properties) {
+            body["StreamSpecification"] = stream;
+        }
         match call(calls, "CreateTable", &body).await {
             Err(error) if again && is_there(&error) => {}
             Err(error) => return Err(CreateError::nothing_made(error)),
             Ok(_) => {}
         }
-        settled(calls, id).await.map_err(CreateError::half_made)
+        settled(calls, id).await.map_err(CreateError::half_made)?;
+        if let Some(attribute) = expiry(properties) {
+            set_expiry(calls, id, attribute, true).await.map_err(CreateError::half_made)?;
+        }
+        Ok(())
     }
 
     async fn update(
@@ -113,23 +267,62 @@ impl Provider for Table {
         old: &Properties,
         new: &Properties,
     ) -> Result<(), aws::Error> {
-        let mut body = json!({"TableName": id});
-        let provisioned = || Json::from("PROVISIONED");
+        check_definitions(old, new)?;
+        let indexes = index_changes(old, new)?;
+        for name in &indexes.deleted {
+            let body = json!({"GlobalSecondaryIndexUpdates": [{"Delete": {"IndexName": name}}]});
+            gone_is_fine(update_table(calls, id, body).await)?;
+        }
+        let mut body = json!({});
         if old.get("BillingMode") != new.get("BillingMode") {
-            body["BillingMode"] = new.get("BillingMode").cloned().unwrap_or_else(provisioned);
+            body["BillingMode"] = new.get("BillingMode").cloned().unwrap_or_else(|| "PROVISIONED".into());
         }
         let throughput =
             new.get("ProvisionedThroughput").filter(|t| old.get("ProvisionedThroughput") != Some(t));
         if let Some(throughput) = throughput {
             body["ProvisionedThroughput"] = throughput.clone();
         }
+        if !indexes.throughput.is_empty() {
+            body["GlobalSecondaryIndexUpdates"] = indexes.throughput.into();
+        }
         if old.get("DeletionProtectionEnabled") != new.get("DeletionProtectionEnabled") {
             let on = new.get("DeletionProtectionEnabled").cloned().unwrap_or(Json::Bool(false));
             body["DeletionProtectionEnabled"] = on;
         }
-        if body.as_object().is_some_and(|members| members.len() > 1) {
-            call(calls, "UpdateTable", &body).await?;
-            settled(calls, id).await?;
+        if old.get("TableClass") != new.get("TableClass") {
+            body["TableClass"] = new.get("TableClass").cloned().unwrap_or_else(|| "STANDARD".into());
+        }
+        if body.as_object().is_some_and(|members| !members.is_empty()) {
+            unchanged_is_fine(update_table(calls, id, body).await)?;
+        }
+        for index in &indexes.created {
+            let body = json!({
+                "AttributeDefinitions": definitions_of(new, index),
+                "GlobalSecondaryIndexUpdates": [{"Create": index}],
+            });
+            match update_table(calls, id, body).await {
+                // A try that was interrupted has begun it.
+                Err(error) if error.message.contains("already exists") => settled(calls, id).await?,
+                other => other?,
+            }
+        }
+        if stream(old) != stream(new) {
+            if stream(old).is_some() {
+                let off = json!({"StreamSpecification": {"StreamEnabled": false}});
+                unchanged_is_fine(update_table(calls, id, off).await)?;
+            }
+            if let Some(stream) = stream(new) {
+                let on = json!({"StreamSpecification": stream});
+                unchanged_is_fine(update_table(calls, id, on).await)?;
+            }
+        }
+        if expiry(old) != expiry(new) {
+            if let Some(attribute) = expiry(old) {
+                set_expiry(calls, id, attribute, false).await?;
+            }
+            if let Some(attribute) = expiry(new) {
+                set_expiry(calls, id, attribute, true).await?;
+            }
         }
         if old.get("Tags") != new.get("Tags") {
             put_tags(calls, id, old, new).await?;
@@ -147,6 +340,23 @@ impl Provider for Table {
                 other => return gone_is_fine(other),
             }
         }
+    }
+}
+
+/// The definitions of the attributes of an index's key.
+fn definitions_of(properties: &Properties, index: &Json) -> Vec<Json> {
+    let keys = list(&index["KeySchema"]);
+    let defined = list(of(properties, "AttributeDefinitions")).iter();
+    let used = |d: &&Json| keys.iter().any(|key| key["AttributeName"] == d["AttributeName"]);
+    defined.filter(used).cloned().collect()
+}
+
+/// A change that an interrupted try has made already.
+fn unchanged_is_fine(result: Result<(), aws::Error>) -> Result<(), aws::Error> {
+    let said = ["will not change", "already has an enabled stream", "no stream to disable"];
+    match result {
+        Err(error) if said.iter().any(|part| error.message.contains(part)) => Ok(()),
+        other => other,
     }
 }
 
