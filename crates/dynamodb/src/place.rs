@@ -145,18 +145,18 @@ impl<'t> Place<'t> {
     pub(crate) fn cursor(self, start: &Attributes) -> Result<Key, Error> {
         let Some(index) = self.index else { return self.table.key_of_key(start) };
         let invalid = || Error::validation("The provided starting key is invalid");
-        let names = self.cursor_names();
-        if start.len() != names.len() || names.iter().any(|name| !start.contains_key(*name)) {
+        if start.len() != self.cursor_names().len() {
             return Err(invalid());
         }
         let mismatch = || Error::validation("The provided key element does not match the schema");
         for key in index.record.keys() {
-            if start[&key.name].kind() != key.kind.kind() {
+            if start.get(&key.name).ok_or_else(invalid)?.kind() != key.kind.kind() {
                 return Err(mismatch());
             }
         }
         index.check(start, |_| true)?;
-        let own = self.table.keys().map(|key| (key.name.clone(), start[&key.name].clone())).collect();
+        let own = |key: &KeyAttribute| Some((key.name.clone(), start.get(&key.name)?.clone()));
+        let own = self.table.keys().filter_map(own).collect();
         let item_key = self.table.key_of_key(&own).map_err(|error| match error {
             Error::Validation(rule) => {
                 Error::Validation(format!("The provided starting key is invalid: {rule}"))

@@ -58,12 +58,18 @@ impl Condition {
 
     fn parse_unnamed(text: &str, placeholders: &mut Placeholders<'_>) -> Result<Self, Error> {
         let syntax = syntax::parse(text)?;
-        let mut lowering = Lowering { placeholders, faults: Faults::default() };
+        let mut lowering = Lowering {
+            placeholders,
+            faults: Faults::default(),
+            whole: Faults::default(),
+            first: Faults::default(),
+        };
         if syntax.redundant_parentheses {
-            lowering.faults.note(rank::PARENTHESES, || "The expression has redundant parentheses;".into());
+            lowering.whole.note(rank::PARENTHESES, || "The expression has redundant parentheses;".into());
         }
         let condition = lowering.node(&syntax.root);
-        lowering.faults.finish()?;
+        lowering.whole.finish()?;
+        lowering.first.finish()?;
         Ok(condition)
     }
 
@@ -101,11 +107,28 @@ fn operand_paths(operand: &Operand, visit: &mut impl FnMut(&Path)) {
 
 struct Lowering<'p, 'v> {
     placeholders: &'p mut Placeholders<'v>,
+    /// Of the comparison or function at hand.
     faults: Faults,
+    /// Those that matter wherever they stand.
+    whole: Faults,
+    /// Of the others, those of the first comparison or function that has any.
+    first: Faults,
 }
 
 impl Lowering<'_, '_> {
     fn node(&mut self, node: &Node<'_>) -> Condition {
+        let condition = self.lower(node);
+        if let Some((rank, message)) = std::mem::take(&mut self.faults).worst {
+            if rank <= rank::RESERVED {
+                self.whole.note(rank, || message);
+            } else {
+                self.first.note(0, || message);
+            }
+        }
+        condition
+    }
+
+    fn lower(&mut self, node: &Node<'_>) -> Condition {
         match node {
             Node::And(parts) => Condition::And(parts.iter().map(|part| self.node(part)).collect()),
             Node::Or(parts) => Condition::Or(parts.iter().map(|part| self.node(part)).collect()),

@@ -34,10 +34,19 @@ fn resolve<'v>(operand: &'v Operand, item: ItemView<'v>) -> Option<Resolved<'v>>
     }
 }
 
-/// Bytes of text and binary values, members of the others; numbers and the like have no size.
+/// The length of text (as Java counts it, in UTF-16 units), bytes of binary values, members of the others;
+/// numbers and the like have no size.
 fn size_of(value: ValueView<'_>) -> Option<usize> {
     match value.kind() {
-        Kind::S | Kind::B => Some(value.scalar().len()),
+        // Each character is one unit, those of four bytes are two; all other bytes go on with one.
+        Kind::S => Some(
+            value
+                .scalar()
+                .iter()
+                .map(|byte| usize::from(byte & 0xC0 != 0x80) + usize::from(*byte >= 0xF0))
+                .sum(),
+        ),
+        Kind::B => Some(value.scalar().len()),
         _ => value.count(),
     }
 }

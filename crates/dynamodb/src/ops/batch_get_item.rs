@@ -103,6 +103,9 @@ impl Run for BatchGetItem {
                 .into_iter()
                 .map(AttributeMap::into_valid)
                 .collect::<Result<_, _>>()?;
+            if keys.iter().enumerate().any(|(at, key)| keys[..at].contains(key)) {
+                return Err(Error::validation("Provided list of item keys contains duplicates"));
+            }
             total += keys.len();
             if total > MAX_KEYS {
                 return Err(Error::validation("Too many items requested for the BatchGetItem call"));

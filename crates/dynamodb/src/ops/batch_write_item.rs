@@ -168,7 +168,8 @@ impl Run for BatchWriteItem {
                     // Batches have one message for keys that do not fit, whatever is wrong with them.
                     let key = write.key(&tables[&write.table]).map_err(|error| match error {
                         Error::Validation(message)
-                            if message.contains("Missing the key") || message.contains("Type mismatch") =>
+                            if message.contains("Missing the key")
+                                || message.contains("Type mismatch for key") =>
                         {
                             Error::validation("The provided key element does not match the schema")
                         }

@@ -135,6 +135,7 @@ impl Run for Query {
                 let place = self.search.place(&table)?;
                 let bounds = self.bounds(place)?;
                 self.search.check_projected(place)?;
+                self.search.check_nested(place)?;
                 self.search.page(node, place, bounds, self.reverse).await
             }
             .await;

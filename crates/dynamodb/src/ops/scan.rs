@@ -77,7 +77,6 @@ impl Run for Scan {
         parameters.exclusive(None, None)?;
         let legacy = parameters.legacy()?;
         let start = parameters.start()?;
-        let mut placeholders = Placeholders::new(parameters.names, parameters.values)?;
         let (segment, total) = match (input.segment, input.total_segments) {
             (None, None) => (0, 1),
             (Some(segment), Some(total)) if segment < total => (segment, total),
@@ -97,6 +96,7 @@ impl Run for Scan {
                 ));
             }
         };
+        let mut placeholders = Placeholders::new(parameters.names, parameters.values)?;
         let search = parameters.parse(&mut placeholders, start, legacy)?;
         placeholders.all_used()?;
         Ok(Self {
@@ -118,6 +118,7 @@ impl Run for Scan {
             let attempt: Result<_, Attempt> = async {
                 let table = node.table(account, &self.table).await?;
                 let place = self.search.place(&table)?;
+                self.search.check_projected(place)?;
                 let (mut start, end) = place.segment(self.segment, self.total);
                 if let Some(given) = &self.search.start {
                     let invalid =
@@ -126,7 +127,6 @@ impl Run for Scan {
                         Error::Validation(rule) if place.index.is_none() => invalid(&rule),
                         other => other,
                     })?;
-                    self.search.check_projected(place)?;
                     if !(start <= key && key < end) {
                         let (segment, total) = (self.segment, self.total);
                         return Err(invalid(&format!(
@@ -135,7 +135,7 @@ impl Run for Scan {
                     }
                     start = after(&key);
                 }
-                self.search.check_projected(place)?;
+                self.search.check_nested(place)?;
                 self.search.page(node, place, (start, end), false).await
             }
             .await;

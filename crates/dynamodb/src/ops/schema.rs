@@ -110,7 +110,8 @@ pub(super) fn schema_constraints(schema: Option<&[SchemaElement]>, at: &str, con
         constraints.required(None::<&()>, at);
         return;
     };
-    constraints.len(schema.len(), format_args!("'[{} elements]'", schema.len()), at, 1, 2);
+    let shown = if schema.is_empty() { "'[]'".to_owned() } else { format!("'[{} elements]'", schema.len()) };
+    constraints.len(schema.len(), shown, at, 1, 2);
     for (nth, element) in (1..).zip(schema) {
         let at = |member: &str| format!("{at}.{nth}.member.{member}");
         constraints

@@ -126,10 +126,18 @@ impl Parameters<'_> {
 
     /// Reads the legacy parameters: a filter and a projection.
     pub(crate) fn legacy(&self) -> Result<(Option<Condition>, Option<Projection>), Error> {
-        let (_, filter) = self.legacy_filter;
+        let (name, filter) = self.legacy_filter;
         legacy::check_operator(self.conditional_operator, filter.is_some_and(|filter| !filter.is_empty()))?;
-        let filter = filter.map(|filter| legacy::filter(filter, self.conditional_operator)).transpose()?;
-        let attributes = self.attributes_to_get.map(|names| legacy::attributes_to_get(names)).transpose()?;
+        let filtered = || filter.map(|filter| legacy::filter(filter, self.conditional_operator)).transpose();
+        let projected = || self.attributes_to_get.map(|names| legacy::attributes_to_get(names)).transpose();
+        // Query looks at the filter first, Scan at the projection.
+        let (filter, attributes) = if name == "QueryFilter" {
+            let filter = filtered()?;
+            (filter, projected()?)
+        } else {
+            let attributes = projected()?;
+            (filtered()?, attributes)
+        };
         Ok((filter, attributes))
     }
 
@@ -242,7 +250,8 @@ impl Search {
         if self.consistent && place.index.is_some_and(Index::is_global) {
             return Err(Error::validation("Consistent reads are not supported on global secondary indexes"));
         }
-        self.check_projected(place)
+        self.check_projected(place)?;
+        self.check_nested(place)
     }
 
     /// The condition keys that it adds to an access: attributes named, and what is selected.
@@ -273,18 +282,6 @@ impl Search {
 
     /// A global index has only what it projects.
     pub(crate) fn check_projected(&self, place: Place<'_>) -> Result<(), Error> {
-        if let Some(projection) = &self.projection {
-            item_read::check_nested(place.table, projection.nested_heads())?;
-        }
-        if let Some(filter) = &self.filter {
-            let mut nested = Vec::new();
-            filter.each_path(&mut |path| {
-                if !path.rest.is_empty() {
-                    nested.push(path.head.clone());
-                }
-            });
-            item_read::check_nested(place.table, nested.iter().map(String::as_str))?;
-        }
         let Some(index) = place.index.filter(|index| index.is_global()) else { return Ok(()) };
         let name = &index.record.name;
         if self.select == Select::All && !index.projects_all() {
@@ -301,6 +298,21 @@ impl Search {
             )));
         }
         Ok(())
+    }
+
+    /// What is projected and filtered by may not be part of a key attribute.
+    pub(crate) fn check_nested(&self, place: Place<'_>) -> Result<(), Error> {
+        if let Some(projection) = &self.projection {
+            item_read::check_nested(place.table, projection.nested_heads())?;
+        }
+        let Some(filter) = &self.filter else { return Ok(()) };
+        let mut nested = Vec::new();
+        filter.each_path(&mut |path| {
+            if !path.rest.is_empty() {
+                nested.push(path.head.clone());
+            }
+        });
+        item_read::check_nested(place.table, nested.iter().map(String::as_str))
     }
 
     /// Whether a local index lacks something that is asked for, so that the items have to be read, too.
