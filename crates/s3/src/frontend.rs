@@ -125,6 +125,15 @@ operations! {
     "GetBucketWebsite" get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput, bucket, ops::website::get;
     "PutBucketWebsite" put_bucket_website(PutBucketWebsiteInput) -> PutBucketWebsiteOutput, bucket, ops::website::put;
     "DeleteBucketWebsite" delete_bucket_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput, bucket, ops::website::delete;
+    "GetBucketLifecycleConfiguration" get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput, bucket, ops::lifecycle::get;
+    "PutBucketLifecycleConfiguration" put_bucket_lifecycle_configuration(PutBucketLifecycleConfigurationInput) -> PutBucketLifecycleConfigurationOutput, bucket, ops::lifecycle::put;
+    "DeleteBucketLifecycle" delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput, bucket, ops::lifecycle::delete;
+    "GetObjectLockConfiguration" get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput, bucket, ops::lock::get_configuration;
+    "PutObjectLockConfiguration" put_object_lock_configuration(PutObjectLockConfigurationInput) -> PutObjectLockConfigurationOutput, bucket, ops::lock::put_configuration;
+    "GetObjectRetention" get_object_retention(GetObjectRetentionInput) -> GetObjectRetentionOutput, object, ops::lock::get_retention;
+    "PutObjectRetention" put_object_retention(PutObjectRetentionInput) -> PutObjectRetentionOutput, object, ops::lock::put_retention;
+    "GetObjectLegalHold" get_object_legal_hold(GetObjectLegalHoldInput) -> GetObjectLegalHoldOutput, object, ops::lock::get_hold;
+    "PutObjectLegalHold" put_object_legal_hold(PutObjectLegalHoldInput) -> PutObjectLegalHoldOutput, object, ops::lock::put_hold;
     "GetBucketLogging" get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput, bucket, ops::bucket::logging;
     "GetBucketRequestPayment" get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput, bucket, ops::bucket::request_payment;
     "GetBucketAccelerateConfiguration" get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput, bucket, ops::bucket::accelerate;

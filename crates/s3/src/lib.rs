@@ -5,6 +5,7 @@
 //! offered; `access` is what a bucket says of who may use it, `cors` of which origins;
 //! `form` and `post_policy` are uploads by browsers, `website` what browsers are shown; `ingest` takes a body in and `read` gives it out, `encryption` seals it in between; `versions` is how
 //! a key's versions come and go; `checksum`, `notify` and `walk` are the digests, the events and the listings;
+//! `lifecycle` is what rules say is to go and `expiry` carries them out, `lock` is what keeps it;
 //! `garbage` removes what nothing refers to; `tables` is what is stored.
 //!
 //! Invariants: an object becomes visible, replaces another and causes its events in one commit; bytes are
@@ -18,10 +19,13 @@ mod config;
 mod cors;
 mod encryption;
 mod error;
+mod expiry;
 mod form;
 mod frontend;
 mod garbage;
 mod ingest;
+mod lifecycle;
+mod lock;
 mod notify;
 mod ops;
 mod post_policy;
@@ -37,5 +41,6 @@ mod website;
 pub use config::Config;
 pub use encryption::{KeyFileError, MasterKey};
 pub use error::Error;
+pub use expiry::Lifecycle;
 pub use garbage::Sweeper;
 pub use service::{Rights, S3};

@@ -77,6 +77,20 @@ pub(crate) struct Cause {
 }
 
 impl Cause {
+    /// The platform itself, in the background.
+    pub(crate) fn of_platform(env: &SharedEnv, region: &Region) -> Self {
+        Self {
+            principal_id: "s3.amazonaws.com".to_owned(),
+            source_ip: "127.0.0.1".to_owned(),
+            request_id: RequestId::new(&**env),
+            trace: TraceHeader::new(&**env),
+            region: region.clone(),
+            env: env.clone(),
+            now: env.now(),
+            caused: Arc::default(),
+        }
+    }
+
     pub(crate) fn new(context: &RequestContext, env: &SharedEnv, caused: Arc<AtomicBool>) -> Self {
         let principal_id = match &context.caller.principal {
             Principal::Root { account } => account.to_string(),

@@ -8,7 +8,6 @@ use crate::Error;
 const REFUSED: &[&str] = &[
     "x-amz-server-side-encryption-aws-kms-key-id",
     "x-amz-server-side-encryption-context",
-    "x-amz-object-lock-",
     "x-amz-write-offset-bytes",
     "x-amz-mfa",
     "x-amz-if-match-",
@@ -18,9 +17,7 @@ const REFUSED: &[&str] = &[
 /// Headers that are fine if they say what is so anyway.
 const ACCEPTED: &[(&str, &[&str])] = &[
     ("x-amz-storage-class", &["STANDARD"]),
-    ("x-amz-bucket-object-lock-enabled", &["false", "False"]),
     ("x-amz-server-side-encryption-bucket-key-enabled", &["false", "False"]),
-    ("x-amz-bypass-governance-retention", &["false", "False"]),
 ];
 
 /// Refuses a request that asks for what is not offered.

@@ -87,35 +87,17 @@ fn form_decode(text: &str) -> Cow<'_, str> {
 }
 
 /// Bucket configurations that can be asked for and are never there: flag, operation, action, code, message.
-const ABSENT: &[(&str, &str, &str, &str, &str)] = &[
-    (
-        "lifecycle",
-        "GetBucketLifecycleConfiguration",
-        "s3:GetLifecycleConfiguration",
-        "NoSuchLifecycleConfiguration",
-        "The lifecycle configuration does not exist",
-    ),
-    (
-        "replication",
-        "GetBucketReplication",
-        "s3:GetReplicationConfiguration",
-        "ReplicationConfigurationNotFoundError",
-        "The replication configuration was not found",
-    ),
-    (
-        "object-lock",
-        "GetObjectLockConfiguration",
-        "s3:GetBucketObjectLockConfiguration",
-        "ObjectLockConfigurationNotFoundError",
-        "Object Lock configuration does not exist for this bucket",
-    ),
-];
+const ABSENT: &[(&str, &str, &str, &str, &str)] = &[(
+    "replication",
+    "GetBucketReplication",
+    "s3:GetReplicationConfiguration",
+    "ReplicationConfigurationNotFoundError",
+    "The replication configuration was not found",
+)];
 
 /// Configurations whose removal leaves nothing to do: flag, operation, action.
-const NOTHING: &[(&str, &str, &str)] = &[
-    ("lifecycle", "DeleteBucketLifecycle", "s3:PutLifecycleConfiguration"),
-    ("replication", "DeleteBucketReplication", "s3:PutReplicationConfiguration"),
-];
+const NOTHING: &[(&str, &str, &str)] =
+    &[("replication", "DeleteBucketReplication", "s3:PutReplicationConfiguration")];
 
 /// Sub-resources that S3 has and that are not offered, for buckets and for objects.
 const BUCKET_FLAGS: &[&str] = &[
@@ -265,18 +247,41 @@ impl Route {
                 let access = |(current, other)| versioned(current, other, self.object_arn(), named);
                 Ok(both.into_iter().map(access).collect())
             }
-            "DeleteObject" => version("s3:DeleteObject", "s3:DeleteObjectVersion"),
+            "DeleteObject" => {
+                let arn = self.object_arn();
+                let bypass = bypass(headers, &arn);
+                let named = query.get("versionId");
+                let delete = versioned("s3:DeleteObject", "s3:DeleteObjectVersion", arn, named);
+                Ok(std::iter::once(delete).chain(bypass).collect())
+            }
             "DeleteObjects" => {
                 let arn = self.bucket_arn();
                 let access = |(key, version): &(String, Option<String>)| {
                     let arn = format!("{arn}/{key}");
-                    versioned("s3:DeleteObject", "s3:DeleteObjectVersion", arn, version.as_deref())
+                    let bypass = bypass(headers, &arn);
+                    let named = version.as_deref();
+                    let delete = versioned("s3:DeleteObject", "s3:DeleteObjectVersion", arn, named);
+                    std::iter::once(delete).chain(bypass)
                 };
-                Ok(deleted.iter().map(access).collect())
+                Ok(deleted.iter().flat_map(access).collect())
             }
             "GetObjectTagging" => version("s3:GetObjectTagging", "s3:GetObjectVersionTagging"),
             "PutObjectTagging" => version("s3:PutObjectTagging", "s3:PutObjectVersionTagging"),
             "DeleteObjectTagging" => version("s3:DeleteObjectTagging", "s3:DeleteObjectVersionTagging"),
+            "GetBucketLifecycleConfiguration" => bucket("s3:GetLifecycleConfiguration"),
+            "PutBucketLifecycleConfiguration" | "DeleteBucketLifecycle" => {
+                bucket("s3:PutLifecycleConfiguration")
+            }
+            "GetObjectLockConfiguration" => bucket("s3:GetBucketObjectLockConfiguration"),
+            "PutObjectLockConfiguration" => bucket("s3:PutBucketObjectLockConfiguration"),
+            "GetObjectRetention" => object("s3:GetObjectRetention"),
+            "PutObjectRetention" => {
+                let mut needs = vec![Access::new("s3:PutObjectRetention", self.object_arn())];
+                needs.extend(bypass(headers, &self.object_arn()));
+                Ok(needs)
+            }
+            "GetObjectLegalHold" => object("s3:GetObjectLegalHold"),
+            "PutObjectLegalHold" => object("s3:PutObjectLegalHold"),
             "GetBucketWebsite" => bucket("s3:GetBucketWebsite"),
             "PutBucketWebsite" => bucket("s3:PutBucketWebsite"),
             "DeleteBucketWebsite" => bucket("s3:DeleteBucketWebsite"),
@@ -357,12 +362,25 @@ impl Route {
         if headers.contains_key("x-amz-tagging") {
             needs.push(Access::new("s3:PutObjectTagging", &*arn));
         }
+        if headers.contains_key("x-amz-object-lock-mode") {
+            needs.push(Access::new("s3:PutObjectRetention", &*arn));
+        }
+        if headers.contains_key("x-amz-object-lock-legal-hold") {
+            needs.push(Access::new("s3:PutObjectLegalHold", &*arn));
+        }
         let grants = headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-"));
         if headers.contains_key("x-amz-acl") || grants {
             needs.push(Access::new("s3:PutObjectAcl", &*arn));
         }
         needs
     }
+}
+
+/// The right to bypass a retention, if the request is to.
+fn bypass(headers: &HeaderMap, arn: &str) -> Option<Access> {
+    let asked = headers.get("x-amz-bypass-governance-retention").and_then(|value| value.to_str().ok());
+    let asked = asked.is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    asked.then(|| Access::new("s3:BypassGovernanceRetention", arn))
 }
 
 /// The right to do something with an object, or with the version that is named.
@@ -460,6 +478,8 @@ fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
                 ("policyStatus", "GetBucketPolicyStatus"),
                 ("publicAccessBlock", "GetPublicAccessBlock"),
                 ("website", "GetBucketWebsite"),
+                ("lifecycle", "GetBucketLifecycleConfiguration"),
+                ("object-lock", "GetObjectLockConfiguration"),
                 ("location", "GetBucketLocation"),
                 ("logging", "GetBucketLogging"),
                 ("notification", "GetBucketNotificationConfiguration"),
@@ -481,6 +501,8 @@ fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
                 ("policy", "PutBucketPolicy"),
                 ("publicAccessBlock", "PutPublicAccessBlock"),
                 ("website", "PutBucketWebsite"),
+                ("lifecycle", "PutBucketLifecycleConfiguration"),
+                ("object-lock", "PutObjectLockConfiguration"),
                 ("encryption", "PutBucketEncryption"),
                 ("notification", "PutBucketNotificationConfiguration"),
                 ("tagging", "PutBucketTagging"),
@@ -510,6 +532,7 @@ fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
                 ("policy", "DeleteBucketPolicy"),
                 ("publicAccessBlock", "DeletePublicAccessBlock"),
                 ("website", "DeleteBucketWebsite"),
+                ("lifecycle", "DeleteBucketLifecycle"),
                 ("tagging", "DeleteBucketTagging"),
             ];
             if let Some(name) = first(&flags) {
@@ -547,6 +570,18 @@ fn of_object(method: &Method, query: &Query<'_>, headers: &HeaderMap) -> Result<
             Method::GET => return route("GetObjectAcl", BodyKind::None),
             Method::PUT => return route("PutObjectAcl", BodyKind::Xml),
             _ => {}
+        }
+    }
+    for (flag, get, put) in [
+        ("retention", "GetObjectRetention", "PutObjectRetention"),
+        ("legal-hold", "GetObjectLegalHold", "PutObjectLegalHold"),
+    ] {
+        if query.has(flag) {
+            match *method {
+                Method::GET => return route(get, BodyKind::None),
+                Method::PUT => return route(put, BodyKind::Xml),
+                _ => {}
+            }
         }
     }
     if let Some(flag) = OBJECT_FLAGS.iter().find(|flag| query.has(flag)) {

@@ -14,8 +14,10 @@ use tokio::sync::Notify;
 use types::{AccountId, Region, SharedEnv, Timestamp};
 
 use crate::encryption::{self, CustomerKey, DataKey, Encryption, MasterKey, Seal};
+use crate::expiry::Lifecycle;
 use crate::frontend::Frontend;
 use crate::garbage::Sweeper;
+use crate::lock::{self, Lock};
 use crate::notify::Cause;
 use crate::read::Address;
 use crate::route::Route;
@@ -63,6 +65,7 @@ impl S3 {
             reading: Mutex::default(),
             abandoned: AtomicBool::new(true),
             wake: Notify::new(),
+            chores: Notify::new(),
         });
         let protocol = S3ServiceBuilder::new(Frontend { inner: inner.clone() }).build();
         Arc::new(Self { inner, protocol })
@@ -71,6 +74,13 @@ impl S3 {
     /// The background work: removes blobs that nothing refers to. One runs on a node.
     pub fn sweeper(&self) -> Sweeper {
         Sweeper::new(self.inner.clone())
+    }
+}
+
+impl S3 {
+    /// More background work: removes what lifecycle rules say. One runs on a node.
+    pub fn lifecycle(&self) -> Lifecycle {
+        Lifecycle::new(self.inner.clone())
     }
 }
 
@@ -97,6 +107,14 @@ pub(crate) struct Inner {
     pub(crate) abandoned: AtomicBool,
     /// Wakes the sweeper.
     pub(crate) wake: Notify,
+    /// Wakes what carries out lifecycle rules.
+    pub(crate) chores: Notify,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("region", &self.region).finish_non_exhaustive()
+    }
 }
 
 impl Inner {
@@ -105,6 +123,13 @@ impl Inner {
         let mut id = [0; 16];
         self.env.fill(&mut id);
         BlobId(id)
+    }
+
+    /// Random bits for the id of a version.
+    pub(crate) fn noise(&self) -> u64 {
+        let mut noise = [0; 8];
+        self.env.fill(&mut noise);
+        u64::from_be_bytes(noise)
     }
 
     /// What is known of a bucket from its name.
@@ -218,8 +243,16 @@ impl Cx {
 
     /// Random bits for the id of a version.
     pub(crate) fn noise(&self) -> u64 {
-        let mut noise = [0; 8];
-        self.inner.env.fill(&mut noise);
-        u64::from_be_bytes(noise)
+        self.inner.noise()
+    }
+
+    /// Whether the request is to bypass a retention that lets itself be bypassed; the right to was asked for.
+    pub(crate) fn bypasses(&self) -> bool {
+        self.header("x-amz-bypass-governance-retention").is_some_and(|v| v.eq_ignore_ascii_case("true"))
+    }
+
+    /// The lock that the request asks for.
+    pub(crate) fn lock(&self) -> Result<Lock, Error> {
+        lock::of_headers(&self.state.headers, self.now())
     }
 }

@@ -10,6 +10,7 @@
 //! | `OBJECT_DATA` | owner | 0, bucket, key | format byte, bytes of a small object that is the null version |
 //! | `OBJECT_DATA` | owner | 1, id (16 bytes) | [`Parts`]: the blobs of a large object made of parts |
 //! | `OBJECT_DATA` | owner | 2, bucket, key, order | format byte, bytes of a small object that has a version id |
+//! | `BUCKET_CHORES` | node | bucket | [`Chore`]: it has lifecycle rules |
 //! | `UPLOADS` | owner | bucket, key, upload id | [`Upload`] |
 //! | `UPLOAD_PARTS` | owner | upload id, part number | [`Part`] |
 //! | `BLOB_PENDING` | node | blob id (16 bytes) | [`Pending`]: being written, or written and not yet visible |
@@ -29,11 +30,12 @@ use types::{AccountId, Timestamp};
 
 use crate::access::{Acl, Ownership, PublicAccessBlock};
 use crate::checksum::{Checksum, PartChecksum};
-use crate::cors;
 use crate::encryption::Encryption;
+use crate::lock::{BucketLock, Lock};
 use crate::notify::LambdaTarget;
 use crate::versions::{VersionId, Versioning};
 use crate::website::Website;
+use crate::{cors, lifecycle};
 
 pub(crate) const NAMES: Table<NameRow> = Table::new(tables::BUCKETS, "buckets");
 pub(crate) const BUCKETS: Table<Bucket> = Table::new(tables::ACCOUNT_BUCKETS, "account_buckets");
@@ -45,6 +47,7 @@ pub(crate) const VERSIONS: Table<VersionRow> = Table::new(tables::OBJECT_VERSION
 pub(crate) const LISTED_VERSIONS: Table<ListedVersion> =
     Table::new(tables::OBJECT_VERSIONS, "object_versions");
 pub(crate) const NULLS: Table<NullRow> = Table::new(tables::OBJECT_NULLS, "object_nulls");
+pub(crate) const CHORES: Table<Chore> = Table::new(tables::BUCKET_CHORES, "bucket_chores");
 pub(crate) const PARTS: Table<Parts> = Table::new(tables::OBJECT_DATA, "object_data");
 pub(crate) const UPLOADS: Table<Upload> = Table::new(tables::UPLOADS, "uploads");
 pub(crate) const UPLOAD_PARTS: Table<Part> = Table::new(tables::UPLOAD_PARTS, "upload_parts");
@@ -91,6 +94,17 @@ pub(crate) struct Bucket {
     /// What PutBucketEncryption said of bucket keys, which concern keys of KMS only.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) bucket_key: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lifecycle: Vec<lifecycle::Rule>,
+    /// Whether it locks objects, and how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lock: Option<BucketLock>,
+}
+
+/// A bucket with lifecycle rules.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Chore {
+    pub(crate) owner: AccountId,
 }
 
 impl NameRow {
@@ -118,6 +132,8 @@ impl Bucket {
             tags: Vec::new(),
             versioning: Versioning::Unset,
             bucket_key: false,
+            lifecycle: Vec::new(),
+            lock: None,
         }
     }
 }
@@ -174,6 +190,9 @@ pub(crate) struct Object {
     /// Where a web site sends those who ask for it.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub(crate) redirect: Option<String>,
+    /// What keeps it.
+    #[serde(rename = "l", default, skip_serializing_if = "Lock::is_empty")]
+    pub(crate) lock: Lock,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -270,6 +289,8 @@ pub(crate) struct Upload {
     pub(crate) acl: Acl,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) redirect: Option<String>,
+    #[serde(default, skip_serializing_if = "Lock::is_empty")]
+    pub(crate) lock: Lock,
 }
 
 /// One part of an upload.
@@ -322,6 +343,7 @@ impl JsonRecord for Listed {}
 impl JsonRecord for VersionRow {}
 impl JsonRecord for ListedVersion {}
 impl JsonRecord for NullRow {}
+impl JsonRecord for Chore {}
 impl JsonRecord for Upload {}
 impl JsonRecord for Part {}
 impl JsonRecord for Pending {}
@@ -389,6 +411,13 @@ pub(crate) fn name_key(bucket: &str) -> Key {
 /// Key of a bucket.
 pub(crate) fn bucket_key(owner: AccountId, bucket: &str) -> Key {
     BUCKETS.key(owner, |k| {
+        k.text(bucket);
+    })
+}
+
+/// Key of a bucket with lifecycle rules.
+pub(crate) fn chore_key(bucket: &str) -> Key {
+    CHORES.key(AccountId::NODE, |k| {
         k.text(bucket);
     })
 }

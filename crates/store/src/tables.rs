@@ -58,6 +58,8 @@ tables! {
     OBJECT_NULLS = 0x0209;
     /// What is known of the key that objects are sealed with (a row of the node).
     OBJECT_KEYS = 0x020A;
+    /// Buckets with lifecycle rules (rows of the node).
+    BUCKET_CHORES = 0x020B;
 
     /// DynamoDB tables.
     DDB_TABLES = 0x0300;

@@ -17,10 +17,12 @@ use store::{Read, Write};
 use crate::Error;
 use crate::access::{self, Kind, Ownership};
 use crate::garbage::discard;
+use crate::lock::BucketLock;
 use crate::ops::install::bucket_of;
 use crate::ops::{owner, precise};
 use crate::service::Cx;
 use crate::tables::{self, BUCKETS, Bucket, Dead, NAMES, NameRow, OBJECTS, UPLOADS, VERSIONS};
+use crate::versions::Versioning;
 
 /// The most buckets on a page of ListBuckets, and what it is without being asked for.
 const MAX_BUCKETS: usize = 10_000;
@@ -95,8 +97,13 @@ pub(crate) async fn create(
         }
     }
     let (account, name) = (cx.account(), input.bucket.clone());
-    let row = Bucket::new(cx.now());
-    let name_row = named(cx, &input.object_ownership)?;
+    let mut row = Bucket::new(cx.now());
+    let mut name_row = named(cx, &input.object_ownership)?;
+    if input.object_lock_enabled_for_bucket.unwrap_or(false) {
+        row.lock = Some(BucketLock::default());
+        row.versioning = Versioning::Enabled;
+        name_row.versioned = true;
+    }
     let again_is_fine = region == "us-east-1";
     let reads = vec![Read::Key(tables::name_key(&name))];
     cx.inner
@@ -163,6 +170,7 @@ pub(crate) async fn delete(
             let mut writes = vec![
                 Write::Delete(tables::name_key(&name)),
                 Write::Delete(tables::bucket_key(account, &name)),
+                Write::Delete(tables::chore_key(&name)),
             ];
             let mut dead = Vec::new();
             for entry in &pages[2].entries {
@@ -236,6 +244,18 @@ pub(crate) async fn configured(cx: &Cx) -> Result<Bucket, Error> {
 
 /// Changes what the request's bucket is configured with, in one commit.
 pub(crate) async fn configure(cx: &Cx, change: impl Fn(&mut Bucket) + Send + 'static) -> Result<(), Error> {
+    try_configure(cx, move |bucket| {
+        change(bucket);
+        Ok(())
+    })
+    .await
+}
+
+/// The same, where the change may not be possible.
+pub(crate) async fn try_configure(
+    cx: &Cx,
+    change: impl Fn(&mut Bucket) -> Result<(), Error> + Send + 'static,
+) -> Result<(), Error> {
     let owner = cx.owner().await?;
     let name = cx.bucket().to_owned();
     let key = tables::bucket_key(owner, &name);
@@ -243,7 +263,7 @@ pub(crate) async fn configure(cx: &Cx, change: impl Fn(&mut Bucket) + Send + 'st
         .store
         .transact(vec![Read::Key(key.clone())], move |pages, _| {
             let mut bucket = bucket_of(&pages[0], &name)?;
-            change(&mut bucket);
+            change(&mut bucket)?;
             Ok::<_, Error>((vec![BUCKETS.put(key.clone(), &bucket)], ()))
         })
         .await

@@ -219,6 +219,7 @@ async fn commit(
         version: None,
         acl: upload.acl,
         redirect: upload.redirect,
+        lock: upload.lock,
     };
     let install = Install {
         owner,

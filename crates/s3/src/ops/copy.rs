@@ -201,6 +201,7 @@ async fn make(
         acl: home.acl_of_new(&cx.state.headers, &cx.state.context.caller)?,
         // As on AWS, it is not copied.
         redirect: website::redirect(cx)?,
+        lock: cx.lock()?,
     };
     Ok(Made { content, object, bytes, along })
 }

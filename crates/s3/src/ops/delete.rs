@@ -31,6 +31,8 @@ pub(crate) struct Target {
     pub(crate) key: String,
     pub(crate) which: Which,
     pub(crate) conditions: WriteConditions,
+    /// Only if its row is still of that version; nothing is removed and nothing said otherwise.
+    pub(crate) unchanged: Option<Version>,
     /// The row of a version that is not the current one, as it was looked up before.
     pub(crate) other: Option<store::Key>,
 }
@@ -54,6 +56,8 @@ pub(crate) struct Removal {
     pub(crate) cause: Cause,
     pub(crate) at_ms: i64,
     pub(crate) noise: u64,
+    /// Whether to bypass a retention that lets itself be bypassed.
+    pub(crate) bypass: bool,
     /// The names of the events that it causes: an object that goes, and a delete marker that comes.
     pub(crate) events: (&'static str, &'static str),
 }
@@ -163,6 +167,14 @@ impl Removal {
             version,
         };
         let (removed_event, marked_event) = self.events;
+        let now = self.at_ms.div_euclid(1000);
+        let differs = |version: Version| target.unchanged.is_some_and(|unchanged| unchanged != version);
+        if target.which == Which::Current
+            && target.unchanged.is_some()
+            && current.as_ref().is_none_or(|current| differs(current.version))
+        {
+            return Ok(Ok((Removed::Gone, None)));
+        }
         match (target.which, bucket.versioning) {
             (Which::Current, Versioning::Unset) => {
                 target.conditions.check(&target.key, current.as_ref())?;
@@ -195,7 +207,11 @@ impl Removal {
                     }
                 };
                 if let Some(current) = current.as_ref().filter(|row| which.is(row.value.version)) {
+                    if differs(current.version) {
+                        return Ok(Ok((Removed::Gone, None)));
+                    }
                     target.conditions.check(&target.key, Some(current))?;
+                    current.value.lock.admits_removal(now, self.bypass)?;
                     slot.remove_current(current, &newest)?;
                     return Ok(Ok((removed(false), event(removed_event))));
                 }
@@ -205,6 +221,12 @@ impl Removal {
                     VersionRow::Marker(marker) => which.is(marker.version),
                 });
                 let Some(other) = other else { return Ok(Ok((removed(false), None))) };
+                if differs(other.version) {
+                    return Ok(Ok((Removed::Gone, None)));
+                }
+                if let VersionRow::Object { object, .. } = &other.value {
+                    object.lock.admits_removal(now, self.bypass)?;
+                }
                 let marker = matches!(other.value, VersionRow::Marker(_));
                 slot.remove_other(&other, &newest, current.is_some())?;
                 Ok(Ok((removed(marker), event(removed_event))))
@@ -262,6 +284,7 @@ async fn remove(cx: &Cx, home: &NameRow, targets: Vec<Target>) -> Result<Outcome
         cause: cx.cause(),
         at_ms: cx.now().as_millisecond(),
         noise: if home.versioned { cx.noise() } else { 0 },
+        bypass: cx.bypasses(),
         events: ("ObjectRemoved:Delete", "ObjectRemoved:DeleteMarkerCreated"),
     };
     removal.commit(&cx.inner).await
@@ -271,7 +294,7 @@ pub(crate) async fn one(cx: &Cx, input: DeleteObjectInput) -> Result<S3Response<
     let home = cx.home().await?;
     let conditions = WriteConditions::new(input.if_match, None)?;
     let which = Which::read(input.version_id.as_deref())?;
-    let target = Target { key: input.key, which, conditions, other: None };
+    let target = Target { key: input.key, which, conditions, unchanged: None, other: None };
     let mut outcomes = remove(cx, &home, vec![target]).await?;
     Ok(S3Response::new(match outcomes.swap_remove(0).1? {
         Removed::Gone => DeleteObjectOutput::default(),
@@ -330,7 +353,7 @@ pub(crate) async fn many(
             continue;
         }
         let conditions = WriteConditions::new(object.e_tag.map(ETagCondition::ETag), None)?;
-        let target = Target { key: object.key, which, conditions, other: None };
+        let target = Target { key: object.key, which, conditions, unchanged: None, other: None };
         // Versions of one key go one after the other, since each may change what the next one finds.
         let round = rounds.entry(target.key.clone()).or_insert(0_usize);
         if batches.len() == *round {

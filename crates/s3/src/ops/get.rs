@@ -15,7 +15,7 @@ use crate::read::{self, Found};
 use crate::route::Query;
 use crate::service::Cx;
 use crate::tables::{Data, NameRow, Object};
-use crate::{Error, checksum, encryption, versions};
+use crate::{Error, checksum, encryption, lock, versions};
 
 /// Which bytes are asked for, and how the answer says so.
 struct Selection {
@@ -103,6 +103,7 @@ fn headers(cx: &Cx, object: &Object, query: &str) -> Result<HeaderMap, Error> {
         headers.insert("x-amz-tagging-count", HeaderValue::from(object.tags.len()));
     }
     encryption::show(object.encryption.as_ref(), &cx.state.headers, &mut headers);
+    lock::show(&object.lock, &mut headers);
     if let Some(to) = &object.redirect {
         headers.insert("x-amz-website-redirect-location", valid(to)?);
     }

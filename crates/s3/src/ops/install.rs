@@ -138,11 +138,11 @@ impl Install {
             Err(needs) => return nothing(Outcome::Again(needs)),
         };
         let object_key = tables::object_key(self.owner, &self.bucket, &self.key);
-        match id {
-            None => writes.push(OBJECTS.put(object_key, &self.object)),
-            Some(_) => {
-                writes.push(OBJECTS.put(object_key, &Object { version: id, ..self.object.clone() }));
-            }
+        let lock = bucket.lock_of_new(self.object.lock, self.at_ms.div_euclid(1000))?;
+        if id.is_none() && lock == self.object.lock {
+            writes.push(OBJECTS.put(object_key, &self.object));
+        } else {
+            writes.push(OBJECTS.put(object_key, &Object { version: id, lock, ..self.object.clone() }));
         }
         if let Placement::Inline(bytes) = &self.bytes {
             let key = tables::inline_key(self.owner, &self.bucket, &self.key, id);

@@ -21,7 +21,7 @@ use crate::service::Cx;
 use crate::tables::{self, BUCKETS};
 
 /// Events that happen here.
-const EVENTS: [&str; 8] = [
+const EVENTS: [&str; 15] = [
     "s3:ObjectCreated:*",
     "s3:ObjectCreated:Put",
     "s3:ObjectCreated:Post",
@@ -30,17 +30,21 @@ const EVENTS: [&str; 8] = [
     "s3:ObjectRemoved:*",
     "s3:ObjectRemoved:Delete",
     "s3:ObjectRemoved:DeleteMarkerCreated",
+    "s3:ObjectTagging:*",
+    "s3:ObjectTagging:Put",
+    "s3:ObjectTagging:Delete",
+    "s3:ObjectAcl:Put",
+    "s3:LifecycleExpiration:*",
+    "s3:LifecycleExpiration:Delete",
+    "s3:LifecycleExpiration:DeleteMarkerCreated",
 ];
 /// Events that S3 has and that never happen here.
-const OTHER_EVENTS: [&str; 8] = [
+const OTHER_EVENTS: [&str; 5] = [
     "s3:ReducedRedundancyLostObject",
     "s3:ObjectRestore",
     "s3:Replication",
     "s3:LifecycleTransition",
     "s3:IntelligentTiering",
-    "s3:LifecycleExpiration",
-    "s3:ObjectAcl",
-    "s3:ObjectTagging",
 ];
 const MAX_TARGETS: usize = 100;
 

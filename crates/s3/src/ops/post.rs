@@ -259,7 +259,7 @@ impl PostObject {
         let algorithm = expected.algorithm.unwrap_or(Algorithm::Crc64Nvme);
         let key = cx.key().to_owned();
         let answer = Answer::asked(&fields, cx, &key)?;
-        let redirect = website::redirect(cx)?;
+        let (redirect, lock) = (website::redirect(cx)?, cx.lock()?);
         let File { body, size, _waiting } = receive(&cx.inner, file, most.min(MAX_UPLOAD_BYTES)).await?;
         if size < least {
             return Err(Error::UploadTooSmall { proposed: size, limit: least });
@@ -284,6 +284,7 @@ impl PostObject {
             version: None,
             acl,
             redirect,
+            lock,
         };
         let etag = object.etag.clone();
         let install = Install {

@@ -15,7 +15,7 @@ use crate::{Error, encryption, ingest};
 pub(crate) async fn put(cx: &Cx, input: PutObjectInput) -> Result<S3Response<PutObjectOutput>, Error> {
     let home = cx.home().await?;
     let acl = home.acl_of_new(&cx.state.headers, &cx.state.context.caller)?;
-    let redirect = website::redirect(cx)?;
+    let (redirect, lock) = (website::redirect(cx)?, cx.lock()?);
     let seal = cx.seal()?;
     let conditions = WriteConditions::new(input.if_match, input.if_none_match)?;
     let metadata = user_metadata(input.metadata)?;
@@ -42,6 +42,7 @@ pub(crate) async fn put(cx: &Cx, input: PutObjectInput) -> Result<S3Response<Put
         version: None,
         acl,
         redirect,
+        lock,
     };
     let e_tag = etag(&object.etag);
     let install = Install {

@@ -20,7 +20,7 @@ use crate::ops::range::{Wanted, wanted};
 use crate::ops::{
     self, MAX_PARTS, MAX_UPLOAD_BYTES, system_headers, tagging, timestamp, user_metadata, website,
 };
-use crate::service::Cx;
+use crate::service::{Cx, Inner};
 use crate::tables::{self, Dead, Part, UPLOAD_PARTS, UPLOADS, Upload};
 use crate::{Error, encryption, ingest, read, versions};
 
@@ -46,6 +46,7 @@ pub(crate) async fn create(
         encryption: Some(encryption),
         acl: home.acl_of_new(&cx.state.headers, &cx.state.context.caller)?,
         redirect: website::redirect(cx)?,
+        lock: cx.lock()?,
     };
     // The time first, so that a key's uploads are listed in the order in which they began.
     let id = format!("{:012x}{}", now.as_millisecond(), cx.inner.random_id());
@@ -235,8 +236,19 @@ pub(crate) async fn abort(
 ) -> Result<S3Response<AbortMultipartUploadOutput>, Error> {
     let account = cx.owner().await?;
     let key = tables::upload_key(account, cx.bucket(), cx.key(), &input.upload_id);
-    let (id, at_ms) = (input.upload_id, cx.now().as_millisecond());
-    cx.inner
+    abort_upload(&cx.inner, account, key, input.upload_id).await?;
+    Ok(S3Response::new(AbortMultipartUploadOutput::default()))
+}
+
+/// Ends an upload; its parts become garbage.
+pub(crate) async fn abort_upload(
+    inner: &Inner,
+    account: AccountId,
+    key: store::Key,
+    id: String,
+) -> Result<(), Error> {
+    let at_ms = inner.env.now().as_millisecond();
+    inner
         .store
         .transact(vec![Read::Key(key.clone())], move |pages, _| {
             if pages[0].entries.is_empty() {
@@ -247,6 +259,6 @@ pub(crate) async fn abort(
             Ok((writes, ()))
         })
         .await?;
-    cx.inner.wake.notify_one();
-    Ok(S3Response::new(AbortMultipartUploadOutput::default()))
+    inner.wake.notify_one();
+    Ok(())
 }

@@ -52,6 +52,7 @@ pub(crate) async fn put(
         .transact(reads, move |pages, _| {
             let mut bucket = bucket_of(&pages[0], &name)?;
             let mut row = NAMES.first(&pages[1])?.ok_or_else(|| Error::NoSuchBucket(name.clone()))?.value;
+            bucket.admits_versioning(versioning)?;
             bucket.versioning = versioning;
             row.versioned = true;
             let writes = vec![BUCKETS.put(bucket_key.clone(), &bucket), NAMES.put(name_key.clone(), &row)];

@@ -117,9 +117,18 @@ impl Node {
         self.dir.take().unwrap()
     }
 
+    /// One with a clock of its own.
+    pub(crate) fn at(env: SharedEnv) -> Self {
+        let config = s3::Config { blob_grace_ms: 0, ..s3::Config::default() };
+        Self::of(config, tempfile::tempdir().unwrap(), Store::new(MemoryEngine::new()), env)
+    }
+
     fn on(config: s3::Config, dir: tempfile::TempDir, store: Store) -> Self {
+        Self::of(config, dir, store, SystemEnv::new())
+    }
+
+    fn of(config: s3::Config, dir: tempfile::TempDir, store: Store, env: SharedEnv) -> Self {
         let blobs: Arc<dyn Blobs> = FsBlobs::open(dir.path().join("blobs")).unwrap();
-        let env = SystemEnv::new();
         let key = s3::MasterKey::open(dir.path().join("objects.key"), &*env).unwrap();
         let s3 =
             s3::S3::new(config, store.clone(), blobs.clone(), env.clone(), Region::default(), key, rights());

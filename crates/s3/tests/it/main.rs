@@ -7,6 +7,7 @@ mod crash;
 mod encryption;
 mod events;
 mod harness;
+mod lifecycle;
 mod listing;
 mod multipart;
 mod objects;

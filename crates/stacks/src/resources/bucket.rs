@@ -5,6 +5,7 @@ use aws::xml::Xml;
 use http::Method;
 use serde_json::Value as Json;
 
+use super::bucket_settings::{self, SETTINGS};
 use super::calls::segment;
 use super::schema::{Property, Shape, TAGS};
 use super::{
@@ -41,9 +42,19 @@ pub(super) const BUCKET: ResourceType = ResourceType {
                 ])),
             )]),
         ),
+        Property::new("AccessControl", Shape::Text),
+        Property::new("BucketEncryption", bucket_settings::ENCRYPTION),
+        Property::new("CorsConfiguration", bucket_settings::CORS),
+        Property::new("LifecycleConfiguration", bucket_settings::LIFECYCLE),
+        Property::new("ObjectLockConfiguration", bucket_settings::OBJECT_LOCK),
+        Property::new("ObjectLockEnabled", Shape::Boolean).replaces(),
+        Property::new("OwnershipControls", bucket_settings::OWNERSHIP),
+        Property::new("PublicAccessBlockConfiguration", bucket_settings::PUBLIC_ACCESS_BLOCK),
         Property::new("Tags", TAGS),
+        Property::new("VersioningConfiguration", bucket_settings::VERSIONING),
+        Property::new("WebsiteConfiguration", bucket_settings::WEBSITE),
     ],
-    attributes: &["Arn", "DomainName", "RegionalDomainName"],
+    attributes: &["Arn", "DomainName", "RegionalDomainName", "WebsiteURL"],
     late: &["NotificationConfiguration"],
     provider: &Bucket,
 };
@@ -66,6 +77,7 @@ impl Provider for Bucket {
             "Arn" => Some(format!("arn:aws:s3:::{id}")),
             "DomainName" => Some(format!("{id}.s3.amazonaws.com")),
             "RegionalDomainName" => Some(format!("{id}.s3.{}.amazonaws.com", pseudo.region)),
+            "WebsiteURL" => Some(format!("http://{id}.s3-website-{}.amazonaws.com", pseudo.region)),
             _ => None,
         }
     }
@@ -95,16 +107,22 @@ impl Provider for Bucket {
             });
             body = xml.finish();
         }
-        match calls.s3(Method::PUT, &path, body).await {
+        let locks = properties.get("ObjectLockEnabled").and_then(Json::as_bool) == Some(true);
+        let headers: &[_] = if locks { &[("x-amz-bucket-object-lock-enabled", "true")] } else { &[] };
+        match calls.send("s3", Method::PUT, &path, headers, body).await {
             Err(error) if again && error.code == "BucketAlreadyOwnedByYou" => {}
             Err(error) if is_there(&error) => return Err(CreateError::nothing_made(error)),
             Err(error) => return Err(CreateError::nothing_made(error)),
             Ok(_) => {}
         }
-        if properties.contains_key("Tags") {
-            put_tags(calls, id, properties).await.map_err(CreateError::half_made)?;
-        }
-        Ok(())
+        let settings = async {
+            apply(calls, id, None, properties).await?;
+            if properties.contains_key("Tags") {
+                put_tags(calls, id, properties).await?;
+            }
+            Ok(())
+        };
+        settings.await.map_err(CreateError::half_made)
     }
 
     async fn update(
@@ -114,6 +132,7 @@ impl Provider for Bucket {
         old: &Properties,
         new: &Properties,
     ) -> Result<(), aws::Error> {
+        apply(calls, id, Some(old), new).await?;
         if old.get("Tags") != new.get("Tags") {
             put_tags(calls, id, new).await?;
         }
@@ -128,6 +147,44 @@ impl Provider for Bucket {
     async fn delete(&self, calls: &Calls, id: &str, _: &Properties) -> Result<(), aws::Error> {
         gone_is_fine(calls.s3(Method::DELETE, &format!("/{}", segment(id)), String::new()).await)
     }
+}
+
+/// Sets what differs of the bucket's settings.
+async fn apply(
+    calls: &Calls,
+    id: &str,
+    old: Option<&Properties>,
+    new: &Properties,
+) -> Result<(), aws::Error> {
+    for setting in SETTINGS {
+        let path = format!("/{}?{}", segment(id), setting.flag);
+        match setting.change(old, new) {
+            None => {}
+            Some((true, document)) => drop(calls.s3(Method::PUT, &path, document).await?),
+            Some((false, _)) => gone_is_fine(calls.s3(Method::DELETE, &path, String::new()).await)?,
+        }
+    }
+    let acl = |properties: &Properties| text(properties, "AccessControl").map(str::to_owned);
+    if old.and_then(acl) != acl(new) {
+        // CloudFormation has S3's names in its own spelling.
+        let name = match acl(new).as_deref() {
+            None | Some("Private") => "private",
+            Some("PublicRead") => "public-read",
+            Some("PublicReadWrite") => "public-read-write",
+            Some("AuthenticatedRead") => "authenticated-read",
+            Some("LogDeliveryWrite") => "log-delivery-write",
+            Some("BucketOwnerRead") => "bucket-owner-read",
+            Some("BucketOwnerFullControl") => "bucket-owner-full-control",
+            Some("AwsExecRead") => "aws-exec-read",
+            Some(other) => {
+                let message = format!("AccessControl `{other}` is not one of CloudFormation's.");
+                return Err(aws::Error::new(types::ErrorKind::Invalid, "InvalidRequest", message));
+            }
+        };
+        let path = format!("/{}?acl", segment(id));
+        calls.send("s3", Method::PUT, &path, &[("x-amz-acl", name)], String::new()).await?;
+    }
+    Ok(())
 }
 
 async fn put_tags(calls: &Calls, id: &str, properties: &Properties) -> Result<(), aws::Error> {

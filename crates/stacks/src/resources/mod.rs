@@ -5,6 +5,8 @@
 //! before anything is made; and every call is safe to repeat after a crash.
 
 mod bucket;
+mod bucket_policy;
+mod bucket_settings;
 mod calls;
 mod event_invoke_config;
 mod function;
@@ -121,6 +123,7 @@ const TYPES: &[&ResourceType] = &[
     &function::FUNCTION,
     &permission::PERMISSION,
     &bucket::BUCKET,
+    &bucket_policy::BUCKET_POLICY,
 ];
 
 /// The type of that name.
