@@ -13,9 +13,9 @@ pytestmark = pytest.mark.local
 
 
 # Forms are signed as the client is told to, or as it does by itself (in us-east-1: the old way).
-@pytest.fixture(params=["s3v4", "s3"])
+@pytest.fixture(params=[{"signature_version": "s3v4"}, {}], ids=["v4", "default"])
 def s3(request, node):
-    return node.client("s3", config={"signature_version": request.param})
+    return node.client("s3", config=request.param)
 
 
 @pytest.fixture

@@ -46,6 +46,9 @@ pub trait Blobs: Send + Sync + fmt::Debug {
     /// Removes a blob; removing one that is not there is fine.
     async fn delete(&self, id: BlobId) -> Result<(), Error>;
 
+    /// Reads all of a blob, and gives its size if it is what was written; [`Error::Corrupt`] if it is not.
+    async fn verify(&self, id: BlobId) -> Result<u64, Error>;
+
     /// Up to `limit` ids greater than `after`, in order: for repair.
     async fn list(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<BlobId>, Error>;
 }

@@ -6,7 +6,7 @@
 //! `form` and `post_policy` are uploads by browsers, `website` what browsers are shown; `ingest` takes a body in and `read` gives it out, `encryption` seals it in between; `versions` is how
 //! a key's versions come and go; `checksum`, `notify` and `walk` are the digests, the events and the listings;
 //! `lifecycle` is what rules say is to go and `expiry` carries them out, `lock` is what keeps it;
-//! `garbage` removes what nothing refers to; `tables` is what is stored.
+//! `garbage` removes what nothing refers to and `scrub` reads what is there again; `tables` is what is stored.
 //!
 //! Invariants: an object becomes visible, replaces another and causes its events in one commit; bytes are
 //! verified before that commit; a bucket's rows belong to its owner's account; no operation is carried out that
@@ -32,6 +32,7 @@ mod post_policy;
 mod read;
 mod refuse;
 mod route;
+mod scrub;
 mod service;
 mod tables;
 mod versions;
@@ -43,4 +44,5 @@ pub use encryption::{KeyFileError, MasterKey};
 pub use error::Error;
 pub use expiry::Lifecycle;
 pub use garbage::Sweeper;
+pub use scrub::{Checked, Scrubber};
 pub use service::{Rights, S3};

@@ -21,6 +21,7 @@ use crate::lock::{self, Lock};
 use crate::notify::Cause;
 use crate::read::Address;
 use crate::route::Route;
+use crate::scrub::Scrubber;
 use crate::tables::{self, NAMES, NameRow};
 use crate::versions::Which;
 use crate::{Config, Error};
@@ -78,6 +79,11 @@ impl S3 {
 }
 
 impl S3 {
+    /// Background work, too: reads blobs again to find damage. One runs on a node.
+    pub fn scrubber(&self) -> Scrubber {
+        Scrubber::new(self.inner.clone())
+    }
+
     /// More background work: removes what lifecycle rules say. One runs on a node.
     pub fn lifecycle(&self) -> Lifecycle {
         Lifecycle::new(self.inner.clone())

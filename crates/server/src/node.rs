@@ -161,13 +161,14 @@ impl Node {
                 tracing::error!(%error, "stacks are no longer carried out; restart the node");
             }
         });
-        let expiry = s3.lifecycle();
+        let (expiry, scrubber) = (s3.lifecycle(), s3.scrubber());
         node.work.spawn(|stop| async move {
             if let Err(error) = s3.sweeper().run(stop).await {
                 tracing::error!(%error, "unused objects are no longer removed; restart the node");
             }
         });
         node.work.spawn(|stop| expiry.run(stop));
+        node.work.spawn(|stop| scrubber.run(stop));
         node.work.spawn(|stop| dynamodb.sweeper().run(stop));
         gateway.set_ready(true);
         node.front.spawn(|stop| gateway.run(listener, stop));

@@ -60,6 +60,8 @@ tables! {
     OBJECT_KEYS = 0x020A;
     /// Buckets with lifecycle rules (rows of the node).
     BUCKET_CHORES = 0x020B;
+    /// Where the checking of blobs stands, and which are damaged (rows of the node).
+    BLOB_CHECKS = 0x020C;
 
     /// DynamoDB tables.
     DDB_TABLES = 0x0300;

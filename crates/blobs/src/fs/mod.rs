@@ -235,6 +235,21 @@ impl Blobs for FsBlobs {
         blocking(move || shared.delete(id)).await
     }
 
+    async fn verify(&self, id: BlobId) -> Result<u64, Error> {
+        let path = self.shared.path(id);
+        let mut reader = blocking(move || Reader::open_whole(&path, id)).await?;
+        let size = reader.size();
+        // In steps, so that a large blob does not keep a thread.
+        while !reader.is_done() {
+            reader = blocking(move || {
+                reader.next()?;
+                Ok(reader)
+            })
+            .await?;
+        }
+        Ok(size)
+    }
+
     async fn list(&self, after: Option<BlobId>, limit: usize) -> Result<Vec<BlobId>, Error> {
         let shared = self.shared.clone();
         blocking(move || shared.list(after, limit)).await

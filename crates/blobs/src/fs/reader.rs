@@ -27,6 +27,15 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn open(path: &Path, id: BlobId, range: Range<u64>) -> Result<Self, Error> {
+        let whole = Self::open_whole(path, id)?;
+        if range.start > range.end || range.end > whole.size {
+            return Err(Error::Range { start: range.start, end: range.end, size: whole.size });
+        }
+        Ok(Self { range, ..whole })
+    }
+
+    /// The same, to read all of it.
+    pub(super) fn open_whole(path: &Path, id: BlobId) -> Result<Self, Error> {
         let file = File::open(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::NotFound(id),
             _ => failure(error),
@@ -46,10 +55,12 @@ impl Reader {
                 ))));
             }
         };
-        if range.start > range.end || range.end > size {
-            return Err(Error::Range { start: range.start, end: range.end, size });
-        }
-        Ok(Self { file, id, size, range })
+        Ok(Self { file, id, size, range: 0..size })
+    }
+
+    /// The blob's size.
+    pub(super) fn size(&self) -> u64 {
+        self.size
     }
 
     /// True if nothing is left.

@@ -48,6 +48,10 @@ async fn no_flipped_bit_is_served() {
         }
         let error = error.unwrap_or_else(|| panic!("the bit flipped in byte {at} was not noticed"));
         assert_eq!(error.kind(), ErrorKind::Internal);
+        assert!(
+            matches!(blobs.verify(id(1, 1)).await, Err(Error::Corrupt { .. } | Error::Io(_))),
+            "byte {at}"
+        );
         assert!(bytes.starts_with(&served), "what came before byte {at} was right");
         if at < size {
             let block = at as u64 / 65_536 * 65_536;
@@ -58,6 +62,8 @@ async fn no_flipped_bit_is_served() {
     }
     fs::write(&file, whole).unwrap();
     assert!(read(&*blobs, id(1, 1), 0..size as u64).await.unwrap() == bytes);
+    assert_eq!(blobs.verify(id(1, 1)).await.unwrap(), size as u64);
+    assert!(matches!(blobs.verify(id(1, 2)).await, Err(Error::NotFound(_))));
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ pub(crate) struct Call<'a> {
 
 impl Node {
     pub(crate) fn new() -> Self {
-        Self::with(s3::Config { blob_grace_ms: 0, ..s3::Config::default() })
+        Self::with(s3::Config { blob_grace_ms: 0, scrub_bytes_per_second: 0, ..s3::Config::default() })
     }
 
     pub(crate) fn with(config: s3::Config) -> Self {
@@ -107,7 +107,7 @@ impl Node {
     /// One whose rows are on disk too.
     pub(crate) fn on_disk(dir: tempfile::TempDir) -> Self {
         let engine = FjallEngine::open(FjallConfig::new(dir.path().join("store"))).unwrap();
-        let config = s3::Config { blob_grace_ms: 0, ..s3::Config::default() };
+        let config = s3::Config { blob_grace_ms: 0, scrub_bytes_per_second: 0, ..s3::Config::default() };
         Self::on(config, dir, Store::new(engine))
     }
 
@@ -119,7 +119,7 @@ impl Node {
 
     /// One with a clock of its own.
     pub(crate) fn at(env: SharedEnv) -> Self {
-        let config = s3::Config { blob_grace_ms: 0, ..s3::Config::default() };
+        let config = s3::Config { blob_grace_ms: 0, scrub_bytes_per_second: 0, ..s3::Config::default() };
         Self::of(config, tempfile::tempdir().unwrap(), Store::new(MemoryEngine::new()), env)
     }
 
@@ -137,7 +137,7 @@ impl Node {
 
     /// The same store and blobs under a service that has just started.
     pub(crate) fn restarted(mut self) -> Self {
-        let config = s3::Config { blob_grace_ms: 0, ..s3::Config::default() };
+        let config = s3::Config { blob_grace_ms: 0, scrub_bytes_per_second: 0, ..s3::Config::default() };
         let (store, blobs, env) = (self.store.clone(), self.blobs.clone(), self.env.clone());
         let path = self.dir.as_ref().unwrap().path().join("objects.key");
         let key = s3::MasterKey::open(path, &*env).unwrap();

@@ -11,4 +11,5 @@ mod lifecycle;
 mod listing;
 mod multipart;
 mod objects;
+mod scrub;
 mod versions;
