@@ -112,6 +112,9 @@ pub(crate) struct Uses {
     changes: BTreeMap<String, (CodeRef, i64)>,
 }
 
+/// Writes, and the new package as it is referred to from now on.
+type Decided = (Vec<Write>, Option<CodeRef>);
+
 impl Uses {
     /// No change yet.
     pub(crate) fn of(account: AccountId) -> Self {
@@ -149,13 +152,8 @@ impl Uses {
         self.uploaded.as_ref().and_then(|uploaded| uploaded.written)
     }
 
-    /// The writes, for the pages of [`Self::reads`], and the new package as it is referred to from now on. `None`
-    /// if a package that is to be used is gone by now: what was read has to be read again.
-    pub(crate) fn decide(
-        &self,
-        pages: &[Page],
-        now: Timestamp,
-    ) -> Result<Option<(Vec<Write>, Option<CodeRef>)>, Error> {
+    /// What follows from the pages of [`Self::reads`]. `None` if a package that is to be used is gone by now: what was read has to be read again.
+    pub(crate) fn decide(&self, pages: &[Page], now: Timestamp) -> Result<Option<Decided>, Error> {
         let (pages, unused) = pages.split_at(self.changes.len());
         let usable = CODE_UNUSED.first(&unused[0])?.is_some_and(|row| !row.value.condemned);
         let mut writes = Vec::new();

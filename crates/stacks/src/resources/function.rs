@@ -35,6 +35,16 @@ pub(super) const FUNCTION: ResourceType = ResourceType {
         Property::new("EphemeralStorage", Shape::Object(&[Property::new("Size", Shape::Integer).required()])),
         Property::new("FunctionName", Shape::Text).replaces(),
         Property::new("Handler", Shape::Text).required(),
+        Property::new("Layers", Shape::List(&Shape::Text)),
+        Property::new(
+            "LoggingConfig",
+            Shape::Object(&[
+                Property::new("ApplicationLogLevel", Shape::Text),
+                Property::new("LogFormat", Shape::Text),
+                Property::new("LogGroup", Shape::Text),
+                Property::new("SystemLogLevel", Shape::Text),
+            ]),
+        ),
         Property::new("MemorySize", Shape::Integer),
         Property::new("PackageType", Shape::Text).replaces(),
         Property::new("ReservedConcurrentExecutions", Shape::Integer),
@@ -42,6 +52,7 @@ pub(super) const FUNCTION: ResourceType = ResourceType {
         Property::new("Runtime", Shape::Text).required(),
         Property::new("Tags", TAGS),
         Property::new("Timeout", Shape::Integer),
+        Property::new("TracingConfig", Shape::Object(&[Property::new("Mode", Shape::Text).required()])),
     ],
     attributes: &["Arn"],
     late: &[],
@@ -54,10 +65,13 @@ const CONFIGURATION: &[(&str, &str)] = &[
     ("Environment", "{\"Variables\":{}}"),
     ("EphemeralStorage", "{\"Size\":512}"),
     ("Handler", "null"),
+    ("Layers", "[]"),
+    ("LoggingConfig", "{\"LogFormat\":\"Text\"}"),
     ("MemorySize", "128"),
     ("Role", "null"),
     ("Runtime", "null"),
     ("Timeout", "3"),
+    ("TracingConfig", "{\"Mode\":\"PassThrough\"}"),
 ];
 
 const FUNCTIONS: &str = "/2015-03-31/functions";

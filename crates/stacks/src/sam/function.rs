@@ -20,6 +20,8 @@ const SAME: &[&str] = &[
     "Architectures",
     "ReservedConcurrentExecutions",
     "PackageType",
+    "Layers",
+    "LoggingConfig",
 ];
 
 /// Properties that mean something more.
@@ -33,6 +35,7 @@ const OWN: &[&str] = &[
     "Events",
     "EventInvokeConfig",
     "Tags",
+    "Tracing",
 ];
 
 /// What Globals may hold.
@@ -50,6 +53,9 @@ pub(super) const GLOBALS: &[&str] = &[
     "Tags",
     "EventInvokeConfig",
     "RolePath",
+    "Layers",
+    "LoggingConfig",
+    "Tracing",
 ];
 
 /// Puts what `function` stands for into `template`.
@@ -93,6 +99,9 @@ pub(super) fn expand(
     }
     if let Some(tags) = tag_list(given.get("Tags"), true) {
         out.insert("Tags".to_owned(), tags);
+    }
+    if let Some(mode) = given.get("Tracing") {
+        out.insert("TracingConfig".to_owned(), Node::map([("Mode", mode.clone())], mode.at));
     }
 
     let mut event_policies = Vec::new();
