@@ -2,7 +2,10 @@
 //! and the latencies as JSON. `bench/run` uses it on Hawker and on its peers alike.
 //!
 //! `{i}` in the path or the body becomes a number of its own for each request. Any answer but 2xx ends the
-//! run with an error: a fast refusal is not a result.
+//! run with an error: a fast refusal is not a result. It is also what it compares with (`peers`): a bare server, and
+//! as a function's `bootstrap`, a function that does nothing.
+
+mod peers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +27,9 @@ struct Options {
     /// Where to.
     #[arg(long)]
     address: SocketAddr,
+    /// Be a bare server there instead.
+    #[arg(long)]
+    serve: bool,
     /// HTTP method.
     #[arg(long, default_value = "POST")]
     method: http::Method,
@@ -149,9 +155,21 @@ impl Load {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    let load = Arc::new(Load::new(Options::parse())?);
+fn main() -> anyhow::Result<()> {
+    let one = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    if let Ok(api) = std::env::var("AWS_LAMBDA_RUNTIME_API") {
+        return one()?.block_on(peers::function(&api));
+    }
+    let options = Options::parse();
+    if options.serve {
+        // As many threads as a server has.
+        return tokio::runtime::Runtime::new()?.block_on(peers::serve(options.address));
+    }
+    one()?.block_on(measure(options))
+}
+
+async fn measure(options: Options) -> anyhow::Result<()> {
+    let load = Arc::new(Load::new(options)?);
     let from = Instant::now() + Duration::from_secs_f64(load.options.warm_up);
     let to = from + Duration::from_secs_f64(load.options.seconds);
     let tasks: Vec<_> =
