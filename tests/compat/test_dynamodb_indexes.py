@@ -215,3 +215,61 @@ def test_items_expire(node, ddb, streams, orders):
     (removed,) = [r for r in read_all(streams, arn) if r["eventName"] == "REMOVE"]
     assert removed["userIdentity"] == {"Type": "Service", "PrincipalId": "dynamodb.amazonaws.com"}
     assert removed["dynamodb"]["Keys"]["id"]["S"] == "soon"
+
+
+@pytest.mark.local
+def test_indexes_and_stream_agree_with_the_items_after_a_crash(tmp_path, shared_cache):
+    with running(tmp_path / "data", "--cache", shared_cache) as node:
+        ddb, name = node.client("dynamodb"), "crash"
+        ddb.create_table(
+            TableName=name, BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[attribute("id"), attribute("group"), attribute("n", "N")], KeySchema=schema("id"),
+            GlobalSecondaryIndexes=[{"IndexName": "by-group", "KeySchema": schema("group", "n"), "Projection": {"ProjectionType": "ALL"}}],
+            StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
+        )
+        acknowledged, stop = {}, False
+
+        def write(worker):
+            for n in range(10_000):
+                key = f"{worker}-{n % 20}"
+                item = {"id": {"S": key}, "group": {"S": f"g{n % 3}"}, "n": {"N": str(n)}}
+                try:
+                    ddb.put_item(TableName=name, Item=item)
+                except Exception:
+                    return
+                acknowledged[key] = n
+                if stop:
+                    return
+
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            work = [pool.submit(write, worker) for worker in range(16)]
+            time.sleep(2)
+            node.kill()
+            stop = True
+            for w in work:
+                w.result()
+        node.start()
+        assert acknowledged
+
+        def items(**where):
+            pages = ddb.get_paginator("scan").paginate(TableName=name, **where)
+            return {i["id"]["S"]: (i["group"]["S"], int(i["n"]["N"])) for page in pages for i in page["Items"]}
+
+        table = items()
+        assert table == items(IndexName="by-group")
+        assert all(table[key][1] >= n for key, n in acknowledged.items())
+        streams = node.client("dynamodbstreams")
+        arn = ddb.describe_table(TableName=name)["Table"]["LatestStreamArn"]
+        last = {}
+        at = streams.get_shard_iterator(
+            StreamArn=arn, ShardId=streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"][0]["ShardId"],
+            ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+        while True:
+            answer = streams.get_records(ShardIterator=at)
+            for record in answer["Records"]:
+                image = record["dynamodb"]["NewImage"]
+                last[image["id"]["S"]] = (image["group"]["S"], int(image["n"]["N"]))
+            at = answer["NextShardIterator"]
+            if not answer["Records"]:
+                break
+        assert last == table

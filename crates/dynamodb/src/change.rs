@@ -4,8 +4,9 @@
 //! that none is ever seen without the others. Whatever writes items writes them through [`Table::writes`].
 
 use bytes::Bytes;
-use store::{Key, Write};
+use store::{Entry, Key, Write};
 
+use crate::history;
 use crate::stream::{self, Moment};
 use crate::table::Table;
 use crate::ttl;
@@ -24,7 +25,7 @@ impl Table {
     pub(crate) fn writes(
         &self,
         key: &Key,
-        old: Option<&Bytes>,
+        old: Option<&Entry>,
         change: Change,
         moment: Moment,
         writes: &mut Vec<Write>,
@@ -34,6 +35,8 @@ impl Table {
             Change::Put(item) => Some(item),
             Change::Delete => None,
         };
+        history::write(self, key, old, moment, writes);
+        let old = old.map(|entry| &entry.value);
         let units = self.indexes.iter().map(|index| index.writes(key, old, new, writes)).collect();
         ttl::write(self, key, (old, new), moment.at, writes);
         stream::write(self.account, &self.record, (old, new), moment, writes);

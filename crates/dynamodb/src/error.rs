@@ -41,6 +41,24 @@ pub enum Error {
     /// More is read or written than is provisioned.
     #[error("{0}")]
     ProvisionedThroughputExceeded(String),
+    /// There is no such backup.
+    #[error("{0}")]
+    BackupNotFound(String),
+    /// The backup is being restored.
+    #[error("{0}")]
+    BackupInUse(String),
+    /// There is a table of the name of the one to restore.
+    #[error("{0}")]
+    TableAlreadyExists(String),
+    /// An operation on backups names a table that does not exist.
+    #[error("{0}")]
+    TableNotFound(String),
+    /// The table can not be recovered to a point in time.
+    #[error("Point in time recovery is not enabled for table '{0}'")]
+    RecoveryUnavailable(String),
+    /// That is not a time to which the table can be recovered.
+    #[error("{0}")]
+    InvalidRestoreTime(String),
     /// An INSERT is for an item that is there.
     #[error("Duplicate primary key exists in table")]
     DuplicateItem,
@@ -106,7 +124,12 @@ impl Error {
                 ErrorKind::Invalid
             }
             Self::UnknownOperation(_) => ErrorKind::Unsupported,
-            Self::ResourceNotFound(_) => ErrorKind::NotFound,
+            Self::ResourceNotFound(_)
+            | Self::BackupNotFound(_)
+            | Self::TableNotFound(_)
+            | Self::RecoveryUnavailable(_) => ErrorKind::NotFound,
+            Self::InvalidRestoreTime(_) => ErrorKind::Invalid,
+            Self::BackupInUse(_) | Self::TableAlreadyExists(_) => ErrorKind::Conflict,
             Self::ResourceInUse(_) | Self::DuplicateItem => ErrorKind::Conflict,
             Self::LimitExceeded(_) | Self::ProvisionedThroughputExceeded(_) => ErrorKind::Throttled,
             Self::ExpiredIterator(_) | Self::TrimmedData(_) => ErrorKind::Invalid,
@@ -127,6 +150,12 @@ impl Error {
             Self::ResourceInUse(_) => "ResourceInUseException",
             Self::LimitExceeded(_) => "LimitExceededException",
             Self::ProvisionedThroughputExceeded(_) => "ProvisionedThroughputExceededException",
+            Self::BackupNotFound(_) => "BackupNotFoundException",
+            Self::BackupInUse(_) => "BackupInUseException",
+            Self::TableAlreadyExists(_) => "TableAlreadyExistsException",
+            Self::TableNotFound(_) => "TableNotFoundException",
+            Self::RecoveryUnavailable(_) => "PointInTimeRecoveryUnavailableException",
+            Self::InvalidRestoreTime(_) => "InvalidRestoreTimeException",
             Self::DuplicateItem => "DuplicateItemException",
             Self::ExpiredIterator(_) => "ExpiredIteratorException",
             Self::TrimmedData(_) => "TrimmedDataAccessException",

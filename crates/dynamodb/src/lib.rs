@@ -11,6 +11,7 @@
 mod change;
 mod error;
 mod expr;
+mod history;
 mod index;
 mod ops;
 mod partiql;

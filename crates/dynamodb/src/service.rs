@@ -43,7 +43,10 @@ impl fmt::Debug for Node {
 impl Node {
     /// The table of that name, perhaps as it was a moment ago: see [`Table::check`].
     pub(crate) async fn table(&self, account: AccountId, name: &str) -> Result<Arc<Table>, Error> {
-        self.cache.get(&self.store, account, name).await?.ok_or_else(Error::table_not_found)
+        let table = self.cache.get(&self.store, account, name).await?;
+        // While it is being restored, a table can be described and nothing else.
+        let ready = table.filter(|table| !table.record.restored.as_ref().is_some_and(|r| r.in_progress));
+        ready.ok_or_else(Error::table_not_found)
     }
 
     /// Lets a write in, if the table is not provisioned with less.
@@ -260,6 +263,13 @@ impl Api for DynamoDb {
             "DescribeTimeToLive" => call::<ops::DescribeTimeToLive>(node, scope, &body).await,
             "UpdateTimeToLive" => call::<ops::UpdateTimeToLive>(node, scope, &body).await,
             "DescribeContinuousBackups" => call::<ops::DescribeContinuousBackups>(node, scope, &body).await,
+            "UpdateContinuousBackups" => call::<ops::UpdateContinuousBackups>(node, scope, &body).await,
+            "CreateBackup" => call::<ops::CreateBackup>(node, scope, &body).await,
+            "DescribeBackup" => call::<ops::DescribeBackup>(node, scope, &body).await,
+            "ListBackups" => call::<ops::ListBackups>(node, scope, &body).await,
+            "DeleteBackup" => call::<ops::DeleteBackup>(node, scope, &body).await,
+            "RestoreTableFromBackup" => call::<ops::RestoreTableFromBackup>(node, scope, &body).await,
+            "RestoreTableToPointInTime" => call::<ops::RestoreTableToPointInTime>(node, scope, &body).await,
             "DescribeLimits" => call::<ops::DescribeLimits>(node, scope, &body).await,
             "" => {
                 let given =

@@ -12,6 +12,10 @@
 //! | `DDB_STREAM_RECORDS` | account, stream id (u64), commit version and ordinal            | a change       |
 //! | `DDB_STREAM_HEADS` | account, stream id (u64)                                          | [`StreamHead`] |
 //! | `DDB_EXPIRY`  | the node's account, end (s, i64), account (u64), table id (u64), the item's key from its hash on (to end) | [`Expiring`] |
+//! | `DDB_HISTORY` | account, table id (u64), commit version and ordinal of the change        | an item before |
+//! | `DDB_HISTORY_HEADS` | account, table id (u64)                                          | [`HistoryHead`] |
+//! | `DDB_BACKUPS` | account, table name (text), backup id (text)                           | [`BackupRecord`] |
+//! | `DDB_RESTORES` | the node's account, account (u64), table id (u64)                     | [`Restore`]    |
 //! | `DDB_BACKFILLS` | the node's account, account (u64), table id (u64), kind and index (u8, u16) | [`Backfill`] |
 //!
 //! Invariants: a table's id is the commit that made it, so a table made again under an old name never sees
@@ -101,6 +105,14 @@ pub(crate) struct TableRecord {
     /// The attribute that says when an item expires.
     #[serde(default)]
     pub(crate) ttl: Option<String>,
+    /// The commits at which backups were made.
+    #[serde(default)]
+    pub(crate) backups: Vec<u64>,
+    #[serde(default)]
+    pub(crate) recovery: Option<Recovery>,
+    /// Where its items come from, while they do and after.
+    #[serde(default)]
+    pub(crate) restored: Option<Restored>,
 }
 
 impl JsonRecord for TableRecord {}
@@ -168,6 +180,24 @@ pub(crate) enum IndexState {
     Active,
 }
 
+/// Recovery to any point in time, within so many days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Recovery {
+    pub(crate) since: Timestamp,
+    /// The commit since which it is possible.
+    pub(crate) version: u64,
+    pub(crate) days: u32,
+}
+
+/// Where the items of a restored table come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Restored {
+    pub(crate) source_arn: String,
+    pub(crate) backup_arn: Option<String>,
+    pub(crate) at: Timestamp,
+    pub(crate) in_progress: bool,
+}
+
 /// What a table knows of its latest stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StreamSetting {
@@ -214,6 +244,19 @@ pub(crate) struct Dropped {
     /// The index, if the table is still there.
     #[serde(default)]
     pub(crate) index: Option<u16>,
+    /// Backups need the items; only what indexes held goes.
+    #[serde(default)]
+    pub(crate) keep_items: bool,
+    /// Nothing but history, up to this commit.
+    #[serde(default)]
+    pub(crate) history_until: Option<u64>,
+}
+
+impl Dropped {
+    /// A table whole.
+    pub(crate) fn table(account: AccountId, id: u64) -> Self {
+        Self { account, id, index: None, keep_items: false, history_until: None }
+    }
 }
 
 impl JsonRecord for Dropped {}
@@ -224,6 +267,9 @@ impl Dropped {
             k.u64(self.account.number()).u64(self.id);
             if let Some(index) = self.index {
                 k.raw(&index.to_be_bytes());
+            }
+            if let Some(version) = self.history_until {
+                k.u64(version);
             }
         })
     }
@@ -390,3 +436,90 @@ pub(crate) struct Expiring {
 }
 
 impl JsonRecord for Expiring {}
+
+/// Backups by table and id.
+pub(crate) const BACKUPS: store::Table<BackupRecord> =
+    store::Table::new(store::tables::DDB_BACKUPS, "ddb_backups");
+
+/// Tables that are being restored.
+pub(crate) const RESTORES: store::Table<Restore> =
+    store::Table::new(store::tables::DDB_RESTORES, "ddb_restores");
+
+/// Where each table's history begins, once some has been trimmed.
+pub(crate) const HISTORY_HEADS: store::Table<HistoryHead> =
+    store::Table::new(store::tables::DDB_HISTORY_HEADS, "ddb_history_heads");
+
+/// A backup: the items as of one commit. They stay where they are; what changes later is kept as it was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BackupRecord {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) created_at: Timestamp,
+    /// The commit.
+    pub(crate) version: u64,
+    /// The table as it was.
+    pub(crate) table: TableRecord,
+    pub(crate) items: usize,
+    pub(crate) size_bytes: usize,
+}
+
+impl JsonRecord for BackupRecord {}
+
+impl BackupRecord {
+    pub(crate) fn key(&self, account: AccountId) -> Key {
+        backup_key(account, &self.table.name, &self.id)
+    }
+}
+
+/// The key of a backup's row.
+pub(crate) fn backup_key(account: AccountId, table: &str, id: &str) -> Key {
+    BACKUPS.key(account, |k| {
+        k.text(table).text(id);
+    })
+}
+
+/// A table that gets the items that another had at a commit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Restore {
+    pub(crate) account: AccountId,
+    pub(crate) table: String,
+    pub(crate) id: u64,
+    pub(crate) source: u64,
+    pub(crate) version: u64,
+    /// Items that are there still have been copied; those in the history follow.
+    pub(crate) in_history: bool,
+    /// The rows before this key are done.
+    pub(crate) from: Option<Vec<u8>>,
+}
+
+impl JsonRecord for Restore {}
+
+impl Restore {
+    pub(crate) fn key(&self) -> Key {
+        RESTORES.key(AccountId::NODE, |k| {
+            k.u64(self.account.number()).u64(self.id);
+        })
+    }
+}
+
+/// History before this commit is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HistoryHead {
+    pub(crate) version: u64,
+}
+
+impl JsonRecord for HistoryHead {}
+
+/// The key of a table's history head.
+pub(crate) fn history_head_key(account: AccountId, id: u64) -> Key {
+    HISTORY_HEADS.key(account, |k| {
+        k.u64(id);
+    })
+}
+
+/// The beginning of the keys of a table's history.
+pub(crate) fn history_prefix(account: AccountId, id: u64) -> KeyWriter {
+    let mut writer = KeyWriter::new(account, store::tables::DDB_HISTORY);
+    writer.u64(id);
+    writer
+}

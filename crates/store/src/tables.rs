@@ -83,6 +83,14 @@ tables! {
     DDB_STREAM_HEADS = 0x0308;
     /// DynamoDB items by the time at which they expire (rows of the node).
     DDB_EXPIRY = 0x0309;
+    /// What DynamoDB items were before they changed, for backups and recovery to a point in time.
+    DDB_HISTORY = 0x030A;
+    /// Backups of DynamoDB tables.
+    DDB_BACKUPS = 0x030B;
+    /// DynamoDB tables that are being restored (rows of the node).
+    DDB_RESTORES = 0x030C;
+    /// Up to where the history of DynamoDB tables has been trimmed.
+    DDB_HISTORY_HEADS = 0x030D;
 
     /// Functions.
     FUNCTIONS = 0x0400;

@@ -195,8 +195,8 @@ impl Run for BatchWriteItem {
                         let mut outcomes = Vec::with_capacity(keys.len());
                         for ((write, key), page) in writes.iter().zip(&keys).zip(pages) {
                             let table = &tables[&write.table];
-                            let old = page.first().map(|entry| &entry.value);
-                            let (change, mut outcome) = write.decide(table, old)?;
+                            let old = page.first();
+                            let (change, mut outcome) = write.decide(table, old.map(|entry| &entry.value))?;
                             outcome.index_units = table.writes(key, old, change, moment, &mut out);
                             outcomes.push(outcome.cost(table));
                         }

@@ -201,6 +201,9 @@ impl Run for CreateTable {
             indexes: self.schema.indexes,
             stream: None,
             ttl: None,
+            backups: Vec::new(),
+            recovery: None,
+            restored: None,
         };
         let (account, stream) = (scope.account, self.stream);
         let key = table_key(scope.account, &record.name);

@@ -4,13 +4,14 @@ use async_trait::async_trait;
 use aws::Access;
 use serde_json::json;
 
+use super::backups::restoring_from;
 use super::describe_table::{Sizes, description, table_name};
 use super::table_change::{Fate, TableChange, change_table};
 use super::{Run, document};
 use crate::Error;
 use crate::service::{Node, Scope};
 use crate::stream;
-use crate::tables::{DROPPED, Dropped};
+use crate::tables::{DROPPED, Dropped, TABLES, table_key};
 
 /// Deletes a table. It is gone with the answer; its items are removed in the background, and no table of the
 /// same name will see them.
@@ -34,6 +35,15 @@ impl Run for DeleteTable {
         let account = scope.account;
         let arn = scope.table_arn(&self.name);
         let now = node.env.now();
+        let row = TABLES.get(&node.store, table_key(account, &self.name)).await?;
+        if let Some(row) = row
+            && restoring_from(node, row.value.id).await?
+        {
+            return Err(Error::ResourceInUse(format!(
+                "Attempt to change a resource which is still in use: Table is being restored from: {}",
+                self.name
+            )));
+        }
         let record = change_table(node, scope, &self.name, move |change| {
                 let TableChange { record, stream, version, writes } = change;
                 if record.deletion_protection {
@@ -44,7 +54,8 @@ impl Run for DeleteTable {
                 if let Some(stream) = stream.take() {
                     stream::close(account, record, stream, now, version, writes);
                 }
-                let dropped = Dropped { account, id: record.id, index: None };
+                let keep_items = !record.backups.is_empty();
+                let dropped = Dropped { keep_items, ..Dropped::table(account, record.id) };
                 writes.push(DROPPED.put(dropped.key(), &dropped));
                 Ok(Fate::Deleted)
             })

@@ -33,8 +33,8 @@ pub(super) fn table_name(body: &[u8], scope: &Scope) -> Result<String, Error> {
 /// How much a table holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Size {
-    items: usize,
-    bytes: usize,
+    pub(super) items: usize,
+    pub(super) bytes: usize,
 }
 
 /// Seconds since the epoch, as JSON protocols have times.
@@ -45,7 +45,7 @@ pub(super) fn seconds(at: types::Timestamp) -> f64 {
 /// How much a table and each of its indexes hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Sizes {
-    table: Size,
+    pub(super) table: Size,
     indexes: Vec<Size>,
 }
 
@@ -131,6 +131,17 @@ pub(super) fn description(record: &TableRecord, scope: &Scope, sizes: &Sizes, st
             out[member] = json!(own);
         }
     }
+    if let Some(restored) = &record.restored {
+        let mut summary = json!({
+            "SourceTableArn": restored.source_arn,
+            "RestoreDateTime": seconds(restored.at),
+            "RestoreInProgress": restored.in_progress,
+        });
+        if let Some(backup) = &restored.backup_arn {
+            summary["SourceBackupArn"] = json!(backup);
+        }
+        out["RestoreSummary"] = summary;
+    }
     if let Some(stream) = &record.stream {
         if stream.enabled {
             out["StreamSpecification"] = json!({"StreamEnabled": true, "StreamViewType": stream.view.word()});
@@ -142,6 +153,11 @@ pub(super) fn description(record: &TableRecord, scope: &Scope, sizes: &Sizes, st
         out["TableClassSummary"] = json!({"TableClass": "STANDARD"});
     }
     out
+}
+
+/// Whether a table can be used.
+fn status(record: &TableRecord) -> &'static str {
+    if record.restored.as_ref().is_some_and(|restored| restored.in_progress) { "CREATING" } else { "ACTIVE" }
 }
 
 /// Describes a table.
@@ -165,7 +181,7 @@ impl Run for DescribeTable {
         let found = TABLES.get(&node.store, table_key(scope.account, &self.name)).await?;
         let record = found.ok_or_else(|| Error::table_not_found_named(&self.name))?.value;
         let sizes = measure(node, scope, &record).await?;
-        Ok(document(&json!({ "Table": description(&record, scope, &sizes, "ACTIVE") })))
+        Ok(document(&json!({ "Table": description(&record, scope, &sizes, status(&record)) })))
     }
 }
 

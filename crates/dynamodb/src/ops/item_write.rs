@@ -294,8 +294,8 @@ impl ItemWrite {
                 let moment = Moment::caller(node.env.now());
                 let decide = move |pages: &[store::Page], _| {
                     table.check(&pages[0])?;
-                    let old = pages[1].first().map(|entry| &entry.value);
-                    let (change, mut outcome) = this.decide(&table, old)?;
+                    let old = pages[1].first();
+                    let (change, mut outcome) = this.decide(&table, old.map(|entry| &entry.value))?;
                     let mut writes = Vec::with_capacity(1);
                     outcome.index_units = table.writes(&key, old, change, moment, &mut writes);
                     Ok((writes, outcome))

@@ -1,5 +1,6 @@
 //! The operations: each reads its input, says what rights it needs, and runs.
 
+mod backups;
 mod batch_get_item;
 mod batch_write_item;
 pub(crate) mod capacity;
@@ -35,12 +36,16 @@ use aws::Access;
 use crate::Error;
 use crate::service::{Node, Scope};
 
+pub(crate) use backups::{
+    CreateBackup, DeleteBackup, DescribeBackup, DescribeContinuousBackups, ListBackups,
+    RestoreTableFromBackup, RestoreTableToPointInTime, UpdateContinuousBackups,
+};
 pub(crate) use batch_get_item::BatchGetItem;
 pub(crate) use batch_write_item::BatchWriteItem;
 pub(crate) use create_table::CreateTable;
 pub(crate) use delete_item::DeleteItem;
 pub(crate) use delete_table::DeleteTable;
-pub(crate) use describe::{DescribeContinuousBackups, DescribeLimits};
+pub(crate) use describe::DescribeLimits;
 pub(crate) use describe_table::DescribeTable;
 pub(crate) use get_item::GetItem;
 pub(crate) use list_tables::ListTables;

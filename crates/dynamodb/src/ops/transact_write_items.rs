@@ -344,13 +344,8 @@ impl TransactWriteItems {
                     writes.iter().zip(&keys).zip(items).zip(decided)
                 {
                     let table = &tables[&write.table];
-                    outcome.index_units = table.writes(
-                        key,
-                        page.first().map(|entry| &entry.value),
-                        change,
-                        Moment::caller(now),
-                        &mut out,
-                    );
+                    outcome.index_units =
+                        table.writes(key, page.first(), change, Moment::caller(now), &mut out);
                     costs.push(outcome.cost(table));
                 }
                 Ok((out, Done::Now(costs, in_force.clone())))

@@ -359,7 +359,7 @@ impl UpdateTable {
                 }
                 let at = record.indexes.iter().position(|index| is_global(index, name));
                 let index = record.indexes.remove(at.ok_or_else(not_found)?);
-                let dropped = Dropped { account, id: record.id, index: Some(index.number) };
+                let dropped = Dropped { index: Some(index.number), ..Dropped::table(account, record.id) };
                 change.writes.push(DROPPED.put(dropped.key(), &dropped));
                 let backfill = Backfill {
                     account,

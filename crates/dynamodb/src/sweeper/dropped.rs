@@ -5,7 +5,7 @@ use store::{Error, Key, Range, Write};
 use types::AccountId;
 
 use super::{BATCH, Sweeper};
-use crate::tables::{DROPPED, entries_prefix, items_prefix};
+use crate::tables::{DROPPED, Dropped, entries_prefix, history_head_key, history_prefix, items_prefix};
 
 impl Sweeper {
     /// Removes what every table and index held that has been deleted so far.
@@ -17,10 +17,20 @@ impl Sweeper {
                 return Ok(());
             }
             for row in dropped {
-                let (account, id, index) = (row.value.account, row.value.id, row.value.index);
-                self.remove_all(entries_prefix(account, id, index).finish()).await?;
-                if index.is_none() {
+                let Dropped { account, id, index, keep_items, history_until } = row.value;
+                let history = history_prefix(account, id);
+                if let Some(version) = history_until {
+                    let mut end = history.clone();
+                    end.u64(version + 1);
+                    self.remove_range(history.clone().finish(), end.finish()).await?;
+                } else {
+                    self.remove_all(entries_prefix(account, id, index).finish()).await?;
+                }
+                if index.is_none() && history_until.is_none() && !keep_items {
                     self.remove_all(items_prefix(account, id).finish()).await?;
+                    self.remove_all(history.finish()).await?;
+                    let head = history_head_key(account, id);
+                    self.node.store.write(vec![Write::Delete(head)]).await?;
                 }
                 self.node.store.write(vec![Write::Delete(row.key)]).await?;
             }
@@ -30,7 +40,12 @@ impl Sweeper {
     /// Removes every row whose key begins with `prefix`.
     pub(super) async fn remove_all(&self, prefix: Key) -> Result<(), Error> {
         let end = prefix_end(&prefix);
-        let mut start = prefix;
+        self.remove_range(prefix, end).await
+    }
+
+    /// Removes every row from `start` to `end`.
+    pub(super) async fn remove_range(&self, start: Key, end: Key) -> Result<(), Error> {
+        let mut start = start;
         loop {
             let range = Range {
                 // From where the last batch ended: what is before is gone, and slow to step over.

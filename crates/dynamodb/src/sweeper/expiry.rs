@@ -91,8 +91,8 @@ impl Sweeper {
                 let mut writes = Vec::with_capacity(2 * keys.len());
                 for ((key, page), delete) in keys.iter().zip(&pages[1..]).zip(&deletes) {
                     writes.push(delete.clone());
-                    let Some(item) = page.first().map(|entry| &entry.value) else { continue };
-                    let view = ItemView::new(item).map_err(store::Error::from)?;
+                    let Some(item) = page.first() else { continue };
+                    let view = ItemView::new(&item.value).map_err(store::Error::from)?;
                     let over = |at: i64| at <= now_s && at > now_s - MAX_AGE_S;
                     if ttl::ends_at(attribute, view).is_some_and(over) {
                         table.writes(key, Some(item), Change::Delete, moment, &mut writes);

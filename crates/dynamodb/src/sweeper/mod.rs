@@ -8,6 +8,7 @@
 mod backfill;
 mod dropped;
 mod expiry;
+mod restore;
 mod streams;
 mod tokens;
 
@@ -72,6 +73,7 @@ impl Sweeper {
         let streams = async {
             loop {
                 warn("streams", self.trim_streams().await);
+                warn("history", self.trim_history().await);
                 env.sleep(TRIM_PAUSE).await;
             }
         };
@@ -85,11 +87,13 @@ impl Sweeper {
     pub async fn sweep(&self) -> Result<(), Error> {
         self.tables().await?;
         self.remove_expired().await?;
-        self.trim_streams().await
+        self.trim_streams().await?;
+        self.trim_history().await
     }
 
     async fn tables(&self) -> Result<(), Error> {
         self.backfill().await?;
+        self.restore().await?;
         self.remove_dropped().await?;
         self.remove_tokens().await
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on ends there")]
 
+mod backups;
 mod expressions;
 mod indexes;
 mod items;

@@ -191,12 +191,13 @@ async fn tags_come_and_go() {
 }
 
 #[tokio::test]
-async fn what_is_not_offered_is_described_as_off() {
+async fn what_is_off_is_described_as_off() {
     let service = Service::new();
     service.simple_table("things").await;
     let ttl = service.ok("DescribeTimeToLive", json!({"TableName": "things"})).await;
     assert_eq!(ttl["TimeToLiveDescription"]["TimeToLiveStatus"], "DISABLED");
     let backups = service.ok("DescribeContinuousBackups", json!({"TableName": "things"})).await;
-    assert_eq!(backups["ContinuousBackupsDescription"]["ContinuousBackupsStatus"], "DISABLED");
+    let recovery = &backups["ContinuousBackupsDescription"]["PointInTimeRecoveryDescription"];
+    assert_eq!(recovery["PointInTimeRecoveryStatus"], "DISABLED");
     assert!(service.ok("DescribeLimits", json!({})).await["TableMaxReadCapacityUnits"].is_u64());
 }
