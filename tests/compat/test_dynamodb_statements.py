@@ -256,3 +256,26 @@ def test_tables_in_templates(node, ddb):
     assert ddb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]["AttributeName"] == "until"
     cloudformation.delete_stack(StackName=stack)
     cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
+
+
+@pytest.mark.local
+def test_backups_and_recovery(ddb, music):
+    made = ddb.create_backup(TableName=music, BackupName="nightly")["BackupDetails"]
+    ddb.update_continuous_backups(TableName=music, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True})
+    ddb.put_item(TableName=music, Item={"artist": {"S": "Acme"}, "song": {"S": "song 0"}, "plays": {"N": "100"}})
+    recovery = ddb.describe_continuous_backups(TableName=music)["ContinuousBackupsDescription"]["PointInTimeRecoveryDescription"]
+    assert recovery["PointInTimeRecoveryStatus"] == "ENABLED"
+    assert made["BackupArn"] in [b["BackupArn"] for b in ddb.list_backups(TableName=music)["BackupSummaries"]]
+    ddb.restore_table_from_backup(TargetTableName=f"{music}-old", BackupArn=made["BackupArn"])
+    ddb.restore_table_to_point_in_time(SourceTableName=music, TargetTableName=f"{music}-now", UseLatestRestorableTime=True)
+    key = {"artist": {"S": "Acme"}, "song": {"S": "song 0"}}
+    for suffix, plays in (("old", "0"), ("now", "100")):
+        name = f"{music}-{suffix}"
+        ddb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
+        assert ddb.scan(TableName=name)["Count"] == 5
+        assert ddb.get_item(TableName=name, Key=key)["Item"]["plays"]["N"] == plays
+        ddb.delete_table(TableName=name)
+    ddb.delete_backup(BackupArn=made["BackupArn"])
+    with pytest.raises(ClientError) as e:
+        ddb.describe_backup(BackupArn=made["BackupArn"])
+    assert code(e) == "BackupNotFoundException"

@@ -137,7 +137,7 @@ impl<'t> Place<'t> {
         let prefix = Key::new();
         let (low, high) = self.run(&prefix, test);
         let (at, _) = self.run(&prefix, Some(&KeyTest::Compare(Comparator::Eq, value.clone())));
-        low <= at && (at < high || test.is_none_or(|test| unbounded(test)))
+        low <= at && (at < high || test.is_none_or(unbounded))
     }
 
     /// The key at which a starting key stands. Errors say what of it is wrong, or nothing for an index whose

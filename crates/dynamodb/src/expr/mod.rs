@@ -25,7 +25,7 @@ use crate::wire::AttributeMap;
 
 pub(crate) use condition::{Condition, Operand};
 pub(crate) use path::{Path, Step};
-pub(crate) use projection::Projection;
+pub(crate) use projection::{Columns, Projection};
 pub(crate) use syntax::Comparator;
 pub(crate) use update::Update;
 

@@ -17,12 +17,15 @@ mod rank {
     pub(super) const CONFLICT: u8 = 3;
 }
 
+/// Paths, and the names under which what they lead to appears.
+pub(crate) type Columns = Vec<(String, Path)>;
+
 /// Paths, merged into a tree.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Projection {
     fields: BTreeMap<String, Branch>,
     /// Of a SELECT: each path and the name under which it appears. The fields are then the paths' attributes.
-    columns: Vec<(String, Path)>,
+    columns: Columns,
 }
 
 #[derive(Debug, Clone, PartialEq)]

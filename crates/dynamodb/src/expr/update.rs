@@ -139,7 +139,16 @@ impl Update {
 
     /// The value that a whole attribute is set to, or that is added to it, if the expression says it.
     pub(crate) fn literal(&self, name: &str) -> Option<&AttributeValue> {
+        // Of what is calculated, the type is known.
+        const NUMBER: &AttributeValue = &AttributeValue::N(Number::ZERO);
+        const LIST: &AttributeValue = &AttributeValue::L(Vec::new());
         self.actions.iter().find_map(|(path, action)| match action {
+            Action::Set(Source::Plus(..) | Source::Minus(..))
+                if path.head == name && path.rest.is_empty() =>
+            {
+                Some(NUMBER)
+            }
+            Action::Set(Source::ListAppend(..)) if path.head == name && path.rest.is_empty() => Some(LIST),
             Action::Set(Source::Value(value)) | Action::Add(value) | Action::Delete(value)
                 if path.head == name && path.rest.is_empty() =>
             {

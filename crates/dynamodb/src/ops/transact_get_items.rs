@@ -13,7 +13,7 @@ use super::capacity::{self, Consumed, Object, ReturnCapacity, Split};
 use super::item_read;
 use super::transact_write_items::{MAX_ACTIONS, canceled, count_actions};
 use crate::Error;
-use crate::expr::{Path, Projection};
+use crate::expr::{Columns, Projection};
 use crate::place::Place;
 use crate::service::{Node, Scope};
 use crate::table::Attempt;
@@ -183,7 +183,7 @@ impl Run for TransactGetItems {
 
 impl TransactGetItems {
     /// Reads of items by key, each with the columns that are wanted (none is all).
-    pub(super) fn of(gets: Vec<(String, Attributes, Vec<(String, Path)>)>, capacity: ReturnCapacity) -> Self {
+    pub(super) fn of(gets: Vec<(String, Attributes, Columns)>, capacity: ReturnCapacity) -> Self {
         let gets = gets.into_iter().map(|(table, key, columns)| {
             let projection = (!columns.is_empty()).then(|| Projection::columns(&columns));
             Get { table, key, projection }

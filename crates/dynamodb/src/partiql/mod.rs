@@ -9,7 +9,7 @@ mod lexer;
 mod parser;
 
 use crate::Error;
-use crate::expr::{Comparator, Condition, Operand, Path, Update};
+use crate::expr::{Columns, Comparator, Condition, Operand, Update};
 use crate::value::{AttributeValue, Attributes, ValueView};
 use crate::wire::SingleValue;
 
@@ -51,7 +51,7 @@ pub(crate) struct Select {
     pub(crate) table: String,
     pub(crate) index: Option<String>,
     /// The columns by name; none is all of the item.
-    pub(crate) columns: Vec<(String, Path)>,
+    pub(crate) columns: Columns,
     /// All must hold.
     pub(crate) conditions: Vec<Condition>,
     /// Keys to order by, and whether descending.
