@@ -94,9 +94,11 @@ impl Run for PutItem {
     }
 
     async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {
-        let word = if self.return_old { "ALL_OLD" } else { "NONE" };
         let access = self.write.access(node, scope).await;
-        vec![access.with("dynamodb:ReturnValues", vec![word.into()])]
+        if self.return_old {
+            return vec![access.with("dynamodb:ReturnValues", vec!["ALL_OLD".into()])];
+        }
+        vec![access]
     }
 
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {

@@ -53,6 +53,12 @@ where
                     return Ok((Vec::new(), None));
                 }
                 let mut record = row.value;
+                if record.restored.as_ref().is_some_and(|restored| restored.in_progress) {
+                    return Err(Error::ResourceInUse(format!(
+                        "Attempt to change a resource which is still in use: Table is being created: {}",
+                        record.name
+                    )));
+                }
                 let stream = pages.get(1).map(|page| STREAMS.first(page)).transpose()?.flatten();
                 let mut stream = stream.map(|stream| stream.value);
                 let mut writes = Vec::new();

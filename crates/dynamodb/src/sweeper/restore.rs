@@ -183,16 +183,14 @@ impl Sweeper {
         let head = HISTORY_HEADS.get(&self.node.store, head_key.clone()).await?;
         let mut version = head.map_or(0, |row| row.value.version);
         let end = prefix_end(&history_prefix(account, id).finish());
+        // Mostly the first row says that there is nothing to trim.
+        let mut limit = 1;
         loop {
             let mut start = history_prefix(account, id);
             start.u64(version);
-            let range = Range {
-                start: start.finish(),
-                end: end.clone(),
-                limit: BATCH,
-                limit_bytes: 1 << 20,
-                reverse: false,
-            };
+            let (start, end) = (start.finish(), end.clone());
+            let range = Range { start, end, limit, limit_bytes: 1 << 20, reverse: false };
+            limit = BATCH;
             let page = self.node.store.scan(range).await?;
             let mut writes = Vec::new();
             for entry in &page.entries {

@@ -48,9 +48,12 @@ impl Sweeper {
         let head = STREAM_HEADS.get(&self.node.store, head_key.clone()).await?.map(|row| row.value);
         let mut position =
             head.map_or(Position::new(stream.id, 0), |head| Position::new(head.version, head.ordinal));
+        // Mostly the first record says that there is nothing to trim.
+        let mut limit = 1;
         loop {
             let (start, end) = records_from(account, stream.id, position);
-            let range = Range { start, end, limit: BATCH, limit_bytes: 1 << 20, reverse: false };
+            let range = Range { start, end, limit, limit_bytes: 1 << 20, reverse: false };
+            limit = BATCH;
             let page = self.node.store.scan(range).await?;
             let mut writes = Vec::new();
             for entry in &page.entries {

@@ -314,6 +314,10 @@ impl<'de> Deserialize<'de> for Blob {
 /// Reads an input.
 pub(crate) fn input<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        // To serde a list of members would do.
+        return Err(Error::Serialization("Start of list found where not expected".into()));
+    }
     serde_json::from_slice(bytes).map_err(|error| {
         let text = error.to_string();
         // What serde_json adds helps nobody who did not write the JSON by hand.
@@ -321,22 +325,65 @@ pub(crate) fn input<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
         if let Some(name) = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
             return Error::Validation(format!("The parameter {name} is not supported"));
         }
-        let found = text.strip_prefix("invalid type: ").unwrap_or_default();
-        if found.starts_with("map") && !text.contains("a string or a map") {
-            return Error::Serialization("Start of structure or map found where not expected".into());
-        }
+        Error::Serialization(mismatch(text).unwrap_or_else(|| text.to_owned()))
+    })
+}
+
+/// The words of DynamoDB's framework for a value of another type than wanted.
+fn mismatch(text: &str) -> Option<String> {
+    let (found, wanted) = text.strip_prefix("invalid ")?.rsplit_once(", expected ")?;
+    let (problem, found) = found.split_once(' ')?;
+    let is_list = found.starts_with("sequence") || problem == "length";
+    if found.starts_with("map") {
+        return Some("Start of structure or map found where not expected".into());
+    }
+    let class = |name: &str| format!("Unrecognized collection type class {name}");
+    let of_the_service = |name: &str| format!("com.amazonaws.dynamodb.v20120810.{name}");
+    let scalar = match wanted {
+        "a string" => Some("String"),
+        "a boolean" => Some("Boolean"),
+        "i64" | "f64" => Some("Integer"),
+        _ => None,
+    };
+    if let Some(name) = scalar {
         let token = [
             ("boolean `true`", "TRUE_VALUE"),
             ("boolean `false`", "FALSE_VALUE"),
             ("integer", "NUMBER_VALUE"),
             ("floating point", "DECIMAL_VALUE"),
+            ("string", "STRING_VALUE"),
         ];
-        let token = token.iter().find(|(prefix, _)| found.starts_with(prefix));
-        Error::Serialization(match token {
-            Some((_, token)) if found.ends_with("a string") => {
-                format!("{token} cannot be converted to String")
+        return match token.iter().find(|(prefix, _)| found.starts_with(prefix)) {
+            _ if is_list => Some(class(&format!("java.lang.{name}"))),
+            Some((_, "STRING_VALUE")) if name == "Boolean" => {
+                Some("Unexpected token received from parser".into())
             }
-            _ => text.to_owned(),
-        })
-    })
+            Some((_, token)) => Some(format!("{token} cannot be converted to {name}")),
+            None => None,
+        };
+    }
+    if let Some(rest) = wanted.strip_prefix("struct ") {
+        let name = rest.split(' ').next().unwrap_or_default();
+        let name = name.strip_suffix("Input").unwrap_or(name);
+        return Some(if is_list {
+            class(&of_the_service(name))
+        } else {
+            "Unexpected value type in payload".into()
+        });
+    }
+    match wanted {
+        "an attribute value" if is_list => Some(class(&of_the_service("AttributeValue"))),
+        "an attribute value" => Some("Unexpected value type in payload".into()),
+        "a map of attribute values" if is_list => Some(format!(
+            "Unrecognized collection type java.util.Map<java.lang.String, {}>",
+            of_the_service("AttributeValue")
+        )),
+        "a map" if is_list => {
+            Some("Unrecognized collection type java.util.Map<java.lang.String, java.lang.String>".into())
+        }
+        "a map" | "a map of attribute values" | "a sequence" | "a list of attribute values" => {
+            Some("Unexpected field type".into())
+        }
+        _ => None,
+    }
 }

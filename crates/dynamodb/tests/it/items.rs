@@ -166,6 +166,7 @@ async fn malformed_and_hostile_bodies_are_refused() {
         (r#"{"TableName":"things","Item":{"id":{"S":5}}}"#, "SerializationException"),
         (r#"{"TableName":"things","Item":{"id":{"B":"a"}}}"#, "SerializationException"),
         (deep.as_str(), "SerializationException"),
+        (r#"["things",{"id":{"S":"a"}}]"#, "SerializationException"),
         (r#"{"TableName":"things","Item":{},"Expected":{}}"#, "ValidationException"),
         (r#"{"TableName":"things","Item":{},"Surprise":1}"#, "ValidationException"),
     ] {
@@ -174,6 +175,18 @@ async fn malformed_and_hostile_bodies_are_refused() {
     }
     let error = service.raw("PutItem", r#"{"TableName":"things","Item":{},"Surprise":1}"#).await.unwrap_err();
     assert_eq!(error.message, "The parameter Surprise is not supported");
+    for (body, message) in [
+        (r#"{"TableName":true}"#, "TRUE_VALUE cannot be converted to String"),
+        (r#"{"TableName":[]}"#, "Unrecognized collection type class java.lang.String"),
+        (r#"{"TableName":{}}"#, "Start of structure or map found where not expected"),
+        (r#"{"Item":"x"}"#, "Unexpected field type"),
+        (r#"{"Item":{"id":"x"}}"#, "Unexpected value type in payload"),
+        (r#"{"Expected":{"id":"x"}}"#, "Unexpected value type in payload"),
+        (r#"{"Expected":{"id":{"Exists":"x"}}}"#, "Unexpected token received from parser"),
+    ] {
+        let error = service.raw("PutItem", body).await.unwrap_err();
+        assert_eq!((&*error.code, &*error.message), ("SerializationException", message), "{body}");
+    }
     for operation in ["", "DescribeEndpoints", "PutItems"] {
         assert_eq!(service.raw(operation, "{}").await.unwrap_err().code, "UnknownOperationException");
     }
