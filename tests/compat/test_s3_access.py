@@ -5,7 +5,7 @@ import json
 import pytest
 import requests
 from botocore.exceptions import ClientError
-from conftest import unique
+from conftest import eventually, running, unique
 
 pytestmark = pytest.mark.local
 
@@ -264,3 +264,39 @@ def test_other_origins(node, s3, bucket):
     assert "access-control-allow-origin" not in requests.get(url, headers={"Origin": "https://no.where"}).headers
     s3.delete_bucket_cors(Bucket=bucket)
     assert requests.options(url, headers=ask).status_code == 403
+
+
+def test_access_logs(tmp_path):
+    configuration = tmp_path / "hawker.yaml"
+    configuration.write_text("s3:\n  access_log_pause_ms: 200\n")
+    with running(tmp_path / "data", "--config", configuration) as node:
+        s3 = node.client("s3")
+        for name in ["source", "logs"]:
+            s3.create_bucket(Bucket=f"{name}-of-access")
+        enabled = {"TargetBucket": "logs-of-access", "TargetPrefix": "access/"}
+        with pytest.raises(ClientError) as e:
+            absent = {"LoggingEnabled": {**enabled, "TargetBucket": "absent-of-access"}}
+            s3.put_bucket_logging(Bucket="source-of-access", BucketLoggingStatus=absent)
+        assert code(e) == ("InvalidTargetBucketForLogging", 400)
+        delivery = {"Action": "s3:PutObject", "Principal": {"Service": "logging.s3.amazonaws.com"}}
+        s3.put_bucket_policy(Bucket="logs-of-access", Policy=policy("logs-of-access", delivery))
+        s3.put_bucket_logging(Bucket="source-of-access", BucketLoggingStatus={"LoggingEnabled": enabled})
+        assert s3.get_bucket_logging(Bucket="source-of-access")["LoggingEnabled"] == enabled
+        s3.put_object(Bucket="source-of-access", Key="a b", Body=b"hello")
+        s3.get_object(Bucket="source-of-access", Key="a b")["Body"].read()
+        with pytest.raises(ClientError):
+            s3.get_object(Bucket="source-of-access", Key="absent")
+
+        def lines():
+            found = []
+            for o in s3.list_objects_v2(Bucket="logs-of-access").get("Contents", []):
+                assert o["Key"].startswith("access/")
+                found += s3.get_object(Bucket="logs-of-access", Key=o["Key"])["Body"].read().decode().splitlines()
+            return found if len(found) >= 4 else None
+
+        found = eventually(lines)
+        put = next(line for line in found if "REST.PUT.OBJECT" in line)
+        assert " source-of-access [" in put and " a+b " in put and " 200 - " in put
+        assert any("REST.GET.OBJECT" in line and " 404 NoSuchKey " in line for line in found)
+        s3.put_bucket_logging(Bucket="source-of-access", BucketLoggingStatus={})
+        assert "LoggingEnabled" not in s3.get_bucket_logging(Bucket="source-of-access")

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use types::{AccountId, Principal};
 
 use crate::Error;
+use crate::access_log::DELIVERY;
 use crate::notify::canonical_id;
 use crate::read::{self, Address};
 use crate::service::Inner;
@@ -106,7 +107,9 @@ impl Grantee {
             Self::Canonical(id) => {
                 caller.principal != Principal::Anonymous && *id == canonical_id(caller.account)
             }
-            Self::LogDelivery => false,
+            Self::LogDelivery => {
+                matches!(&caller.principal, Principal::Service { name, .. } if name == DELIVERY)
+            }
         }
     }
 }
@@ -397,7 +400,8 @@ impl Sides<'_> {
         home: &NameRow,
         need: &Access,
     ) -> Result<bool, Error> {
-        let insider = self.caller.account == home.owner && self.caller.principal != Principal::Anonymous;
+        let insider = self.caller.account == home.owner
+            && !matches!(self.caller.principal, Principal::Anonymous | Principal::Service { .. });
         if insider || home.ownership() == Ownership::BucketOwnerEnforced {
             return Ok(false);
         }

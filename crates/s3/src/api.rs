@@ -9,6 +9,7 @@ use aws::{Access, Api, Body, Operation, Protocol, Request, RequestContext, Respo
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use s3s::dto::Delete;
 use s3s::xml::Deserialize;
@@ -21,7 +22,7 @@ use crate::ops::post::{Fields, PostObject};
 use crate::route::{Answer, BodyKind, COPY_SOURCE, Query, Route, copy_source};
 use crate::service::{Cx, S3, State};
 use crate::website::{self, Visit};
-use crate::{Error, cors, encryption, form, notify, refuse};
+use crate::{Error, access_log, cors, encryption, form, notify, refuse};
 
 #[async_trait]
 impl Api for S3 {
@@ -59,7 +60,7 @@ impl Api for S3 {
             xml = Some(bytes);
         }
         let home = match &route.bucket {
-            Some(bucket) => self.inner.home(bucket).await?,
+            Some(bucket) => self.inner.home(bucket).await?.map(Arc::new),
             None => None,
         };
         let source = if head.headers.contains_key(COPY_SOURCE) && route.key.is_some() {
@@ -70,7 +71,7 @@ impl Api for S3 {
         let source_home = match &source {
             None => None,
             Some(bucket) if route.bucket.as_ref() == Some(bucket) => home.clone(),
-            Some(bucket) => self.inner.home(bucket).await?,
+            Some(bucket) => self.inner.home(bucket).await?.map(Arc::new),
         };
         if let (Some(bucket), None, Principal::Anonymous) = (&route.bucket, &home, &context.caller.principal)
         {
@@ -81,7 +82,10 @@ impl Api for S3 {
             inner: &self.inner,
             caller: &context.caller,
             headers: &head.headers,
-            homes: [route.bucket.as_deref().zip(home.as_ref()), source.as_deref().zip(source_home.as_ref())],
+            homes: [
+                route.bucket.as_deref().zip(home.as_deref()),
+                source.as_deref().zip(source_home.as_deref()),
+            ],
         };
         let access = sides.guard(access).await?;
         let cors =
@@ -164,7 +168,7 @@ impl S3 {
             caused: Arc::default(),
             context,
             route,
-            home: Some(home),
+            home: Some(Arc::new(home)),
             source_home: None,
             query: String::new(),
             headers,
@@ -256,6 +260,24 @@ impl Operation for S3Operation {
     }
 
     async fn handle(self: Box<Self>) -> Result<Response, aws::Error> {
+        let (inner, state, method) = (self.cx.inner.clone(), self.cx.state.clone(), self.head.method.clone());
+        let result = self.answer().await;
+        if state.home.as_ref().is_some_and(|home| home.logging.is_some()) {
+            let (status, code, sent) = match &result {
+                Ok(response) => (response.status(), "", response.body().size_hint().exact()),
+                Err(error) => {
+                    let status = StatusCode::from_u16(error.status);
+                    (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &*error.code, None)
+                }
+            };
+            access_log::record(&inner, &state, method.as_str(), status, code, sent);
+        }
+        result
+    }
+}
+
+impl S3Operation {
+    async fn answer(self) -> Result<Response, aws::Error> {
         let state = self.cx.state.clone();
         let mut response = match state.route.answer {
             Answer::Operation => self.call().await?,

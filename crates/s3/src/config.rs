@@ -16,6 +16,8 @@ pub struct Config {
     pub scrub_pause_ms: u64,
     /// How fast they are read, in bytes a second; 0: as fast as the disk is.
     pub scrub_bytes_per_second: u64,
+    /// How long lines of access logs wait before they are written into an object, in milliseconds.
+    pub access_log_pause_ms: u64,
 }
 
 impl Default for Config {
@@ -25,6 +27,7 @@ impl Default for Config {
             blob_grace_ms: 10_000,
             scrub_pause_ms: 24 * 60 * 60 * 1000,
             scrub_bytes_per_second: 16 << 20,
+            access_log_pause_ms: 60_000,
         }
     }
 }

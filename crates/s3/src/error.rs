@@ -44,6 +44,10 @@ pub enum Error {
     MissingAcl,
     #[error("This request does not support content")]
     UnexpectedContent,
+    #[error(
+        "The target bucket for logging does not exist, is not owned by you, or does not have the appropriate grants for the log-delivery group."
+    )]
+    InvalidLogTarget(String),
     #[error("{1}")]
     InvalidRedirect(String, &'static str),
     #[error("Bucket POST must be of the enclosure-type multipart/form-data")]
@@ -199,6 +203,7 @@ impl Error {
             | Self::InvalidBucketAcl(..)
             | Self::MissingAcl
             | Self::UnexpectedContent
+            | Self::InvalidLogTarget(_)
             | Self::InvalidRedirect(..)
             | Self::MalformedPost
             | Self::FormFieldsTooLarge
@@ -256,6 +261,7 @@ impl Error {
             Self::InvalidBucketAcl(code, _) => (code, 400),
             Self::MissingAcl => ("MissingSecurityHeader", 400),
             Self::UnexpectedContent => ("UnexpectedContent", 400),
+            Self::InvalidLogTarget(_) => ("InvalidTargetBucketForLogging", 400),
             Self::InvalidRedirect(..) => ("InvalidRedirectLocation", 400),
             Self::PostNotForm => ("PreconditionFailed", 412),
             Self::MalformedPost => ("MalformedPOSTRequest", 400),
@@ -350,6 +356,7 @@ impl From<Error> for aws::Error {
             Error::EntityTooLarge { proposed, limit } => new(message)
                 .with_field("ProposedSize", proposed.to_string())
                 .with_field("MaxSizeAllowed", limit.to_string()),
+            Error::InvalidLogTarget(bucket) => new(message).with_field("TargetBucket", bucket),
             Error::UploadTooSmall { proposed, limit } => new(message)
                 .with_field("ProposedSize", proposed.to_string())
                 .with_field("MinSizeAllowed", limit.to_string()),

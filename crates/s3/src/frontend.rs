@@ -134,7 +134,8 @@ operations! {
     "PutObjectRetention" put_object_retention(PutObjectRetentionInput) -> PutObjectRetentionOutput, object, ops::lock::put_retention;
     "GetObjectLegalHold" get_object_legal_hold(GetObjectLegalHoldInput) -> GetObjectLegalHoldOutput, object, ops::lock::get_hold;
     "PutObjectLegalHold" put_object_legal_hold(PutObjectLegalHoldInput) -> PutObjectLegalHoldOutput, object, ops::lock::put_hold;
-    "GetBucketLogging" get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput, bucket, ops::bucket::logging;
+    "GetBucketLogging" get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput, bucket, ops::logging::get;
+    "PutBucketLogging" put_bucket_logging(PutBucketLoggingInput) -> PutBucketLoggingOutput, bucket, ops::logging::put;
     "GetBucketRequestPayment" get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput, bucket, ops::bucket::request_payment;
     "GetBucketAccelerateConfiguration" get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput, bucket, ops::bucket::accelerate;
     "GetBucketNotificationConfiguration" get_bucket_notification_configuration(GetBucketNotificationConfigurationInput) -> GetBucketNotificationConfigurationOutput, bucket, ops::notification::get;

@@ -2,7 +2,8 @@
 //!
 //! The map: `api` and `route` turn a request into an authorised operation; `frontend` adapts the protocol crate
 //! (`s3s`, which reads inputs and writes outputs) to `ops`, where each operation is; `refuse` names what is not
-//! offered; `access` is what a bucket says of who may use it, `cors` of which origins;
+//! offered; `access` is what a bucket says of who may use it and `access_log` what was
+//! asked of it, `cors` of which origins;
 //! `form` and `post_policy` are uploads by browsers, `website` what browsers are shown; `ingest` takes a body in and `read` gives it out, `encryption` seals it in between; `versions` is how
 //! a key's versions come and go; `checksum`, `notify` and `walk` are the digests, the events and the listings;
 //! `lifecycle` is what rules say is to go and `expiry` carries them out, `lock` is what keeps it;
@@ -13,6 +14,7 @@
 //! is not the one that was authorised.
 
 mod access;
+mod access_log;
 mod api;
 mod checksum;
 mod config;
@@ -39,6 +41,7 @@ mod versions;
 mod walk;
 mod website;
 
+pub use access_log::AccessLogs;
 pub use config::Config;
 pub use encryption::{KeyFileError, MasterKey};
 pub use error::Error;

@@ -282,6 +282,7 @@ impl Route {
             }
             "GetObjectLegalHold" => object("s3:GetObjectLegalHold"),
             "PutObjectLegalHold" => object("s3:PutObjectLegalHold"),
+            "PutBucketLogging" => bucket("s3:PutBucketLogging"),
             "GetBucketWebsite" => bucket("s3:GetBucketWebsite"),
             "PutBucketWebsite" => bucket("s3:PutBucketWebsite"),
             "DeleteBucketWebsite" => bucket("s3:DeleteBucketWebsite"),
@@ -501,6 +502,7 @@ fn of_bucket(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
                 ("policy", "PutBucketPolicy"),
                 ("publicAccessBlock", "PutPublicAccessBlock"),
                 ("website", "PutBucketWebsite"),
+                ("logging", "PutBucketLogging"),
                 ("lifecycle", "PutBucketLifecycleConfiguration"),
                 ("object-lock", "PutObjectLockConfiguration"),
                 ("encryption", "PutBucketEncryption"),

@@ -13,6 +13,7 @@ use store::Store;
 use tokio::sync::Notify;
 use types::{AccountId, Region, SharedEnv, Timestamp};
 
+use crate::access_log::{AccessLogs, Waiting};
 use crate::encryption::{self, CustomerKey, DataKey, Encryption, MasterKey, Seal};
 use crate::expiry::Lifecycle;
 use crate::frontend::Frontend;
@@ -67,6 +68,8 @@ impl S3 {
             abandoned: AtomicBool::new(true),
             wake: Notify::new(),
             chores: Notify::new(),
+            logs: Mutex::default(),
+            log_wake: Notify::new(),
         });
         let protocol = S3ServiceBuilder::new(Frontend { inner: inner.clone() }).build();
         Arc::new(Self { inner, protocol })
@@ -82,6 +85,11 @@ impl S3 {
     /// Background work, too: reads blobs again to find damage. One runs on a node.
     pub fn scrubber(&self) -> Scrubber {
         Scrubber::new(self.inner.clone())
+    }
+
+    /// And more: writes access logs. One runs on a node.
+    pub fn access_logs(&self) -> AccessLogs {
+        AccessLogs::new(self.inner.clone())
     }
 
     /// More background work: removes what lifecycle rules say. One runs on a node.
@@ -115,6 +123,9 @@ pub(crate) struct Inner {
     pub(crate) wake: Notify,
     /// Wakes what carries out lifecycle rules.
     pub(crate) chores: Notify,
+    /// Lines of access logs that wait, and what wakes their writer.
+    pub(crate) logs: Mutex<Waiting>,
+    pub(crate) log_wake: Notify,
 }
 
 impl fmt::Debug for Inner {
@@ -158,8 +169,8 @@ pub(crate) struct State {
     /// The body of a download, which goes around it too.
     pub(crate) answer: Mutex<Option<Body>>,
     /// What is known of the bucket that is named, and of that of the source of a copy, from their names.
-    pub(crate) home: Option<NameRow>,
-    pub(crate) source_home: Option<NameRow>,
+    pub(crate) home: Option<Arc<NameRow>>,
+    pub(crate) source_home: Option<Arc<NameRow>>,
     /// Whether the operation caused an event.
     pub(crate) caused: Arc<AtomicBool>,
     /// The error that an operation ended with, with all its members.
@@ -207,16 +218,21 @@ impl Cx {
 
     /// The account whose rows the request's bucket is, and what else is known of it: as it was when the request
     /// was authorised.
-    pub(crate) async fn home(&self) -> Result<NameRow, Error> {
+    pub(crate) async fn home(&self) -> Result<Arc<NameRow>, Error> {
         self.checked(self.state.home.as_ref(), self.bucket(), "x-amz-expected-bucket-owner")
     }
 
     /// The same of the bucket of a copy's source.
-    pub(crate) fn source_home(&self, bucket: &str) -> Result<NameRow, Error> {
+    pub(crate) fn source_home(&self, bucket: &str) -> Result<Arc<NameRow>, Error> {
         self.checked(self.state.source_home.as_ref(), bucket, "x-amz-source-expected-bucket-owner")
     }
 
-    fn checked(&self, home: Option<&NameRow>, bucket: &str, expectation: &str) -> Result<NameRow, Error> {
+    fn checked(
+        &self,
+        home: Option<&Arc<NameRow>>,
+        bucket: &str,
+        expectation: &str,
+    ) -> Result<Arc<NameRow>, Error> {
         let home = home.ok_or_else(|| Error::NoSuchBucket(bucket.to_owned()))?;
         match self.header(expectation) {
             Some(expected) if expected != home.owner.to_string() => Err(Error::AccessDenied),

@@ -29,6 +29,7 @@ use store::{JsonRecord, Key, Record, Table, TableId, tables};
 use types::{AccountId, Timestamp};
 
 use crate::access::{Acl, Ownership, PublicAccessBlock};
+use crate::access_log::LogTarget;
 use crate::checksum::{Checksum, PartChecksum};
 use crate::encryption::Encryption;
 use crate::lock::{BucketLock, Lock};
@@ -79,6 +80,9 @@ pub(crate) struct NameRow {
     pub(crate) cors: Vec<cors::Rule>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) website: Option<Website>,
+    /// Where lines about its requests go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) logging: Option<LogTarget>,
 }
 
 /// A bucket.
@@ -119,6 +123,7 @@ impl NameRow {
             acl: Acl::new(),
             cors: Vec::new(),
             website: None,
+            logging: None,
         }
     }
 }

@@ -161,7 +161,7 @@ impl Node {
                 tracing::error!(%error, "stacks are no longer carried out; restart the node");
             }
         });
-        let (expiry, scrubber) = (s3.lifecycle(), s3.scrubber());
+        let (expiry, scrubber, access_logs) = (s3.lifecycle(), s3.scrubber(), s3.access_logs());
         node.work.spawn(|stop| async move {
             if let Err(error) = s3.sweeper().run(stop).await {
                 tracing::error!(%error, "unused objects are no longer removed; restart the node");
@@ -169,6 +169,7 @@ impl Node {
         });
         node.work.spawn(|stop| expiry.run(stop));
         node.work.spawn(|stop| scrubber.run(stop));
+        node.work.spawn(|stop| access_logs.run(stop));
         node.work.spawn(|stop| dynamodb.sweeper().run(stop));
         gateway.set_ready(true);
         node.front.spawn(|stop| gateway.run(listener, stop));

@@ -7,9 +7,8 @@ use s3s::dto::{
     Bucket as BucketShape, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput,
     DeleteBucketInput, DeleteBucketOutput, GetBucketAccelerateConfigurationInput,
     GetBucketAccelerateConfigurationOutput, GetBucketLocationInput, GetBucketLocationOutput,
-    GetBucketLoggingInput, GetBucketLoggingOutput, GetBucketRequestPaymentInput,
-    GetBucketRequestPaymentOutput, HeadBucketInput, HeadBucketOutput, ListBucketsInput, ListBucketsOutput,
-    ObjectOwnership, Payer,
+    GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput, HeadBucketInput, HeadBucketOutput,
+    ListBucketsInput, ListBucketsOutput, ObjectOwnership, Payer,
 };
 use store::key::{KeyReader, after};
 use store::{Read, Write};
@@ -288,14 +287,6 @@ pub(crate) async fn location(
     let location_constraint =
         (region != "us-east-1").then(|| BucketLocationConstraint::from(region.to_owned()));
     Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
-}
-
-pub(crate) async fn logging(
-    cx: &Cx,
-    _input: GetBucketLoggingInput,
-) -> Result<S3Response<GetBucketLoggingOutput>, Error> {
-    cx.owner().await?;
-    Ok(S3Response::new(GetBucketLoggingOutput::default()))
 }
 
 pub(crate) async fn request_payment(

@@ -50,7 +50,7 @@ pub(crate) enum Removed {
 
 /// A removal of several keys of one bucket, in one commit.
 pub(crate) struct Removal {
-    pub(crate) home: NameRow,
+    pub(crate) home: Arc<NameRow>,
     pub(crate) bucket: String,
     pub(crate) targets: Vec<Target>,
     pub(crate) cause: Cause,
@@ -276,7 +276,7 @@ struct Decided {
     littered: bool,
 }
 
-async fn remove(cx: &Cx, home: &NameRow, targets: Vec<Target>) -> Result<Outcomes, Error> {
+async fn remove(cx: &Cx, home: &Arc<NameRow>, targets: Vec<Target>) -> Result<Outcomes, Error> {
     let removal = Removal {
         home: home.clone(),
         bucket: cx.bucket().to_owned(),

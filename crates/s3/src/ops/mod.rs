@@ -17,6 +17,7 @@ pub(crate) mod list;
 pub(crate) mod list_uploads;
 pub(crate) mod list_versions;
 pub(crate) mod lock;
+pub(crate) mod logging;
 pub(crate) mod notification;
 pub(crate) mod policy;
 pub(crate) mod post;

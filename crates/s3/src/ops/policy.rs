@@ -25,7 +25,7 @@ use crate::tables::NameRow;
 const MAX_POLICY_BYTES: usize = 20 << 10;
 
 /// The bucket of the caller: nobody else may see or change its policy, whatever it says.
-async fn own(cx: &Cx) -> Result<NameRow, Error> {
+async fn own(cx: &Cx) -> Result<Arc<NameRow>, Error> {
     let home = cx.home().await?;
     if cx.account() == home.owner { Ok(home) } else { Err(Error::MethodNotAllowed) }
 }
@@ -38,7 +38,7 @@ pub(crate) async fn get(
     cx: &Cx,
     _input: GetBucketPolicyInput,
 ) -> Result<S3Response<GetBucketPolicyOutput>, Error> {
-    let policy = own(cx).await?.policy.ok_or_else(|| no_policy(cx))?;
+    let policy = own(cx).await?.policy.clone().ok_or_else(|| no_policy(cx))?;
     Ok(S3Response::new(GetBucketPolicyOutput { policy: Some(policy.as_ref().to_owned()) }))
 }
 
@@ -46,7 +46,7 @@ pub(crate) async fn status(
     cx: &Cx,
     _input: GetBucketPolicyStatusInput,
 ) -> Result<S3Response<GetBucketPolicyStatusOutput>, Error> {
-    let policy = own(cx).await?.policy.ok_or_else(|| no_policy(cx))?;
+    let policy = own(cx).await?.policy.clone().ok_or_else(|| no_policy(cx))?;
     let PolicyFacts { public } = check(cx, &policy)?;
     let policy_status = Some(PolicyStatus { is_public: Some(public) });
     Ok(S3Response::new(GetBucketPolicyStatusOutput { policy_status }))

@@ -22,7 +22,7 @@ pub(crate) async fn get(
     cx: &Cx,
     _input: GetBucketWebsiteInput,
 ) -> Result<S3Response<GetBucketWebsiteOutput>, Error> {
-    let site = cx.home().await?.website.ok_or_else(|| {
+    let site = cx.home().await?.website.clone().ok_or_else(|| {
         let message = "The specified bucket does not have a website configuration";
         absent(cx, "NoSuchWebsiteConfiguration", message)
     })?;
