@@ -169,6 +169,10 @@ impl Route {
             (_, "") => of_bucket(method, query)?,
             (_, _) => of_object(method, query, headers)?,
         };
+        if let Some(version) = query.get("versionId").filter(|_| !takes_version(route.name)) {
+            let message = "This operation does not accept a version-id.";
+            return Err(Error::argument("versionId", version, message));
+        }
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         Ok(Self { bucket: some(bucket), key: some(key), ..route })
     }
@@ -446,6 +450,26 @@ fn reading_source(headers: &HeaderMap) -> Result<Access, Error> {
     })
 }
 
+/// Whether a request can be about one version of an object.
+fn takes_version(name: &str) -> bool {
+    matches!(
+        name,
+        "GetObject"
+            | "HeadObject"
+            | "DeleteObject"
+            | "GetObjectAcl"
+            | "PutObjectAcl"
+            | "GetObjectAttributes"
+            | "GetObjectTagging"
+            | "PutObjectTagging"
+            | "DeleteObjectTagging"
+            | "GetObjectRetention"
+            | "PutObjectRetention"
+            | "GetObjectLegalHold"
+            | "PutObjectLegalHold"
+    )
+}
+
 fn root(method: &Method, query: &Query<'_>) -> Result<Route, Error> {
     if method != Method::GET {
         return Err(Error::MethodNotAllowed);
@@ -656,8 +680,10 @@ mod tests {
             (&put, "/bucket/a?partNumber=1&uploadId=1", Ok("UploadPart")),
             (&get, "/bucket/a?torrent", Err("NotImplemented")),
             (&get, "/bucket/a?versionId=null", Ok("GetObject")),
+            (&put, "/bucket/a?versionId=null", Err("other")),
             (&get, "/bucket/a?versionId=3", Err("other")),
             (&get, "/bucket/a?versionId=null", Ok("GetObject")),
+            (&put, "/bucket/a?versionId=null", Err("other")),
             (&put, "/bucket?versioning", Ok("PutBucketVersioning")),
             (&get, "/Bucket/a", Err("InvalidBucketName")),
             (&Method::PATCH, "/bucket/a", Err("MethodNotAllowed")),

@@ -113,3 +113,38 @@ async fn completions_and_batches_are_told_of() {
     node.post("/photos?delete", delete).ok().await;
     assert_eq!(due(&node).await.len(), 3);
 }
+
+#[tokio::test]
+async fn versions_tags_and_lists_are_told_of() {
+    let node = Node::with_bucket("photos").await;
+    let events = ["s3:ObjectTagging:*", "s3:ObjectAcl:Put", "s3:ObjectCreated:*", "s3:ObjectRemoved:*"];
+    node.put("/photos?notification", configuration(FUNCTION, &events, "")).ok().await;
+    let versioning = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    node.put("/photos?versioning", versioning).ok().await;
+    let version = node.put("/photos/a", "1").ok().await.header("x-amz-version-id").to_owned();
+    let tags = "<Tagging><TagSet><Tag><Key>k</Key><Value>v</Value></Tag></TagSet></Tagging>";
+    node.put(&format!("/photos/a?tagging&versionId={version}"), tags).ok().await;
+    node.delete("/photos/a?tagging").ok().await;
+    node.put("/photos/a?acl", "").header("x-amz-acl", "private").ok().await;
+    let marker = node.delete("/photos/a").ok().await.header("x-amz-version-id").to_owned();
+    node.delete(&format!("/photos/a?versionId={version}")).ok().await;
+    let told: Vec<_> = due(&node)
+        .await
+        .iter()
+        .map(|delivery| {
+            let event = serde_json::from_slice::<Value>(&delivery.payload).unwrap()["Records"][0].clone();
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            (text(&event["eventName"]), text(&event["s3"]["object"]["versionId"]))
+        })
+        .collect();
+    let expected = [
+        ("ObjectCreated:Put", &version),
+        ("ObjectTagging:Put", &version),
+        ("ObjectTagging:Delete", &version),
+        ("ObjectAcl:Put", &version),
+        ("ObjectRemoved:DeleteMarkerCreated", &marker),
+        ("ObjectRemoved:Delete", &version),
+    ];
+    let expected: Vec<_> = expected.iter().map(|(name, id)| ((*name).to_owned(), (*id).clone())).collect();
+    assert_eq!(told, expected);
+}
