@@ -8,6 +8,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::api::Exchange;
 use crate::process_runtime::Platform;
 
+/// How many connections to the Runtime API an instance may have at one time: each takes memory of the node.
+const MAX_CONNECTIONS: usize = 128;
+
 /// Serves the Runtime API on a listener.
 pub(crate) fn serve_api(
     listener: TcpListener,
@@ -20,6 +23,9 @@ pub(crate) fn serve_api(
         loop {
             let Ok((stream, _)) = listener.accept().await else { return };
             while connections.try_join_next().is_some() {}
+            while connections.len() >= MAX_CONNECTIONS {
+                connections.join_next().await;
+            }
             connections.spawn(exchange.clone().serve(stream));
         }
     })))

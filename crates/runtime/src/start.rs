@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use functions::{CodeFormat, Initialization, LogFormat, StartError, StartRequest, Started};
+use functions::{CodeFormat, Initialization, LogFormat, LogLevel, StartError, StartRequest, Started};
 use telemetry::LogEvent;
 
 use crate::api::{Exchange, Facts, Reason, error_payload};
@@ -23,7 +23,7 @@ use crate::logs::{Logs, Rules};
 use crate::process_runtime::{Mounts, OPEN_FILES};
 use crate::servers::{serve_api, serve_platform};
 use crate::spec::{RUNTIME_API_PORT, Spec};
-use crate::telemetry_api::{About, InvokeStatus, Source, Telemetry};
+use crate::telemetry_api::{About, InvokeStatus, Source, Telemetry, init_report_line};
 use crate::{Isolation, ProcessRuntime, bootstrap};
 
 /// How many external extensions there may be (AWS Lambda developer guide, "Lambda quotas").
@@ -94,11 +94,7 @@ impl ProcessRuntime {
                 }
                 Attempt::TimedOut { logs, .. } if again => {
                     before.extend(logs);
-                    let message = format!(
-                        "INIT_REPORT Init Duration: {:.2} ms\tPhase: init\tStatus: timeout",
-                        begun.elapsed().as_secs_f64() * 1000.0
-                    );
-                    before.push(LogEvent { timestamp: self.env.now(), message });
+                    before.extend(self.init_report(request, begun.elapsed()));
                     again = false;
                     limit = u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX);
                 }
@@ -110,6 +106,23 @@ impl ProcessRuntime {
                 }
             }
         }
+    }
+
+    /// The line of the platform for an init that took too long.
+    fn init_report(&self, request: &StartRequest, duration: Duration) -> Option<LogEvent> {
+        let timestamp = self.env.now();
+        let message = match request.log_format {
+            LogFormat::Text => format!(
+                "INIT_REPORT Init Duration: {:.2} ms\tPhase: init\tStatus: timeout",
+                duration.as_secs_f64() * 1000.0
+            ),
+            // It is a line of this level.
+            LogFormat::Json { system, .. } if system > LogLevel::Info => return None,
+            LogFormat::Json { .. } => {
+                init_report_line(timestamp, request.initialization, InvokeStatus::Timeout, duration)
+            }
+        };
+        Some(LogEvent { timestamp, message })
     }
 
     async fn gather(&self, request: &StartRequest) -> Result<Parts, StartError> {

@@ -14,6 +14,9 @@ pub(super) const MAX_PAYLOAD_BYTES: usize = 6 * 1024 * 1024 + 100;
 /// The largest that is (AWS Lambda developer guide, "Response streaming for Lambda functions").
 pub(super) const MAX_STREAMED_BYTES: u64 = 200 * 1024 * 1024;
 
+/// The largest of what else is sent: what extensions say of themselves, and error objects.
+const MAX_SMALL_BYTES: usize = 256 * 1024;
+
 /// How a body ended.
 #[derive(Debug)]
 pub(super) enum Read {
@@ -34,8 +37,20 @@ pub(super) struct Taken {
     pub(super) bytes: u64,
 }
 
-/// Reads a body as a whole. One that is too large is read to its end, so that the answer can be sent.
-pub(super) async fn whole(mut body: Incoming) -> Taken {
+/// Reads an answer as a whole. One that is too large is read to its end, so that what is said to it can be sent.
+pub(super) async fn whole(body: Incoming) -> Taken {
+    up_to(MAX_PAYLOAD_BYTES, body).await
+}
+
+/// Reads what is no answer; nothing if it is too large or does not end.
+pub(super) async fn small(body: Incoming) -> Option<Bytes> {
+    match up_to(MAX_SMALL_BYTES, body).await.read {
+        Read::Whole(body) => Some(body),
+        Read::Failed(_) | Read::TooLarge | Read::Truncated => None,
+    }
+}
+
+async fn up_to(limit: usize, mut body: Incoming) -> Taken {
     let mut whole = BytesMut::new();
     let mut first: Option<Bytes> = None;
     let mut length = 0;
@@ -50,7 +65,7 @@ pub(super) async fn whole(mut body: Incoming) -> Taken {
             }
         };
         length += data.len();
-        if length > MAX_PAYLOAD_BYTES {
+        if length > limit {
             (whole, first) = (BytesMut::new(), None);
         } else if length == data.len() {
             first = Some(data);
@@ -63,7 +78,7 @@ pub(super) async fn whole(mut body: Incoming) -> Taken {
     }
     let read = match trailers.as_ref().and_then(failure) {
         Some(error) => Read::Failed(error),
-        None if length > MAX_PAYLOAD_BYTES => Read::TooLarge,
+        None if length > limit => Read::TooLarge,
         None => Read::Whole(first.unwrap_or_else(|| whole.freeze())),
     };
     Taken { read, bytes: length as u64 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::answers::{Answered, accepted, forbid, json as answer, not_found};
-use super::body::{self, Read, Taken};
+use super::body;
 use super::events::{self, Reason};
 use super::{Exchange, header};
 
@@ -173,9 +173,8 @@ impl Exchange {
         };
         let features = header(&head.headers, "lambda-extension-accept-feature").unwrap_or_default();
         let wants_account = features.split(',').any(|feature| feature.trim() == "accountId");
-        let body = match body::whole(incoming).await {
-            Taken { read: Read::Whole(body), .. } => body,
-            _ => return forbid("InvalidRequestFormat", "the request could not be read"),
+        let Some(body) = body::small(incoming).await else {
+            return forbid("InvalidRequestFormat", "the request could not be read");
         };
         let register: Register = match serde_json::from_slice(&body) {
             Ok(register) => register,
@@ -298,19 +297,14 @@ impl Exchange {
             let message = "Lambda-Extension-Function-Error-Type not found";
             return forbid("Extension.MissingHeader", message);
         };
-        let message = match body::whole(incoming).await {
-            Taken { read: Read::Whole(body), .. } => message_of(&body),
-            _ => None,
-        };
+        let message = body::small(incoming).await.and_then(|body| message_of(&body));
         let mut state = self.lock();
         let Some(extension) = state.extensions.find(id) else {
             return forbid("Extension.UnknownExtensionIdentifier", "Unknown Lambda-Extension-Identifier");
         };
         let from = extension.state;
-        let possible = match to {
-            State::InitError => from == State::Registered,
-            _ => matches!(from, State::Registered | State::Ready | State::Running),
-        };
+        let possible = from == State::Registered
+            || to == State::ExitError && matches!(from, State::Ready | State::Running);
         if !possible {
             return wrong_state(from, to.as_str(), id);
         }

@@ -12,7 +12,7 @@ use super::answers::{
     Answered, accepted, error_object, error_payload, invocation, not_found, refuse, refuse_id, wrong_state,
 };
 use super::body::{self, MAX_PAYLOAD_BYTES, MAX_STREAMED_BYTES, Read, Taken};
-use super::{Answer, Exchange, Running, Stage};
+use super::{Answer, Exchange, Running, Stage, State};
 
 /// An answer that is being taken. If it is not brought to its end, the event is still out.
 struct Taking<'a> {
@@ -26,6 +26,9 @@ impl Drop for Taking<'_> {
             && running.id == self.id
         {
             running.stage = Stage::Truncated;
+        }
+        if self.exchange.changed.receiver_count() > 0 {
+            self.exchange.tell();
         }
     }
 }
@@ -49,6 +52,10 @@ impl Exchange {
     }
 
     async fn next(&self) -> Answered {
+        // On one connection this can not be; on another, the end of the answer may not have been seen yet.
+        if self.lock().is_answering() {
+            self.until(|state| (!state.is_answering()).then_some(())).await;
+        }
         let waiting = {
             let mut state = self.lock();
             match &state.running {
@@ -104,7 +111,7 @@ impl Exchange {
         };
         let taking = Taking { exchange: self, id };
         let (head, incoming) = request.into_parts();
-        let content_type = super::header(&head.headers, header::CONTENT_TYPE.as_str()).map(str::to_owned);
+        let content_type = || super::header(&head.headers, header::CONTENT_TYPE.as_str()).map(str::to_owned);
         let streams = match super::header(&head.headers, "lambda-runtime-function-response-mode") {
             None => false,
             Some(mode) if mode.eq_ignore_ascii_case("streaming") => true,
@@ -122,7 +129,7 @@ impl Exchange {
             }
         };
         let taken = match &stream {
-            Some(stream) if streams && !failed => body::hand_on(incoming, content_type.clone(), stream).await,
+            Some(stream) if streams && !failed => body::hand_on(incoming, content_type(), stream).await,
             _ => body::whole(incoming).await,
         };
         let Taken { read, bytes } = taken;
@@ -135,7 +142,7 @@ impl Exchange {
             }
             Read::Whole(payload) => match stream {
                 Some(stream) if !streamed => {
-                    let head = ResponseHead::Runtime { content_type, streaming: false };
+                    let head = ResponseHead::Runtime { content_type: content_type(), streaming: false };
                     // Whoever reads may have gone.
                     if stream.send(Piece::Head(head)).await.is_ok() {
                         let _ = stream.send(Piece::Body(payload)).await;
@@ -188,7 +195,7 @@ impl Exchange {
 
     async fn fail_init(&self, request: Request<Incoming>) -> Answered {
         let (head, incoming) = request.into_parts();
-        let Taken { read: Read::Whole(payload), .. } = body::whole(incoming).await else {
+        let Some(payload) = body::small(incoming).await else {
             return refuse(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "RequestEntityTooLarge",
@@ -214,5 +221,11 @@ impl Running {
         drop(self.request);
         // Whoever asked may have gone.
         let _ = self.reply.send(Answer { payload, function_error, duration, latency, bytes });
+    }
+}
+
+impl State {
+    fn is_answering(&self) -> bool {
+        matches!(self.running, Some(Running { stage: Stage::Answering, .. }))
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::Exchange;
 use super::answers::{Answered, forbid, json, refuse};
-use super::body::{self, Read, Taken};
+use super::body;
 use crate::telemetry_api::{Api, Buffering, Destination, Source, Subscription};
 
 #[derive(Deserialize)]
@@ -57,7 +57,7 @@ impl Exchange {
             Ok(name) => name,
             Err(refusal) => return *refusal,
         };
-        let Taken { read: Read::Whole(body), .. } = body::whole(incoming).await else {
+        let Some(body) = body::small(incoming).await else {
             return invalid("the request could not be read");
         };
         let subscribe: Subscribe = match serde_json::from_slice(&body) {

@@ -18,7 +18,7 @@ use types::{RequestId, SharedEnv};
 use crate::door::Door;
 use deliver::Queue;
 pub(crate) use deliver::{Buffering, Destination};
-pub(crate) use records::{About, InvokeStatus};
+pub(crate) use records::{About, InvokeStatus, init_report_line};
 
 /// What happened before anybody could subscribe is kept up to this many records,
 const MAX_HISTORY: usize = 1_000;

@@ -52,6 +52,26 @@ pub(super) fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
+fn init_report(initialization: Initialization, status: InvokeStatus, duration: Duration) -> Value {
+    json!({
+        "initializationType": initialization.as_str(),
+        "phase": "init",
+        "status": status.as_str(),
+        "metrics": { "durationMs": millis(duration) },
+    })
+}
+
+/// The record as a line of a log in JSON.
+pub(crate) fn init_report_line(
+    at: Timestamp,
+    initialization: Initialization,
+    status: InvokeStatus,
+    duration: Duration,
+) -> String {
+    let record = init_report(initialization, status, duration);
+    json!({ "time": time(at), "type": "platform.initReport", "record": record }).to_string()
+}
+
 fn text(at: &str, kind: &str, record: &Value) -> bytes::Bytes {
     json!({ "time": at, "type": kind, "record": record }).to_string().into()
 }
@@ -94,12 +114,7 @@ impl Telemetry {
     }
 
     pub(crate) fn init_report(&self, status: InvokeStatus, duration: Duration) {
-        let record = json!({
-            "initializationType": self.about.initialization.as_str(),
-            "phase": "init",
-            "status": status.as_str(),
-            "metrics": { "durationMs": millis(duration) },
-        });
+        let record = init_report(self.about.initialization, status, duration);
         self.platform("platform.initReport", &record, None);
     }
 

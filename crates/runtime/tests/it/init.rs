@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use functions::{Initialization, Runtime, StartError, StartRequest};
+use functions::{Initialization, LogFormat, LogLevel, Runtime, StartError, StartRequest};
 use serde_json::Value;
 
 use crate::support::{House, ask, lines, request};
@@ -30,6 +30,19 @@ async fn one_that_takes_too_long_is_started_again_with_its_own_timeout() {
     assert_eq!(after, "Phase: init\tStatus: timeout");
     let mut f = started.instance;
     assert_eq!(ask(&mut f, "{}").await, "on-demand");
+
+    let as_json = |system: LogLevel| StartRequest {
+        log_format: LogFormat::Json { application: LogLevel::Info, system },
+        ..start(&slow(0.7))
+    };
+    let started = house.runtime.start(as_json(LogLevel::Info)).await.unwrap();
+    let report: Value = serde_json::from_str(lines(&started.logs)[1]).unwrap();
+    assert_eq!(
+        (&report["type"], &report["record"]["status"]),
+        (&"platform.initReport".into(), &"timeout".into())
+    );
+    let started = house.runtime.start(as_json(LogLevel::Warn)).await.unwrap();
+    assert_eq!(lines(&started.logs), ["loading", "loading"]);
 
     let short = StartRequest { timeout: Duration::from_millis(400), ..start(&slow(10.0)) };
     let Err(StartError::Init { payload, logs, .. }) = house.runtime.start(short).await else { panic!() };
