@@ -3,7 +3,11 @@
 import base64
 import concurrent.futures
 import http.client
+import io
 import json
+import platform
+import subprocess
+import tarfile
 import urllib.parse
 
 import botocore.auth
@@ -293,3 +297,76 @@ def test_a_function_that_causes_itself_is_stopped(node):
         assert sum(line == "again" for line in f.lines()) == 16
         assert client.get_function_recursion_config(FunctionName=f.name)["RecursiveLoop"] == "Terminate"
         assert client.put_function_recursion_config(FunctionName=f.name, RecursiveLoop="Allow")["RecursiveLoop"] == "Allow"
+
+
+BOOTSTRAP_C = r"""
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static char buffer[65536];
+/* One exchange on a connection of its own; the answer's text is in `buffer`. */
+static void ask(const char *text) {
+    char host[64]; strncpy(host, getenv("AWS_LAMBDA_RUNTIME_API"), 63);
+    char *colon = strchr(host, ':'); *colon = 0;
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(colon + 1))};
+    inet_pton(AF_INET, host, &to.sin_addr);
+    int s = socket(AF_INET, SOCK_STREAM, 0);
+    if (connect(s, (void *)&to, sizeof to)) exit(1);
+    write(s, text, strlen(text));
+    size_t n = 0; ssize_t got;
+    while ((got = read(s, buffer + n, sizeof buffer - 1 - n)) > 0) n += got;
+    buffer[n] = 0; close(s);
+}
+int main(int argc, char **argv) {
+    for (;;) {
+        char text[1024], answer[256], id[64] = "";
+        ask("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        char *at = strcasestr(buffer, "lambda-runtime-aws-request-id: ");
+        if (!at) return 1;
+        sscanf(at + 31, "%63[^\r]", id);
+        int n = snprintf(answer, sizeof answer, "\"%s in %s\"", argc > 1 ? argv[1] : "nothing", getenv("FLAVOUR"));
+        snprintf(text, sizeof text, "POST /2018-06-01/runtime/invocation/%s/response HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", id, n, answer);
+        ask(text);
+    }
+}
+"""
+
+
+def docker_archive(files, config):
+    """What `docker save` writes, of one layer."""
+    def tar(entries):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            for name, content in entries.items():
+                info = tarfile.TarInfo(name)
+                info.size, info.mode = len(content), 0o755
+                archive.addfile(info, io.BytesIO(content))
+        return out.getvalue()
+
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+    described = {"architecture": machine, "os": "linux", "config": config}
+    manifest = [{"Config": "config.json", "RepoTags": ["x:1"], "Layers": ["layer.tar"]}]
+    return tar({"layer.tar": tar(files), "config.json": json.dumps(described).encode(), "manifest.json": json.dumps(manifest).encode()})
+
+
+def test_a_container_image_runs_without_docker(node, tmp_path):
+    (tmp_path / "bootstrap.c").write_text("#define _GNU_SOURCE\n" + BOOTSTRAP_C)
+    subprocess.run(["gcc", "-static", "-O1", "-w", "-o", tmp_path / "bootstrap", tmp_path / "bootstrap.c"], check=True)
+    image = docker_archive({"app/bootstrap": (tmp_path / "bootstrap").read_bytes()}, {"Entrypoint": ["/app/bootstrap"], "Cmd": ["first"], "Env": ["FLAVOUR=tin"]})
+    s3, client = node.client("s3"), node.client("lambda")
+    bucket, name = unique("images"), unique("image")
+    s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key="app.tar", Body=image)
+    with role(node) as arn:
+        made = client.create_function(FunctionName=name, PackageType="Image", Role=arn, Code={"ImageUri": f"s3://{bucket}/app.tar"}, Timeout=20)
+        assert made["PackageType"] == "Image" and "Runtime" not in made
+        assert invoke(client, name)[0] == "first in tin"
+        client.update_function_configuration(FunctionName=name, ImageConfig={"Command": ["second"]}, Environment={"Variables": {"FLAVOUR": "glass"}})
+        assert invoke(client, name)[0] == "second in glass"
+        assert client.get_function(FunctionName=name)["Code"]["ImageUri"] == f"s3://{bucket}/app.tar"
+        with pytest.raises(ClientError) as e:
+            client.update_function_code(FunctionName=name, ImageUri="registry.example/app:1")
+        assert code(e) == "InvalidParameterValueException" and "docker save" in str(e.value)
+        client.delete_function(FunctionName=name)

@@ -31,11 +31,29 @@ pub(crate) const UNZIPPED_LIMIT: u64 = 262_144_000;
 /// How long an unused blob stays: longer than an upload, and than the start of an instance of old code.
 const GRACE: Duration = Duration::from_secs(600);
 
+/// Largest container image, in bytes (AWS Lambda developer guide, "Lambda quotas").
+pub(crate) const IMAGE_LIMIT: u64 = 10 << 30;
+
 /// A package that was checked.
 #[derive(Debug)]
 pub(crate) struct Package {
-    zip: Bytes,
+    source: Source,
     sha256: String,
+    size_bytes: u64,
+}
+
+/// Where the bytes of a package are.
+#[derive(Debug)]
+enum Source {
+    Memory(Bytes),
+    /// Where they can be read once more.
+    Object(Arc<dyn Reread>),
+}
+
+/// Something large that is read as often as needed.
+pub(crate) trait Reread: Send + Sync + std::fmt::Debug {
+    /// Its bytes, from the beginning.
+    fn read(&self) -> blobs::ByteStream;
 }
 
 impl Package {
@@ -56,14 +74,34 @@ impl Package {
         let checked = tokio::task::spawn_blocking(move || {
             check(&zip)?;
             let sha256 = hex::encode(Sha256::digest(&zip));
-            Ok(Self { zip, sha256 })
+            let size_bytes = zip.len() as u64;
+            Ok(Self { source: Source::Memory(zip), sha256, size_bytes })
         });
         checked.await.map_err(|_| unreadable())?
     }
 
+    /// A container image, which is too large to be held. What is in it is checked when it is unpacked.
+    pub(crate) async fn image(archive: Arc<dyn Reread>) -> Result<Self, Error> {
+        let mut pieces = archive.read();
+        let mut hasher = Sha256::new();
+        let mut size_bytes = 0;
+        while let Some(piece) = pieces.next().await {
+            let piece =
+                piece.map_err(|e| Error::InvalidParameter(format!("The image can not be read: {e}")))?;
+            size_bytes += piece.len() as u64;
+            if size_bytes > IMAGE_LIMIT {
+                let message = format!("The image must be smaller than {IMAGE_LIMIT} bytes");
+                return Err(Error::InvalidParameter(message));
+            }
+            hasher.update(&piece);
+        }
+        let sha256 = hex::encode(hasher.finalize());
+        Ok(Self { source: Source::Object(archive), sha256, size_bytes })
+    }
+
     /// Its digest as Lambda shows it.
     pub(crate) fn reference(&self) -> CodeRef {
-        CodeRef { sha256: self.sha256.clone(), blob: String::new(), size_bytes: self.zip.len() as u64 }
+        CodeRef { sha256: self.sha256.clone(), blob: String::new(), size_bytes: self.size_bytes }
     }
 }
 
@@ -209,9 +247,17 @@ impl Inner {
         let pending = CODE_UNUSED.put(unused_key(account, since, blob), &UnusedRow::default());
         self.store.write(vec![pending]).await?;
         self.sweep.lock().expect("no holder of this lock panics").insert(account);
-        let zip = package.zip.clone();
-        let body = futures_util::stream::once(async move { Ok(zip) }).boxed();
-        self.blobs.put(blob, body).await.map_err(|e| Error::blobs(&e))?;
+        let body = match &package.source {
+            Source::Memory(zip) => {
+                let zip = zip.clone();
+                futures_util::stream::once(async move { Ok(zip) }).boxed()
+            }
+            Source::Object(archive) => archive.read(),
+        };
+        let size_bytes = self.blobs.put(blob, body).await.map_err(|e| Error::blobs(&e))?;
+        if size_bytes != package.size_bytes {
+            return Err(Error::InvalidParameter("The image changed while it was read; try again.".into()));
+        }
         Ok(Uploaded { code, written: Some((blob, since)) })
     }
 

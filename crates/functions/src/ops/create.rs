@@ -21,12 +21,22 @@ impl Cx {
     ) -> Result<Response, aws::Error> {
         self.require_latest(&function)?;
         let code = std::mem::take(&mut input.code);
-        let layers = self.layers(input.layers.take().unwrap_or_default()).await?;
+        let layers = self.layers(input.layers.clone().unwrap_or_default()).await?;
         let published = input.publish;
-        let row = FunctionRow { layers, ..self.new_row(&function.name, input)? };
-        self.check_runtime(&row.runtime)?;
+        let is_image = input.is_image();
+        let mut row = FunctionRow { layers, ..self.new_row(&function.name, input)? };
+        if !is_image {
+            self.check_runtime(&row.runtime)?;
+        }
         self.check_role(&row.role, &row.name).await?;
-        let package = self.package(code).await?;
+        let package = match &mut row.image {
+            Some(image) => {
+                let (package, uri) = self.image(code).await?;
+                image.uri = uri;
+                package
+            }
+            None => self.package(code).await?,
+        };
         let row = loop {
             let (account, row) = (self.account, row.clone());
             let mut uses = Uses::of(account);
@@ -70,15 +80,35 @@ impl Cx {
                 "{member} is mandatory for functions created with deployment packages."
             ))
         };
+        let not_of_images = |member: &str| {
+            Error::InvalidParameter(format!(
+                "Please don't provide {member} when the intended function PackageType is Image."
+            ))
+        };
+        let image = input.is_image().then(|| settings::image(input.image_config.unwrap_or_default()));
+        let image = image.transpose()?;
+        if image.is_some() && input.layers.is_some_and(|layers| !layers.is_empty()) {
+            return Err(not_of_images("Layers"));
+        }
         let logging = input.logging_config.unwrap_or_default();
         settings::architectures(input.architectures.as_deref())?;
         settings::tags(&input.tags)?;
         let ephemeral = input.ephemeral_storage.as_ref().map(settings::ephemeral_storage).transpose()?;
         Ok(FunctionRow {
             name: name.to_owned(),
-            runtime: input.runtime.ok_or_else(|| missing("Runtime"))?,
+            runtime: match input.runtime {
+                Some(runtime) if image.is_none() => runtime,
+                Some(_) => return Err(not_of_images("Runtime")),
+                None if image.is_some() => String::new(),
+                None => return Err(missing("Runtime")),
+            },
             role: settings::role(input.role)?,
-            handler: settings::handler(input.handler.ok_or_else(|| missing("Handler"))?)?,
+            handler: match input.handler {
+                Some(handler) if image.is_none() => settings::handler(handler)?,
+                Some(_) => return Err(not_of_images("Handler")),
+                None if image.is_some() => String::new(),
+                None => return Err(missing("Handler")),
+            },
             description: settings::description(input.description.unwrap_or_default())?,
             timeout_s: input.timeout.map_or(Ok(3), settings::timeout)?,
             memory_mb: input.memory_size.map_or(Ok(128), settings::memory)?,
@@ -89,7 +119,7 @@ impl Cx {
             log_group: settings::log_group(&logging, name)?,
             logging: settings::logging(&logging)?,
             layers: Vec::new(),
-            image: None,
+            image,
             next_version: 1,
             allow_recursion: false,
             code: CodeRef { sha256: String::new(), blob: String::new(), size_bytes: 0 },

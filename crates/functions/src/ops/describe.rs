@@ -33,6 +33,10 @@ impl Cx {
                 "Location": format!("{}/2015-03-31/functions/{}/code{query}", self.context.endpoint, row.name),
             },
         });
+        if let Some(image) = &row.image {
+            output["Code"]["RepositoryType"] = json!("S3");
+            output["Code"]["ImageUri"] = json!(image.uri);
+        }
         if !latest.tags.is_empty() {
             output["Tags"] = json!(latest.tags);
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use types::Arn;
 
 use crate::Error;
-use crate::tables::LoggingRow;
-use crate::wire::input::{EphemeralStorage, LoggingConfig, TracingConfig};
+use crate::tables::{ImageRow, LoggingRow};
+use crate::wire::input::{EphemeralStorage, ImageConfig, LoggingConfig, TracingConfig};
 use crate::wire::output::architecture;
 
 const ENVIRONMENT_LIMIT: usize = 4096;
@@ -149,6 +149,21 @@ pub(super) fn log_group(value: &LoggingConfig, name: &str) -> Result<String, Err
         return Err(constraint(group, "loggingConfig.logGroup", rule));
     }
     Ok(group.clone())
+}
+
+/// What is overridden of a container image.
+pub(super) fn image(config: ImageConfig) -> Result<ImageRow, Error> {
+    let parts = [&config.entry_point, &config.command];
+    if parts.iter().any(|words| words.len() > 1500 || words.iter().any(|word| word.contains('\0'))) {
+        return Err(Error::InvalidParameter(
+            "ImageConfig has at most 1500 words, without null characters.".into(),
+        ));
+    }
+    if config.working_directory.as_ref().is_some_and(|path| path.len() > 1000 || !path.starts_with('/')) {
+        return Err(Error::InvalidParameter("ImageConfig.WorkingDirectory is an absolute path.".into()));
+    }
+    let ImageConfig { entry_point, command, working_directory } = config;
+    Ok(ImageRow { uri: String::new(), entry_point, command, working_directory })
 }
 
 /// The format of the log, and the levels, which only JSON has.

@@ -7,7 +7,7 @@ use super::{Cx, check_revision, settings};
 use crate::Error;
 use crate::code::Uses;
 use crate::name::FunctionName;
-use crate::tables::{FUNCTIONS, FunctionRow, TOTALS, by_name, totals_key};
+use crate::tables::{FUNCTIONS, FunctionRow, ImageRow, TOTALS, by_name, totals_key};
 use crate::wire::input::{PublishVersion, UpdateFunctionCode, UpdateFunctionConfiguration};
 
 impl Cx {
@@ -30,13 +30,19 @@ impl Cx {
         settings::architectures(input.architectures.as_deref())?;
         let before = self.row(&function.name).await?;
         check_revision(input.revision_id.as_deref(), before.revision)?;
-        let package = self.package(input.take_code()).await?;
+        let (package, image_uri) = match &before.image {
+            Some(_) => {
+                let (package, uri) = self.image(input.take_code()).await?;
+                (package, Some(uri))
+            }
+            None => (self.package(input.take_code()).await?, None),
+        };
         if input.dry_run {
             let row = FunctionRow { code: package.reference(), ..before };
             return Ok(self.configuration(&row));
         }
         let mut before = before;
-        let row = loop {
+        let mut row = loop {
             if before.code.sha256 == package.reference().sha256 {
                 // The same bytes: nothing of the instances changes, but the revision does.
                 break self.touch(&function.name, input.revision_id.clone(), |_| Ok(())).await?;
@@ -48,6 +54,18 @@ impl Cx {
                 None => before = self.row(&function.name).await?,
             }
         };
+        if let (Some(uri), Some(image)) = (&image_uri, &row.image)
+            && image.uri != *uri
+        {
+            let uri = uri.clone();
+            let change = move |row: &mut FunctionRow| {
+                if let Some(image) = &mut row.image {
+                    image.uri.clone_from(&uri);
+                }
+                Ok(())
+            };
+            row = self.touch(&function.name, None, change).await?;
+        }
         self.inner.sweep.lock().expect("no holder of this lock panics").insert(self.account);
         self.inner.changed(self.account, &row.name, row.deployment != before.deployment);
         if row.deployment != before.deployment {
@@ -182,6 +200,7 @@ impl Cx {
         let tracing = input.tracing_config.map(settings::tracing).transpose()?;
         let log_group = input.logging_config.as_ref().map(|l| settings::log_group(l, &name)).transpose()?;
         let logging = input.logging_config.as_ref().map(settings::logging).transpose()?;
+        let image = input.image_config.map(settings::image).transpose()?;
         let deployment = self.fresh_id();
         if let Some(layers) = input.layers {
             self.swap_layers(&name, layers, input.revision_id.as_deref()).await?;
@@ -203,6 +222,17 @@ impl Cx {
             set(&mut row.tracing, &tracing);
             set(&mut row.log_group, &log_group);
             set(&mut row.logging, &logging);
+            match (&mut row.image, &image) {
+                (_, None) => {}
+                (Some(own), Some(image)) => {
+                    *own = ImageRow { uri: std::mem::take(&mut own.uri), ..image.clone() };
+                }
+                (None, Some(_)) => {
+                    return Err(Error::InvalidParameter(
+                        "ImageConfig is for functions with the package type Image alone.".into(),
+                    ));
+                }
+            }
             row.deployment = deployment;
             Ok(())
         });

@@ -68,8 +68,7 @@ pub(crate) struct CreateFunction {
     kms_key_arn: Refused,
     #[serde(default)]
     file_system_configs: Refused,
-    #[serde(default)]
-    image_config: Refused,
+    pub(crate) image_config: Option<ImageConfig>,
     #[serde(default)]
     code_signing_config_arn: Refused,
     #[serde(default)]
@@ -91,7 +90,6 @@ impl CreateFunction {
             ("DeadLetterConfig", &self.dead_letter_config),
             ("KMSKeyArn", &self.kms_key_arn),
             ("FileSystemConfigs", &self.file_system_configs),
-            ("ImageConfig", &self.image_config),
             ("CodeSigningConfigArn", &self.code_signing_config_arn),
             ("SnapStart", &self.snap_start),
             ("CapacityProviderConfig", &self.capacity_provider_config),
@@ -100,12 +98,21 @@ impl CreateFunction {
             ("TenancyConfig", &self.tenancy_config),
         ])?;
         self.code.check()?;
-        match self.package_type.as_deref() {
-            None | Some("Zip") => Ok(()),
-            Some(other) => Err(Error::Unsupported(format!(
-                "PackageType {other} is not supported by this node; use Zip."
+        match (self.package_type.as_deref(), &self.image_config) {
+            (None | Some("Zip"), None) | (Some("Image"), _) => Ok(()),
+            (None | Some("Zip"), Some(_)) => Err(Error::InvalidParameter(
+                "ImageConfig is for functions with the package type Image alone.".into(),
+            )),
+            (Some(other), _) => Err(Error::Validation(format!(
+                "Value '{other}' at 'packageType' failed to satisfy constraint: Member must satisfy enum value set: \
+                 [Zip, Image]"
             ))),
         }
+    }
+
+    /// Whether the package is a container image.
+    pub(crate) fn is_image(&self) -> bool {
+        self.package_type.as_deref() == Some("Image")
     }
 }
 
@@ -120,16 +127,26 @@ pub(crate) struct FunctionCode {
     pub(crate) s3_key: Option<String>,
     #[serde(rename = "S3ObjectVersion")]
     pub(crate) s3_object_version: Option<String>,
-    #[serde(default)]
-    image_uri: Refused,
+    pub(crate) image_uri: Option<String>,
     #[serde(default, rename = "SourceKMSKeyArn")]
     source_kms_key_arn: Refused,
 }
 
 impl FunctionCode {
     fn check(&self) -> Result<(), Error> {
-        refuse(&[("ImageUri", &self.image_uri), ("SourceKMSKeyArn", &self.source_kms_key_arn)])
+        refuse(&[("SourceKMSKeyArn", &self.source_kms_key_arn)])
     }
+}
+
+/// What a function overrides of its container image.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct ImageConfig {
+    #[serde(default)]
+    pub(crate) entry_point: Vec<String>,
+    #[serde(default)]
+    pub(crate) command: Vec<String>,
+    pub(crate) working_directory: Option<String>,
 }
 
 /// `UpdateFunctionCode`.
@@ -143,8 +160,7 @@ pub(crate) struct UpdateFunctionCode {
     s3_key: Option<String>,
     #[serde(rename = "S3ObjectVersion")]
     s3_object_version: Option<String>,
-    #[serde(default)]
-    image_uri: Refused,
+    image_uri: Option<String>,
     #[serde(default, rename = "SourceKMSKeyArn")]
     source_kms_key_arn: Refused,
     #[serde(default)]
@@ -160,7 +176,7 @@ pub(crate) struct UpdateFunctionCode {
 impl UpdateFunctionCode {
     pub(crate) fn check(&self) -> Result<(), Error> {
         refuse(&[("PublishTo", &self.publish_to)])?;
-        refuse(&[("ImageUri", &self.image_uri), ("SourceKMSKeyArn", &self.source_kms_key_arn)])
+        refuse(&[("SourceKMSKeyArn", &self.source_kms_key_arn)])
     }
 
     pub(crate) fn take_code(&mut self) -> FunctionCode {
@@ -169,6 +185,7 @@ impl UpdateFunctionCode {
             s3_bucket: self.s3_bucket.take(),
             s3_key: self.s3_key.take(),
             s3_object_version: self.s3_object_version.take(),
+            image_uri: self.image_uri.take(),
             ..FunctionCode::default()
         }
     }
@@ -198,8 +215,7 @@ pub(crate) struct UpdateFunctionConfiguration {
     kms_key_arn: Refused,
     #[serde(default)]
     file_system_configs: Refused,
-    #[serde(default)]
-    image_config: Refused,
+    pub(crate) image_config: Option<ImageConfig>,
     #[serde(default)]
     snap_start: Refused,
     #[serde(default)]
@@ -215,7 +231,6 @@ impl UpdateFunctionConfiguration {
             ("DeadLetterConfig", &self.dead_letter_config),
             ("KMSKeyArn", &self.kms_key_arn),
             ("FileSystemConfigs", &self.file_system_configs),
-            ("ImageConfig", &self.image_config),
             ("SnapStart", &self.snap_start),
             ("CapacityProviderConfig", &self.capacity_provider_config),
             ("DurableConfig", &self.durable_config),

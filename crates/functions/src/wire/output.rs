@@ -15,8 +15,10 @@ use crate::tables::{FunctionRow, LayerRef};
 pub(crate) struct FunctionConfiguration<'a> {
     function_name: &'a str,
     function_arn: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
     runtime: &'a str,
     role: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
     handler: &'a str,
     code_size: u64,
     description: &'a str,
@@ -38,6 +40,25 @@ pub(crate) struct FunctionConfiguration<'a> {
     logging_config: LoggingConfig<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     layers: Vec<Layer<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_config_response: Option<ImageConfigResponse<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ImageConfigResponse<'a> {
+    image_config: ImageConfig<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ImageConfig<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    entry_point: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    command: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    working_directory: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -136,6 +157,13 @@ impl<'a> FunctionConfiguration<'a> {
                 log_group: &row.log_group,
             },
             layers: row.layers.iter().map(layer).collect(),
+            image_config_response: row.image.as_ref().map(|image| ImageConfigResponse {
+                image_config: ImageConfig {
+                    entry_point: &image.entry_point,
+                    command: &image.command,
+                    working_directory: image.working_directory.as_deref(),
+                },
+            }),
         }
     }
 }
