@@ -133,11 +133,14 @@ Resources:
       OwnershipControls: {Rules: [{ObjectOwnership: BucketOwnerPreferred}]}
       CorsConfiguration:
         CorsRules: [{AllowedMethods: [GET], AllowedOrigins: ["*"], MaxAge: 5}]
+      LoggingConfiguration: {DestinationBucketName: !Ref Logs, LogFilePrefix: access/}
       WebsiteConfiguration: {IndexDocument: index.html, ErrorDocument: error.html}
       LifecycleConfiguration:
         Rules:
           - {Id: a, Status: Enabled, Prefix: logs/, ExpirationInDays: 3}
           - {Id: b, Status: Enabled, NoncurrentVersionExpiration: {NoncurrentDays: 2, NewerNoncurrentVersions: 1}}
+  Logs:
+    Type: AWS::S3::Bucket
   Policy:
     Type: AWS::S3::BucketPolicy
     Properties:
@@ -176,6 +179,7 @@ def test_a_template_configures_a_bucket(node, s3):
     controls = s3.get_bucket_ownership_controls(Bucket=bucket)["OwnershipControls"]["Rules"]
     assert controls == [{"ObjectOwnership": "BucketOwnerPreferred"}]
     assert s3.get_bucket_cors(Bucket=bucket)["CORSRules"][0]["MaxAgeSeconds"] == 5
+    assert s3.get_bucket_logging(Bucket=bucket)["LoggingEnabled"]["TargetPrefix"] == "access/"
     assert s3.get_bucket_website(Bucket=bucket)["ErrorDocument"] == {"Key": "error.html"}
     rules = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
     assert [rule["ID"] for rule in rules] == ["a", "b"] and rules[0]["Expiration"] == {"Days": 3}
@@ -188,6 +192,7 @@ def test_a_template_configures_a_bucket(node, s3):
         with pytest.raises(ClientError) as e:
             absent(Bucket=bucket)
         assert code(e)[1] == 404
+    assert "LoggingEnabled" not in s3.get_bucket_logging(Bucket=bucket)
     assert set(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values()) == {True}
     cloudformation.delete_stack(StackName=stack)
     cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})

@@ -46,6 +46,7 @@ pub(super) const BUCKET: ResourceType = ResourceType {
         Property::new("BucketEncryption", bucket_settings::ENCRYPTION),
         Property::new("CorsConfiguration", bucket_settings::CORS),
         Property::new("LifecycleConfiguration", bucket_settings::LIFECYCLE),
+        Property::new("LoggingConfiguration", bucket_settings::LOGGING),
         Property::new("ObjectLockConfiguration", bucket_settings::OBJECT_LOCK),
         Property::new("ObjectLockEnabled", Shape::Boolean).replaces(),
         Property::new("OwnershipControls", bucket_settings::OWNERSHIP),

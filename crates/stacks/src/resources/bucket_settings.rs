@@ -122,6 +122,11 @@ pub(super) const LIFECYCLE: Shape = Shape::Object(&[Property::new(
 )
 .required()]);
 
+pub(super) const LOGGING: Shape = Shape::Object(&[
+    Property::new("DestinationBucketName", Shape::Text).required(),
+    Property::new("LogFilePrefix", Shape::Text),
+]);
+
 pub(super) const OBJECT_LOCK: Shape = Shape::Object(&[
     Property::new("ObjectLockEnabled", Shape::Text),
     Property::new(
@@ -186,6 +191,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         flag: "object-lock",
         document: object_lock,
         unset: Unset::Never,
+    },
+    Setting {
+        property: "LoggingConfiguration",
+        flag: "logging",
+        document: logging,
+        unset: Unset::Put("<BucketLoggingStatus/>"),
     },
     Setting { property: "BucketEncryption", flag: "encryption", document: encryption, unset: Unset::Delete },
     Setting { property: "CorsConfiguration", flag: "cors", document: cors, unset: Unset::Delete },
@@ -401,6 +412,15 @@ fn lifecycle_rule(xml: &mut Xml, rule: &Json) {
             member(xml, "DaysAfterInitiation", &abort["DaysAfterInitiation"]);
         });
     }
+}
+
+fn logging(value: &Json) -> String {
+    document("BucketLoggingStatus", |xml| {
+        xml.element("LoggingEnabled", |xml| {
+            member(xml, "TargetBucket", &value["DestinationBucketName"]);
+            xml.text("TargetPrefix", &scalar(&value["LogFilePrefix"]).unwrap_or_default());
+        });
+    })
 }
 
 fn object_lock(value: &Json) -> String {
