@@ -10,6 +10,7 @@ use crate::history;
 use crate::stream::{self, Moment};
 use crate::table::Table;
 use crate::ttl;
+use crate::value::MAX_ITEM_BYTES;
 
 /// What happens to an item.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +21,15 @@ pub(crate) enum Change {
 }
 
 impl Table {
+    /// About how many bytes follow from a change of an item that has so many now, at most.
+    pub(crate) fn weight(&self, size_bytes: usize) -> usize {
+        let record = &self.record;
+        let copies = 1 + self.indexes.len() + usize::from(record.stream.is_some());
+        let past = usize::from(record.stream.is_some())
+            + usize::from(record.recovery.is_some() || !record.backups.is_empty());
+        size_bytes * copies + MAX_ITEM_BYTES * past
+    }
+
     /// Appends the writes of a change of the item with that key, which was `old`; answers with the write units
     /// that each index took, in the order of the indexes (none without indexes).
     pub(crate) fn writes(

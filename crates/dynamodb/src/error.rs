@@ -165,6 +165,8 @@ impl Error {
             Self::IdempotentParameterMismatch => "IdempotentParameterMismatchException",
             Self::Store(error) => match error.kind() {
                 ErrorKind::Unavailable => "ServiceUnavailable",
+                // Items with all of their entries in indexes, and what streams and backups keep.
+                ErrorKind::TooLarge => "ValidationException",
                 _ => "InternalServerError",
             },
         }
@@ -179,6 +181,12 @@ impl From<Error> for aws::Error {
                 tracing::error!(%detail, "the store failed");
                 Self::new(kind, code, "The request could not be processed; see the node's log")
             }
+            Error::Store(detail) if kind == ErrorKind::TooLarge => Self::new(
+                kind,
+                code,
+                format!("The request is too large with all that follows from it: {detail}"),
+            )
+            .with_status(400),
             Error::Store(detail) => Self::new(kind, code, detail.to_string()),
             other => Self::new(kind, code, other.to_string()).with_status(400),
         };

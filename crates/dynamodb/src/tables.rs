@@ -113,6 +113,11 @@ pub(crate) struct TableRecord {
     /// Where its items come from, while they do and after.
     #[serde(default)]
     pub(crate) restored: Option<Restored>,
+    /// When throughput was raised and lowered last.
+    #[serde(default)]
+    pub(crate) increased_at: Option<Timestamp>,
+    #[serde(default)]
+    pub(crate) decreased_at: Option<Timestamp>,
 }
 
 impl JsonRecord for TableRecord {}

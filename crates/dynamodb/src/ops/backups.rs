@@ -644,6 +644,8 @@ async fn restore(
         backups: Vec::new(),
         recovery: None,
         restored: Some(restored),
+        increased_at: None,
+        decreased_at: None,
     };
     let key = table_key(account, &target.name);
     let record = node

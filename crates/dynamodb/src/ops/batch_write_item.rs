@@ -18,8 +18,11 @@ use crate::service::{Node, Scope};
 use crate::stream::Moment;
 use crate::table::Attempt;
 use crate::throttle::Side;
-use crate::value::Attributes;
+use crate::value::{Attributes, size_bytes};
 use crate::wire::{self, AttributeMap, Constraints, write};
+
+/// The most bytes that follow from the writes of one commit, far enough below what a commit takes.
+const MAX_WEIGHT: usize = 48 << 20;
 
 /// The most requests of one batch.
 const MAX_WRITES: usize = 25;
@@ -146,12 +149,18 @@ impl Run for BatchWriteItem {
         // What is not let in now is to be asked for again; only if that is all, it is an error.
         let mut admitted = Vec::with_capacity(names.len());
         for name in &names {
-            admitted.push(node.admit_write(&*node.table(account, name).await?));
+            let table = node.table(account, name).await?;
+            admitted.push(node.admit_write(&table).map(|()| table));
         }
-        let lets = |write: &ItemWrite| {
-            names.iter().zip(&admitted).any(|(name, admitted)| *name == write.table && admitted.is_ok())
+        let mut weight = 0;
+        let mut lets = |write: &ItemWrite| {
+            let table = names.iter().zip(&admitted).find(|(name, _)| **name == write.table);
+            let Some((_, Ok(table))) = table else { return false };
+            let first = weight == 0;
+            weight += table.weight(size_bytes(write.attributes()));
+            first || weight <= MAX_WEIGHT
         };
-        let (writes, left): (Vec<_>, Vec<_>) = self.writes.into_iter().partition(lets);
+        let (writes, left): (Vec<_>, Vec<_>) = self.writes.into_iter().partition(|write| lets(write));
         if writes.is_empty() {
             admitted.into_iter().collect::<Result<Vec<_>, _>>()?;
         }

@@ -204,6 +204,8 @@ impl Run for CreateTable {
             backups: Vec::new(),
             recovery: None,
             restored: None,
+            increased_at: None,
+            decreased_at: None,
         };
         let (account, stream) = (scope.account, self.stream);
         let key = table_key(scope.account, &record.name);

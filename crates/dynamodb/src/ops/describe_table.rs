@@ -120,6 +120,13 @@ pub(super) fn description(record: &TableRecord, scope: &Scope, sizes: &Sizes, st
         Billing::Provisioned { read_units, write_units } => Some((read_units, write_units)),
     };
     out["ProvisionedThroughput"] = throughput(units);
+    for (at, member) in
+        [(record.increased_at, "LastIncreaseDateTime"), (record.decreased_at, "LastDecreaseDateTime")]
+    {
+        if let Some(at) = at {
+            out["ProvisionedThroughput"][member] = json!(seconds(at));
+        }
+    }
     let arn = scope.table_arn(&record.name);
     for (kind, member) in
         [(IndexScope::Local, "LocalSecondaryIndexes"), (IndexScope::Global, "GlobalSecondaryIndexes")]

@@ -297,6 +297,12 @@ impl UpdateTable {
             }
             Billing::Provisioned { read_units: reads, write_units: writes } => {
                 unchanged((reads, writes), (read_units, write_units))?;
+                if read_units > reads || write_units > writes {
+                    record.increased_at = Some(now);
+                }
+                if read_units < reads || write_units < writes {
+                    record.decreased_at = Some(now);
+                }
             }
         }
         record.billing = Billing::Provisioned { read_units, write_units };

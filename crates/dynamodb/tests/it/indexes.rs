@@ -502,3 +502,55 @@ async fn indexes_that_do_not_fit_are_refused() {
         service.invalid("CreateTable", request, &message).await;
     }
 }
+
+#[tokio::test]
+async fn what_is_too_much_for_one_commit_is_left() {
+    let service = Service::new();
+    let names: Vec<_> = (0..20).map(|n| format!("k{n:02}")).collect();
+    let mut definitions: Vec<_> =
+        names.iter().map(|name| json!({"AttributeName": name, "AttributeType": "S"})).collect();
+    definitions.push(json!({"AttributeName": "id", "AttributeType": "S"}));
+    let indexes: Vec<_> = names
+        .iter()
+        .map(|name| {
+            json!({
+                "IndexName": format!("by_{name}"), "KeySchema": [{"AttributeName": name, "KeyType": "HASH"}],
+                "Projection": {"ProjectionType": "ALL"},
+            })
+        })
+        .collect();
+    service
+        .ok(
+            "CreateTable",
+            json!({
+                "TableName": "wide", "BillingMode": "PAY_PER_REQUEST", "AttributeDefinitions": definitions,
+                "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}], "GlobalSecondaryIndexes": indexes,
+            }),
+        )
+        .await;
+    let mut writes: Vec<Value> = (0..10)
+        .map(|n| {
+            let mut item = json!({"id": {"S": n.to_string()}, "pad": {"S": "x".repeat(390 << 10)}});
+            for name in &names {
+                item[name] = json!({"S": "same"});
+            }
+            json!({"PutRequest": {"Item": item}})
+        })
+        .collect();
+    let actions: Vec<_> = writes
+        .iter()
+        .map(|write| json!({"Put": {"TableName": "wide", "Item": write["PutRequest"]["Item"]}}))
+        .collect();
+    let error = service.error("TransactWriteItems", json!({"TransactItems": actions})).await;
+    assert_eq!((&*error.code, error.status), ("ValidationException", 400), "{error}");
+    let mut rounds = 0;
+    while !writes.is_empty() {
+        let answer = service.ok("BatchWriteItem", json!({"RequestItems": {"wide": writes}})).await;
+        writes = answer["UnprocessedItems"]["wide"].as_array().cloned().unwrap_or_default();
+        rounds += 1;
+    }
+    assert!(rounds > 1);
+    let found =
+        service.ok("Scan", json!({"TableName": "wide", "IndexName": "by_k19", "Select": "COUNT"})).await;
+    assert!(found["Count"].as_u64() > Some(0));
+}
