@@ -184,9 +184,9 @@ impl ValueSeed<'_> {
             Kind::S => AttributeValue::S(map.next_value()?),
             Kind::N => AttributeValue::N(self.number(&map.next_value::<Text<'_>>()?.0)),
             Kind::B => AttributeValue::B(map.next_value::<Blob>()?.0),
-            Kind::Bool => AttributeValue::Bool(map.next_value()?),
+            Kind::Bool => AttributeValue::Bool(map.next_value::<Truth>()?.0),
             Kind::Null => {
-                if !map.next_value::<bool>()? {
+                if !map.next_value::<Truth>()?.0 {
                     self.invalid_parameter("Null attribute value types must have the value of true");
                 }
                 AttributeValue::Null
@@ -293,6 +293,35 @@ impl<'de> Deserialize<'de> for KindName {
 /// Text, borrowed from the body where it has no escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A boolean, which as text DynamoDB takes, too.
+struct Truth(bool);
+
+impl<'de> Deserialize<'de> for Truth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Words;
+        impl Visitor<'_> for Words {
+            type Value = Truth;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a boolean")
+            }
+
+            fn visit_bool<E: serde::de::Error>(self, truth: bool) -> Result<Truth, E> {
+                Ok(Truth(truth))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Truth, E> {
+                match text.to_ascii_lowercase().as_str() {
+                    "true" | "1" | "yes" => Ok(Truth(true)),
+                    "false" | "0" | "no" => Ok(Truth(false)),
+                    _ => Err(E::invalid_type(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Words)
+    }
+}
 
 /// Bytes, as base64.
 struct Blob(Bytes);

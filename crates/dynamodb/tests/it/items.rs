@@ -338,3 +338,25 @@ async fn rights_name_tables_and_leading_keys() {
     let other = json!({"TableName": "arn:aws:dynamodb:us-east-1:111111111111:table/things", "Key": {"id": {"S": "me"}}});
     assert_eq!(service.error("GetItem", other).await.code, "AccessDeniedException");
 }
+
+#[tokio::test]
+async fn booleans_may_be_text() {
+    let service = Service::new();
+    service.simple_table("things").await;
+    service
+        .put(
+            "things",
+            json!({"id": {"S": "a"}, "yes": {"BOOL": "true"}, "no": {"BOOL": "No"}, "none": {"NULL": "1"}}),
+        )
+        .await;
+    let item = service.get("things", "a").await;
+    assert_eq!((&item["yes"], &item["no"]), (&json!({"BOOL": true}), &json!({"BOOL": false})));
+    assert_eq!(item["none"], json!({"NULL": true}));
+    service
+        .invalid(
+            "PutItem",
+            json!({"TableName": "things", "Item": {"id": {"S": "a"}, "none": {"NULL": "no"}}}),
+            "One or more parameter values were invalid: Null attribute value types must have the value of true",
+        )
+        .await;
+}
