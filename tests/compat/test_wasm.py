@@ -6,6 +6,7 @@ The tools are installed once, pinned, below target/, and so is what they made: t
 import hashlib
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -23,19 +24,24 @@ COMPONENTIZE_PY = "0.25.0"
 pytestmark = pytest.mark.local
 
 
-def wit(version):
-    """A directory with the WIT of `wasi:http/proxy`, which comes with one of the node's own dependencies."""
+def wit(version, *more):
+    """A directory with the WIT of `wasi:http/proxy`, which comes with one of the node's own dependencies, and a world
+    that has `more` to import."""
     command = ["cargo", "metadata", "--format-version=1", "--locked", "--offline"]
     packages = json.loads(subprocess.check_output(command, cwd=ROOT))["packages"]
     manifest = next(p["manifest_path"] for p in packages if p["name"] == "wasmtime-wasi-http")
-    directory = CACHE / f"wit-{version}"
+    directory = CACHE / f"wit-{version}-{len(more)}"
     shutil.rmtree(directory, ignore_errors=True)
     (directory / "deps").mkdir(parents=True)
     for source in (pathlib.Path(manifest).parent / "wit/deps").glob("*.wit"):
         (directory / "deps" / source.name).write_text(source.read_text().replace("0.2.12", version))
+    # The node's own packages stand in one file, and each has to have its own here.
+    ours = (ROOT / "crates/runtime/wit/host.wit").read_text().replace("wasi:io/streams@0.2.0", f"wasi:io/streams@{version}")
+    for name, body in re.findall(r"^package (wasi:[^i]\S+) \{\n(.*?)^\}", ours, re.DOTALL | re.MULTILINE):
+        (directory / "deps" / f"{name.split('@')[0].replace(':', '-')}.wit").write_text(f"package {name};\n{body}")
     (directory / "world.wit").write_text(
         f"package test:app;\nworld proxy {{\n  include wasi:http/proxy@{version};\n"
-        f"  import wasi:cli/environment@{version};\n}}\n"
+        f"  import wasi:cli/environment@{version};\n{''.join(f'  import {name};{chr(10)}' for name in more)}}}\n"
     )
     return directory
 
@@ -68,18 +74,29 @@ def javascript():
     return made(HERE / "app.js", COMPONENTIZE_JS, make)
 
 
+def componentize_py(app, component, *more):
+    tools = CACHE / f"py-{COMPONENTIZE_PY}"
+    if not (tools / "done").exists():
+        subprocess.check_call([sys.executable, "-m", "venv", tools])
+        subprocess.check_call([tools / "bin/pip", "install", "-q", f"componentize-py=={COMPONENTIZE_PY}"])
+        (tools / "done").touch()
+    tool = [tools / "bin/componentize-py", "-d", wit("0.2.12", *more), "-w", "proxy"]
+    subprocess.check_call([*tool, "componentize", app, "-o", component], cwd=HERE)
+
+
 @pytest.fixture(scope="module")
 def python():
-    def make(component):
-        tools = CACHE / f"py-{COMPONENTIZE_PY}"
-        if not (tools / "done").exists():
-            subprocess.check_call([sys.executable, "-m", "venv", tools])
-            subprocess.check_call([tools / "bin/pip", "install", "-q", f"componentize-py=={COMPONENTIZE_PY}"])
-            (tools / "done").touch()
-        tool = [tools / "bin/componentize-py", "-d", wit("0.2.12"), "-w", "proxy"]
-        subprocess.check_call([*tool, "componentize", "app", "-o", component], cwd=HERE)
+    return made(HERE / "app.py", COMPONENTIZE_PY, lambda component: componentize_py("app", component))
 
-    return made(HERE / "app.py", COMPONENTIZE_PY, make)
+
+@pytest.fixture(scope="module")
+def tables():
+    more = [
+        "wasi:config/store@0.2.0-rc.1",
+        *(f"wasi:keyvalue/{name}@0.2.0-draft" for name in ("store", "atomics", "batch")),
+        "wasi:blobstore/blobstore@0.2.0-draft",
+    ]
+    return made(HERE / "tables.py", COMPONENTIZE_PY, lambda component: componentize_py("tables", component, *more))
 
 
 def compiled(f):
@@ -129,6 +146,100 @@ def test_an_object_wakes_a_component(node, javascript):
         s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=notify)
         s3.put_object(Bucket=bucket, Key="a", Body=b"b")
         f.log("com.amazonaws.s3.ObjectCreated:Put")
+
+
+def test_tables_are_stores_as_far_as_the_role_grants(node, tables):
+    dynamodb = node.client("dynamodb")
+    table, other = unique("table"), unique("table")
+    for name in (table, other):
+        dynamodb.create_table(
+            TableName=name,
+            KeySchema=[{"AttributeName": "key", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "key", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
+    here = f"arn:aws:dynamodb:us-east-1:000000000000:table/{table}"
+    gone = here + "-gone"
+    rights = {"Effect": "Allow", "Action": "dynamodb:*", "Resource": [here, gone]}
+    variables = {"Variables": {"COLOUR": "green"}}
+    with function(node, {"app.wasm": tables}, rights, Environment=variables, **OPTIONS) as f:
+        eventually(lambda: ready(f, table), timeout=300)
+
+        def do(name, *steps):
+            return f.result({"table": name, "steps": steps})
+
+        assert do(table, ["config", "COLOUR"], ["config", "AWS_SECRET_ACCESS_KEY"]) == ["green", None]
+        assert do(table, ["set", "a", "1"], ["get", "a"], ["exists", "a"], ["exists", "b"], ["get", "b"]) == [
+            None,
+            "1",
+            True,
+            False,
+            None,
+        ]
+        item = dynamodb.get_item(TableName=table, Key={"key": {"S": "a"}})["Item"]
+        assert item == {"key": {"S": "a"}, "value": {"B": b"1"}}
+        # What was set as digits is a number from then on.
+        assert do(table, ["increment", "a", 5], ["increment", "n", 2], ["increment", "n", 3], ["get", "n"]) == [6, 2, 5, "5"]
+        assert do(table, ["set", "t", "text"], ["increment", "t", 1], ["delete", "t"], ["delete", "t"]) == [
+            None,
+            "Error_Other",
+            None,
+            None,
+        ]
+        many = [[f"k{number:03}", f"v{number}"] for number in range(230)]
+        names = [key for key, _ in many]
+        assert do(table, ["set-many", *many], ["get-many", "none", *names]) == [None, [None, *many]]
+        assert do(table, ["keys"]) == [["a", *names, "n"]]
+        assert do(table, ["delete-many", *names], ["keys"]) == [None, ["a", "n"]]
+        # The role is asked, whatever the name.
+        assert do(other, ["get", "a"], ["set", "a", "1"], ["keys"]) == ["Error_AccessDenied"] * 3
+        assert do(f"{table}-gone", ["get", "a"], ["increment", "a", 1]) == ["Error_NoSuchStore"] * 2
+
+
+def test_buckets_are_containers_as_far_as_the_role_grants(node, tables):
+    s3 = node.client("s3")
+    bucket, other = unique("bucket"), unique("bucket")
+    for name in (bucket, other):
+        s3.create_bucket(Bucket=name)
+    s3.put_object(Bucket=bucket, Key="grün/a b&c", Body=b"0123456789")
+    s3.put_object(Bucket=bucket, Key="empty", Body=b"")
+    resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*", f"arn:aws:s3:::{bucket}-*"]
+    with function(node, {"app.wasm": tables}, {"Effect": "Allow", "Action": "s3:*", "Resource": resources}, **OPTIONS) as f:
+        eventually(lambda: ready(f, "none"), timeout=300)
+
+        def do(*steps):
+            return f.result({"table": "none", "steps": steps})
+
+        key = "grün/a b&c"
+        assert do(["read", bucket, key, 0, 2**64 - 1], ["read", bucket, key, 2, 4], ["read", bucket, "empty", 0, 9]) == [
+            "0123456789",
+            "234",
+            "",
+        ]
+        assert do(["write", bucket, "new", "x" * 100_000], ["has", bucket, "new"], ["has", bucket, "no"]) == [None, True, False]
+        assert s3.get_object(Bucket=bucket, Key="new")["Body"].read() == b"x" * 100_000
+        assert do(["objects", bucket]) == [["empty", key, "new"]]
+        [[size, created]] = do(["info", bucket, "new"])
+        assert size == 100_000 and created == int(s3.head_object(Bucket=bucket, Key="new")["LastModified"].timestamp())
+        copy, gone = f"{bucket}-copy", "gone"
+        assert do(["make", copy], ["copy", bucket, key, copy, "b"], ["move", bucket, "new", copy, "c"], ["has", bucket, "new"]) == [
+            None,
+            None,
+            None,
+            False,
+        ]
+        assert do(["objects", copy], ["there", copy], ["remove", copy], ["there", copy]) == [["b", "c"], True, None, False]
+        [denied, missing] = do(["read", other, key, 0, 1], ["read", bucket, gone, 0, 1])
+        assert "Access" in denied and "NoSuchKey" in missing
+        assert s3.list_objects_v2(Bucket=other)["KeyCount"] == 0
+
+
+def ready(f, table):
+    try:
+        return f.client.invoke(FunctionName=f.name, Payload=json.dumps({"table": table, "steps": []}))
+    except f.client.exceptions.TooManyRequestsException:
+        return None
 
 
 def test_what_is_no_component_says_so(node):

@@ -39,6 +39,19 @@ impl Platform for Nobody {
     }
 }
 
+#[async_trait::async_trait]
+impl aws::Dispatch for Nobody {
+    async fn call(
+        &self,
+        _: &aws::Caller,
+        _: &TraceHeader,
+        service: &str,
+        _: http::Request<bytes::Bytes>,
+    ) -> Result<http::Response<bytes::Bytes>, aws::Error> {
+        Err(aws::Error::internal(&service))
+    }
+}
+
 #[derive(Debug)]
 struct Zip(Vec<u8>);
 
@@ -157,7 +170,7 @@ async fn requests(
 async fn starts(component: &[u8], config: &Config, other: &[u8]) -> Result<(), Failure> {
     let (mut unchecked, mut checked) = (Vec::new(), Vec::new());
     for _ in 0..STARTS / 10 {
-        let runtime = WasmRuntime::new(config.clone(), Arc::new(Nobody), SystemEnv::new());
+        let runtime = WasmRuntime::new(config.clone(), Arc::new(Nobody), Arc::new(Nobody), SystemEnv::new());
         // So that the engine is there.
         runtime.start(function(other, &[])?).await?;
         for round in 0..10 {
@@ -184,7 +197,7 @@ fn main() -> Result<(), Failure> {
     let config = Config { cache_dir: cache.path().to_owned(), ..Config::default() };
     let single = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     single.block_on(async {
-        let runtime = WasmRuntime::new(config.clone(), Arc::new(Nobody), SystemEnv::new());
+        let runtime = WasmRuntime::new(config.clone(), Arc::new(Nobody), Arc::new(Nobody), SystemEnv::new());
         let began = Instant::now();
         runtime.start(function(&component, &[])?).await?;
         println!("compiling {} kB took {:.2} s", component.len() >> 10, began.elapsed().as_secs_f64());
@@ -210,7 +223,8 @@ fn main() -> Result<(), Failure> {
     let threads = std::thread::available_parallelism()?.get();
     for (what, reuse) in [("fresh instances", "false"), ("instances used again", "true")] {
         let function = function(&component, &[("HAWKER_INSTANCE_REUSE", reuse)])?;
-        let runtime = Arc::new(WasmRuntime::new(config.clone(), Arc::new(Nobody), SystemEnv::new()));
+        let runtime =
+            Arc::new(WasmRuntime::new(config.clone(), Arc::new(Nobody), Arc::new(Nobody), SystemEnv::new()));
         let began = Instant::now();
         let count = all.block_on(async {
             let workers = (0..threads * 4).map(|_| {

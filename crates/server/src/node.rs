@@ -93,7 +93,7 @@ impl Node {
 
         platform.gateway.set(gateway.clone()).expect("it is set once, here");
         let runtime = sandboxes.await??;
-        let wasm = Arc::new(WasmRuntime::new(config.runtime.clone(), platform, env.clone()));
+        let wasm = Arc::new(WasmRuntime::new(config.runtime.clone(), platform, gateway.clone(), env.clone()));
         let runtimes = Arc::new(Runtimes::new(runtime.clone(), wasm));
 
         let region = config.region.clone();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use aws::{Caller, Origin};
 use functions::{LogFormat, StartError, StartRequest};
 
 use super::components::Loaded;
@@ -21,6 +22,10 @@ pub(super) struct Function {
     pub(super) arn: Arc<str>,
     /// What it sees of its environment, in the order of the names.
     pub(super) environment: Vec<(String, String)>,
+    /// Of that, what the function's own configuration says.
+    pub(super) variables: BTreeMap<String, String>,
+    /// Who it is to the platform's services.
+    pub(super) caller: Caller,
     pub(super) memory_mb: u32,
     pub(super) destinations: Destinations,
     /// The host of the platform's endpoint, as the function is told.
@@ -49,6 +54,14 @@ impl Function {
         Ok(Self {
             arn: Arc::from(request.function_arn.as_str()),
             environment: environment(request, &endpoint),
+            variables: request.environment.clone(),
+            caller: Caller {
+                principal: request.credentials.principal.clone(),
+                account: request.account,
+                access_key_id: Some(request.credentials.access_key_id.clone()),
+                origin: Origin::Function(request.function_arn.clone()),
+                session_policy: None,
+            },
             memory_mb: request.memory_mb,
             shared,
             component,

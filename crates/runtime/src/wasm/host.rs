@@ -5,11 +5,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use types::TraceHeader;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::p2::bindings::cli::environment;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::bindings::wasi::{blobstore, config, keyvalue};
+use super::blobstore::Budget;
 use super::function::Function;
 use super::limits::Limits;
 use super::outgoing::Outgoing;
@@ -35,13 +39,15 @@ pub(super) struct Host {
     http: WasiHttpCtx,
     outgoing: Outgoing,
     pub(super) limits: Limits,
+    /// What objects that are read or written take of the host's memory.
+    pub(super) budget: Budget,
     pub(super) function: Arc<Function>,
     /// The trace of the request under way.
-    pub(super) trace: String,
+    pub(super) trace: TraceHeader,
 }
 
 impl Host {
-    pub(super) fn new(function: &Arc<Function>, output: &Arc<Output>) -> Self {
+    pub(super) fn new(function: &Arc<Function>, output: &Arc<Output>, trace: TraceHeader) -> Self {
         let mut builder = WasiCtx::builder();
         builder
             .stdout(Stream::stdout(output))
@@ -61,9 +67,27 @@ impl Host {
             http,
             outgoing: Outgoing::new(function.clone(), output.clone()),
             limits: Limits::new(function.memory_mb),
+            budget: Budget::default(),
             function: function.clone(),
-            trace: String::new(),
+            trace,
         }
+    }
+}
+
+impl Host {
+    /// The handles that the instance holds.
+    pub(super) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    /// Calls a service of the platform in the name of the function's role, authorised as anybody's call is.
+    pub(super) async fn call(
+        &mut self,
+        service: &str,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Response<Bytes>, aws::Error> {
+        let function = &self.function;
+        function.shared.services.call(&function.caller, &self.trace, service, request).await
     }
 }
 
@@ -90,7 +114,7 @@ impl environment::Host for Host {
     // Not WASI's own, since that would copy the environment for every instance, whether it is asked for or not.
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
         let mut all = self.function.environment.clone();
-        all.push(("_X_AMZN_TRACE_ID".to_owned(), self.trace.clone()));
+        all.push(("_X_AMZN_TRACE_ID".to_owned(), self.trace.to_string()));
         Ok(all)
     }
 
@@ -111,5 +135,12 @@ pub(super) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Host>
     linker.allow_shadowing(true);
     environment::add_to_linker::<Host, OnHost>(&mut linker, |host| host)?;
     linker.allow_shadowing(false);
+    config::store::add_to_linker::<Host, OnHost>(&mut linker, |host| host)?;
+    keyvalue::store::add_to_linker::<Host, OnHost>(&mut linker, |host| host)?;
+    keyvalue::atomics::add_to_linker::<Host, OnHost>(&mut linker, |host| host)?;
+    keyvalue::batch::add_to_linker::<Host, OnHost>(&mut linker, |host| host)?;
+    blobstore::types::add_to_linker::<Host, OnHost>(&mut linker, |host| host)?;
+    blobstore::container::add_to_linker::<Host, OnHost>(&mut linker, |host| host)?;
+    blobstore::blobstore::add_to_linker::<Host, OnHost>(&mut linker, |host| host)?;
     Ok(linker)
 }

@@ -17,6 +17,7 @@ use functions::{
 };
 use http_body_util::{BodyExt, Full};
 use tokio::sync::oneshot;
+use types::TraceHeader;
 use wasmtime::{Store, Trap};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi_http::WasiHttpView;
@@ -179,8 +180,8 @@ impl Session {
     }
 }
 
-fn new_store(function: &Arc<Function>, output: &Arc<Output>) -> Store<Host> {
-    let mut store = Store::new(function.component.proxy.engine(), Host::new(function, output));
+fn new_store(function: &Arc<Function>, output: &Arc<Output>, trace: TraceHeader) -> Store<Host> {
+    let mut store = Store::new(function.component.proxy.engine(), Host::new(function, output, trace));
     store.limiter(|host| &mut host.limits);
     store.epoch_deadline_async_yield_and_update(1);
     store.set_hostcall_fuel(MAX_CALL_BYTES);
@@ -203,11 +204,11 @@ async fn run(
     let is_http = matches!(request.event, Event::Http(_));
     let http = event::request(request).map(Full::new);
 
-    let store = session.store.get_or_insert_with(|| new_store(function, output));
+    let store = session.store.get_or_insert_with(|| new_store(function, output, request.trace.clone()));
     store.set_epoch_deadline(1);
     let host = store.data_mut();
     host.limits.again();
-    host.trace = request.trace.to_string();
+    host.trace.clone_from(&request.trace);
     let (sender, receiver) = oneshot::channel();
     let mut view = host.http();
     let incoming = view.new_incoming_request(Scheme::Http, http);

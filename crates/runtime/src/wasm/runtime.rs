@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use aws::Dispatch;
 use functions::{Code, Runtime, StartError, StartRequest, Started};
 use tokio::sync::Semaphore;
 use types::SharedEnv;
@@ -27,6 +28,7 @@ const NAME: &str = "wasm";
 pub struct WasmRuntime {
     config: Config,
     platform: Arc<dyn Platform>,
+    services: Arc<dyn Dispatch>,
     env: SharedEnv,
     /// Made when the first function needs it.
     machine: tokio::sync::OnceCell<Machine>,
@@ -43,6 +45,7 @@ struct Machine {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) platform: Arc<dyn Platform>,
+    pub(super) services: Arc<dyn Dispatch>,
     pub(super) env: SharedEnv,
     pub(super) ticker: Ticker,
     /// A permit for each request that may run.
@@ -52,16 +55,23 @@ pub(super) struct Shared {
 }
 
 impl WasmRuntime {
-    /// A runtime that keeps compiled code under `config.cache_dir`. It takes neither memory nor time until a function
+    /// A runtime that keeps compiled code under `config.cache_dir`. `services` carries out what functions ask for by
+    /// interfaces of their own (wasi:keyvalue), with the rights of their roles. It takes neither memory nor time until a function
     /// needs it.
-    pub fn new(config: Config, platform: Arc<dyn Platform>, env: SharedEnv) -> Self {
-        Self { config, platform, env, machine: tokio::sync::OnceCell::new() }
+    pub fn new(
+        config: Config,
+        platform: Arc<dyn Platform>,
+        services: Arc<dyn Dispatch>,
+        env: SharedEnv,
+    ) -> Self {
+        Self { config, platform, services, env, machine: tokio::sync::OnceCell::new() }
     }
 
     async fn machine(&self) -> Result<&Machine, StartError> {
         let make = async {
-            let (config, platform, env) = (self.config.clone(), self.platform.clone(), self.env.clone());
-            tokio::task::spawn_blocking(move || Machine::new(&config, platform, env))
+            let (config, env) = (self.config.clone(), self.env.clone());
+            let (platform, services) = (self.platform.clone(), self.services.clone());
+            tokio::task::spawn_blocking(move || Machine::new(&config, platform, services, env))
                 .await
                 .map_err(|error| StartError::Platform(error.to_string()))?
         };
@@ -71,7 +81,12 @@ impl WasmRuntime {
 
 impl Machine {
     /// Blocks.
-    fn new(config: &Config, platform: Arc<dyn Platform>, env: SharedEnv) -> Result<Self, StartError> {
+    fn new(
+        config: &Config,
+        platform: Arc<dyn Platform>,
+        services: Arc<dyn Dispatch>,
+        env: SharedEnv,
+    ) -> Result<Self, StartError> {
         let platform_error = |error: wasmtime::Error| {
             StartError::Platform(format!("making the WebAssembly engine: {error:#}"))
         };
@@ -96,6 +111,7 @@ impl Machine {
             .map_err(|error| StartError::Platform(format!("starting the engine's clock: {error}")))?;
         let shared = Arc::new(Shared {
             platform,
+            services,
             env,
             ticker,
             running: Arc::new(Semaphore::new(config.wasm.max_running.max(1) as usize)),

@@ -39,6 +39,22 @@ impl Platform for WhoAmI {
     }
 }
 
+/// Answers as every service does that knows nothing, with who calls in the message.
+#[async_trait]
+impl aws::Dispatch for WhoAmI {
+    async fn call(
+        &self,
+        caller: &aws::Caller,
+        _: &TraceHeader,
+        service: &str,
+        request: http::Request<bytes::Bytes>,
+    ) -> Result<http::Response<bytes::Bytes>, aws::Error> {
+        let operation = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
+        let message = format!("{:?} asks {service} for {}", caller.origin, operation.unwrap_or("nothing"));
+        Err(aws::Error::new(types::ErrorKind::Throttled, "Busy", message))
+    }
+}
+
 #[derive(Debug)]
 struct Zip(Vec<u8>);
 

@@ -34,7 +34,11 @@ impl House {
         config.wasm.max_running = 20;
         change(&mut config);
         let platform = Arc::new(WhoAmI(([127, 0, 0, 1], 4566).into()));
-        Self { runtime: WasmRuntime::new(config, platform.clone(), SystemEnv::new()), cache, platform }
+        Self {
+            runtime: WasmRuntime::new(config, platform.clone(), platform.clone(), SystemEnv::new()),
+            cache,
+            platform,
+        }
     }
 
     async fn try_start(&self, request: StartRequest) -> Result<Box<dyn Instance>, StartError> {
