@@ -171,10 +171,11 @@ impl Exchange {
         answer
     }
 
-    /// Lets go of the event that is out: whoever reads its answer sees the end.
+    /// Lets go of the event that is out: whoever reads its answer sees the end. A function that asks for the next one
+    /// goes on waiting: it is to end by what it is sent.
     pub(crate) fn abandon(&self) {
         let mut state = self.lock();
-        (state.queued, state.running, state.waiter) = (None, None, None);
+        (state.queued, state.running) = (None, None);
     }
 
     /// Tells the extensions that want to know that it is over; the places of the external ones that do not.

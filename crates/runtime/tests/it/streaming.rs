@@ -180,6 +180,8 @@ while True:
     if event.get('raw'):
         line = socket.create_connection((host, int(port)))
         line.sendall(f'POST {path} HTTP/1.1\\r\\nHost: x\\r\\nLambda-Runtime-Function-Response-Mode: streaming\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n'.encode() + event['raw'].encode())
+        if not event['raw'].endswith('\\r\\n\\r\\n'): line.shutdown(socket.SHUT_WR)
+        line.recv(4096)
         line.close()
         continue
     status = call('POST', path, iter([b'a', b'b']), mode)[0]
