@@ -124,7 +124,7 @@ Resources:
       CodeUri: s3://b/k
       Runtime: python3.12
       Handler: a.b
-      Layers: [x]
+      VpcConfig: {}
       Environment: {Variables: {A: !Ref Nobody, B: !GetAtt F.Nothing}}
       Policies:
         - S3ReadPolicy: {Bucket: x}
@@ -141,7 +141,7 @@ Outputs:
     let expected = [
         "line 3, column 9: parameter type `AWS::SSM::Parameter::Value<String>` is not supported",
         "line 6, column 5: resource type `AWS::SQS::Queue` of `Queue` is not supported",
-        "line 13, column 7: property `Layers` of AWS::Serverless::Function `F` is not supported",
+        "line 13, column 7: property `VpcConfig` of AWS::Serverless::Function `F` is not supported",
         "line 14, column 33: `Nobody` is neither a parameter nor a resource",
         "line 14, column 49: `Nothing` is not an attribute of AWS::Lambda::Function (supported: Arn)",
         "line 16, column 11: the policy template S3ReadPolicy needs `BucketName`",
