@@ -11,7 +11,7 @@ mod unpack;
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -100,8 +100,10 @@ impl CodeCache {
         for entry in fs::read_dir(&directory)?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.starts_with('.') {
-                // What can not be removed now is in nobody's way.
-                let _ = fs::remove_dir_all(entry.path());
+                if !is_anothers(&name) {
+                    // What can not be removed now is in nobody's way.
+                    let _ = fs::remove_dir_all(entry.path());
+                }
             } else if is_hash(&name) {
                 let used =
                     entry.metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -204,7 +206,7 @@ impl CodeCache {
         let shelf = self.shelf.clone();
         let made = tokio::spawn(async move {
             let _alone = alone;
-            let scratch = Scratch(shelf.directory.join(format!(".new-{hash}")));
+            let scratch = Scratch(shelf.directory.join(format!(".new-{}-{hash}", std::process::id())));
             let _ = fs::remove_dir_all(&scratch.0);
             fs::create_dir(&scratch.0).map_err(platform("making room for the package"))?;
             let made = make(scratch.0.clone()).await?;
@@ -247,7 +249,13 @@ impl Shelf {
     /// Takes in a directory that is complete.
     fn put(&self, hash: String, unpacked: &Path) -> io::Result<Package> {
         let target = self.directory.join(&hash);
-        fs::rename(unpacked, &target)?;
+        match fs::rename(unpacked, &target) {
+            Ok(()) => {}
+            // Another node on this directory was faster, with the same.
+            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty) => {
+            }
+            Err(error) => return Err(error),
+        }
         let (package, now) = (Unpacked::at(target), SystemTime::now());
         touch(&package, now);
         let kept = Kept { package: package.clone(), last_used: now, touched: now, bytes: None };
@@ -296,13 +304,19 @@ impl Shelf {
             .min_by_key(|(_, kept)| kept.last_used)?;
         let hash = hash.clone();
         let kept = packages.remove(&hash)?;
-        let doomed = self.directory.join(format!(".old-{hash}"));
+        let doomed = self.directory.join(format!(".old-{}-{hash}", std::process::id()));
         match fs::rename(&kept.package.path, &doomed) {
             Ok(()) => Some(doomed),
             // It was removed by hand: the next start unpacks it again. The count is right by then.
             Err(_) => Some(kept.package.to_path_buf()),
         }
     }
+}
+
+/// Whether a directory that is being made or removed is another node's that still runs: `.new-<pid>-<hash>`.
+fn is_anothers(name: &str) -> bool {
+    let pid = name.split('-').nth(1).and_then(|pid| pid.parse::<u32>().ok());
+    pid.is_some_and(|pid| pid != std::process::id() && Path::new(&format!("/proc/{pid}")).exists())
 }
 
 /// Notes in the file system when it was used. Only the order after a restart depends on it.
