@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 fn hawker(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hawker"));
     // Nothing of who runs the tests decides what is seen.
-    command.args(arguments).env_clear().output().unwrap()
+    command.args(arguments).env_clear().current_dir(std::env::temp_dir()).output().unwrap()
 }
 
 #[test]
@@ -30,9 +30,9 @@ fn a_command_that_is_not_there_is_answered_with_the_one_that_was_meant() {
 }
 
 #[test]
-fn a_node_that_is_not_there_is_said_to_be_so() {
-    let output = hawker(&["--endpoint", "http://127.0.0.1:9", "status"]);
-    assert!(!output.status.success());
+fn who_has_no_credentials_is_told_where_they_are() {
+    let output = hawker(&["status", "--endpoint", "http://127.0.0.1:9"]);
+    assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("127.0.0.1:9"), "{told}");
+    assert!(told.contains("no credentials") && told.contains("next: "), "{told}");
 }
