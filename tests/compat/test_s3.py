@@ -310,7 +310,10 @@ def test_cli(node, bucket, tmp_path):
         path = source / f"d{i % 3}" / f"{i}.bin"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(os.urandom(i * 1000))
+        # Older than its object by more than the second that S3 tells times in: so it is not sent again.
+        os.utime(path, (1_700_000_000, 1_700_000_000))
     (source / "big.bin").write_bytes(os.urandom(12 << 20))
+    os.utime(source / "big.bin", (1_700_000_000, 1_700_000_000))
     node.aws("s3", "sync", source, f"s3://{bucket}/tree", "--only-show-errors")
     listing = node.aws("s3", "ls", "--recursive", f"s3://{bucket}/tree").stdout.splitlines()
     assert len(listing) == 21
