@@ -47,6 +47,20 @@ pub(super) struct Host {
 }
 
 impl Host {
+    /// Whether an instance can go on to other requests: one that keeps the handles of every request would run out of
+    /// them in the middle of one.
+    pub(super) fn has_room(&mut self) -> bool {
+        match self.table.push(()) {
+            Ok(probe) => {
+                let at = probe.rep();
+                // It was put there just now.
+                let _ = self.table.delete(probe);
+                usize::try_from(at).is_ok_and(|at| at < MAX_RESOURCES / 2)
+            }
+            Err(_) => false,
+        }
+    }
+
     pub(super) fn new(function: &Arc<Function>, output: &Arc<Output>, trace: TraceHeader) -> Self {
         let mut builder = WasiCtx::builder();
         builder

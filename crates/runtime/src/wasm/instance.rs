@@ -236,6 +236,7 @@ async fn run(
         });
         session.broken = both.await.err();
     }
+    let reusable = function.reuse && store.data_mut().has_room();
     if session.broken.is_some() {
         session.end();
         if delivered.is_none() {
@@ -247,7 +248,7 @@ async fn run(
     }
     match delivered {
         Some(answer) => {
-            if function.reuse {
+            if reusable {
                 session.proxy = Some(proxy);
             } else {
                 session.end();

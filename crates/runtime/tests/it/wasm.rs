@@ -226,6 +226,15 @@ async fn every_request_has_an_instance_of_its_own_unless_the_function_says_other
 }
 
 #[tokio::test]
+async fn an_instance_that_keeps_its_handles_is_replaced_before_it_runs_out_of_them() {
+    let house = House::new();
+    let mut f = house.start_with(&guests::says(200, "hello"), &[("HAWKER_INSTANCE_REUSE", "true")]).await;
+    for _ in 0..3000 {
+        assert_eq!(ask(&mut f, "{}").await.payload, "\"hello\"");
+    }
+}
+
+#[tokio::test]
 async fn a_trap_ends_the_instance_and_is_in_its_log() {
     let house = House::new();
     let mut f = house.start(&guests::trap()).await;
