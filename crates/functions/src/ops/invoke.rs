@@ -30,8 +30,9 @@ impl Cx {
         }
     }
 
-    async fn invoke_and_wait(&self, input: Invoke) -> Result<Response, Error> {
-        let invocation = Invocation {
+    /// What a request asks to run, for an answer.
+    pub(super) fn invocation(&self, input: Invoke) -> Invocation {
+        Invocation {
             account: self.account,
             function: input.function,
             request_id: self.context.request_id,
@@ -44,7 +45,11 @@ impl Cx {
             attempt: 0,
             queue_timeout: None,
             log_tail: input.log_tail,
-        };
+        }
+    }
+
+    async fn invoke_and_wait(&self, input: Invoke) -> Result<Response, Error> {
+        let invocation = self.invocation(input);
         let outcome = self.inner.invoke(invocation).await?;
         let mut response = Response::new(aws::body::full(outcome.payload));
         let headers = response.headers_mut();

@@ -14,7 +14,7 @@ use super::Cx;
 use super::invoke::version_header;
 use crate::invoke::{Next, Running};
 use crate::wire::input::{InvocationType, Invoke};
-use crate::{Error, Event, Invocation, Outcome, Piece, ResponseHead};
+use crate::{Error, Outcome, Piece, ResponseHead};
 
 /// Largest payload of one frame, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -49,21 +49,7 @@ impl Cx {
             }
         }
         let (version, _) = self.resolve(&input.function).await?;
-        let invocation = Invocation {
-            account: self.account,
-            function: input.function,
-            request_id: self.context.request_id,
-            event: Event::Json(input.payload),
-            stream: None,
-            client_context: input.client_context,
-            idempotency_key: input.idempotency_key,
-            fingerprint: None,
-            trace: self.context.trace.clone(),
-            attempt: 0,
-            queue_timeout: None,
-            log_tail: input.log_tail,
-        };
-        let mut running = self.inner.running(invocation);
+        let mut running = self.inner.running(self.invocation(input));
         let (rest, content_type) = match running.next().await {
             Next::Piece(Piece::Head(head)) => {
                 let content_type = match head {
