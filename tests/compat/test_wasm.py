@@ -4,6 +4,7 @@ The tools are installed once, pinned, below target/, and so is what they made: t
 """
 
 import hashlib
+import http.client
 import json
 import pathlib
 import re
@@ -13,7 +14,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT, eventually, unique
+from conftest import PYTHON_RUNTIME, ROOT, eventually, unique
 from functions import function
 
 HERE = pathlib.Path(__file__).parent / "wasm"
@@ -130,6 +131,32 @@ def test_python_takes_events(node, python):
         compiled(f)
         assert f.result({"a": "grün"}) == {"type": "hawker.invoke", "event": {"a": "grün"}}
         f.log("handling /")
+
+
+def test_an_alias_leads_to_a_component_and_to_python(node, javascript):
+    python = "def handler(event, context):\n    return {'statusCode': 200, 'body': 'hello from python'}\n"
+    with function(node, {"app.wasm": javascript, "app.py": python}, **OPTIONS) as f:
+        compiled(f)
+        component = f.client.publish_version(FunctionName=f.name)["Version"]
+        f.client.update_function_configuration(FunctionName=f.name, Runtime=PYTHON_RUNTIME, Handler="app.handler")
+        f.client.get_waiter("function_updated_v2").wait(FunctionName=f.name)
+        other = f.client.publish_version(FunctionName=f.name)["Version"]
+        split = {"AdditionalVersionWeights": {other: 0.5}}
+        f.client.create_alias(FunctionName=f.name, Name="live", FunctionVersion=component, RoutingConfig=split)
+        url = f.client.create_function_url_config(FunctionName=f.name, Qualifier="live", AuthType="NONE")["FunctionUrl"]
+        f.client.add_permission(FunctionName=f.name, Qualifier="live", StatementId="url", Action="lambda:InvokeFunctionUrl", Principal="*", FunctionUrlAuthType="NONE")
+        path = f"/_hawker/url/{url.split('//')[1].split('.')[0]}/"
+
+        def answers():
+            seen = set()
+            for _ in range(40):
+                connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=60)
+                connection.request("POST", path, body="x")
+                answer = connection.getresponse()
+                seen.add((answer.status, answer.read()))
+            return seen
+
+        assert answers() == {(201, b"hello from js: x"), (200, b"hello from python")}
 
 
 def test_an_object_wakes_a_component(node, javascript):

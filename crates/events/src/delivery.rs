@@ -127,6 +127,7 @@ impl Shared {
             fingerprint: None,
             trace: delivery.trace.clone(),
             attempt: delivery.failures,
+            redeliverable: true,
             queue_timeout: Some(Duration::from_millis(self.config.queue_timeout_ms)),
             log_tail: false,
         };

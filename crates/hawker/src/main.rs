@@ -25,6 +25,10 @@ use clap::Parser;
 
 use cli::{Cli, Command};
 
+/// Every request makes and drops some hundred small values, on whichever thread it is by then.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // A sandbox's helper is this same binary: it must come before anything else, threads above all.
     runtime::sandbox_main_if_asked();

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use store::Store;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use types::SharedEnv;
 
 use crate::config::Config;
+use crate::queue::Queue;
 use crate::record::{Invocation, LogLines, Span};
-use crate::service::Service;
+use crate::service::{MAX_BATCH, Service};
 use crate::writer::Writer;
 
 /// What waits to be written.
@@ -24,7 +25,7 @@ pub(crate) enum Item {
 /// Records, and reads what was recorded. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Telemetry {
-    sender: mpsc::Sender<Item>,
+    queue: Arc<Queue>,
     pub(crate) writer: Arc<Writer>,
     pub(crate) config: Arc<Config>,
 }
@@ -32,42 +33,53 @@ pub struct Telemetry {
 impl Telemetry {
     /// A handle, and the service that writes what it records.
     pub fn new(store: Store, env: SharedEnv, config: Config) -> (Self, Service) {
-        let (sender, receiver) = mpsc::channel(config.buffer.max(1));
+        let queue = Arc::new(Queue::new(config.buffer, MAX_BATCH));
         let writer = Arc::new(Writer::new(store, env));
         let config = Arc::new(config);
-        let service = Service::new(receiver, writer.clone(), config.clone());
-        (Self { sender, writer, config }, service)
+        let service = Service::new(queue.clone(), writer.clone(), config.clone());
+        (Self { queue, writer, config }, service)
     }
 
     /// Records log events. Waits while the buffer is full.
     pub async fn log(&self, lines: LogLines) {
         if !lines.events.is_empty() {
-            self.send(Item::Log(lines)).await;
+            self.push([Item::Log(lines)]).await;
         }
     }
 
-    /// Records an invocation, and bills it: once for each request id and attempt.
+    /// Records an invocation, and bills it.
     pub async fn invocation(&self, invocation: Invocation) {
-        self.send(Item::Invocation(Box::new(invocation))).await;
+        self.push([Item::Invocation(Box::new(invocation))]).await;
     }
 
     /// Records a hop of a trace, if the trace is kept.
     pub async fn span(&self, span: Span) {
         if span.trace.sampled {
-            self.send(Item::Span(Box::new(span))).await;
+            self.push([Item::Span(Box::new(span))]).await;
+        }
+    }
+
+    /// Records all that there is to say of an invocation.
+    pub async fn run(&self, invocation: Invocation, span: Span, lines: LogLines) {
+        let invocation = Item::Invocation(Box::new(invocation));
+        match (span.trace.sampled, lines.events.is_empty()) {
+            (true, false) => self.push([invocation, Item::Span(Box::new(span)), Item::Log(lines)]).await,
+            (true, true) => self.push([invocation, Item::Span(Box::new(span))]).await,
+            (false, false) => self.push([invocation, Item::Log(lines)]).await,
+            (false, true) => self.push([invocation]).await,
         }
     }
 
     /// Returns when everything recorded before is on disk (or was given up, which the log says).
     pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
-        self.send(Item::Flush(done)).await;
+        self.push([Item::Flush(done)]).await;
         // A service that has ended has written what it had.
         let _ = wait.await;
     }
 
-    async fn send(&self, item: Item) {
-        if self.sender.send(item).await.is_err() {
+    async fn push<const N: usize>(&self, items: [Item; N]) {
+        if !self.queue.push(items).await {
             tracing::warn!("telemetry was recorded after its service had ended, and is lost");
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Everything is handed to [`Telemetry`], a cheap handle with a bounded buffer, and written in batches by
 //! [`Service`]; the CloudWatch Logs API ([`LogsApi`]) and the node's own pages (`native`) read it from the
-//! store. `chunk` and `reader` know how log events are laid out, `writer` is the one place that commits,
-//! `sweep` removes what has expired.
+//! store. `queue` is the buffer; `chunk` and `reader` know how log events are laid out, `packed` how the rest is;
+//! `writer` is the one place that commits what a `plan` decides, `sweep` removes what has expired.
 //!
 //! Invariant: recording never fails a request; when the buffer is full the recorder waits.
 
@@ -13,6 +13,9 @@ mod error;
 mod handle;
 mod logs;
 mod native;
+mod packed;
+mod plan;
+mod queue;
 mod reader;
 mod record;
 mod service;

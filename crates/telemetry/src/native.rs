@@ -9,9 +9,9 @@ use serde::Serialize;
 use store::key;
 use types::{AccountId, ErrorKind, Region, Timestamp};
 
+use crate::packed::{TraceStart, window};
 use crate::record::{Invocation, Span};
-use crate::sweep::{trace_key, usage_key};
-use crate::tables::{self, INVOCATIONS, SPANS, TRACES, USAGE, Usage};
+use crate::tables::{self, INVOCATIONS, SPANS, TRACES, USAGE, Usage, invocation_start, trace_key, usage_key};
 use crate::{Error, Telemetry};
 
 /// What is asked for.
@@ -267,12 +267,10 @@ async fn invocations(
     limit: usize,
 ) -> Result<Vec<Invocation>, Error> {
     if let Some(function) = function {
-        let mut range = INVOCATIONS.range(account, limit, |k| {
+        let range = INVOCATIONS.range(account, limit, |k| {
             k.u8(0).text(function);
         });
-        range.reverse = true;
-        let (rows, _) = INVOCATIONS.scan(telemetry.store(), range).await?;
-        return Ok(rows.into_iter().map(|row| row.value).collect());
+        return latest_of(telemetry, range, limit).await;
     }
     let mut found: Vec<Invocation> = Vec::new();
     let mut hours = USAGE.range(account, 200, |k| {
@@ -296,8 +294,7 @@ async fn invocations(
             };
             let (start, end) = (bound(hour), bound(hour + 1));
             let range = store::Range { start, end, limit, limit_bytes: 4 << 20, reverse: true };
-            let (rows, _) = INVOCATIONS.scan(telemetry.store(), range).await?;
-            found.extend(rows.into_iter().map(|row| row.value));
+            found.extend(latest_of(telemetry, range, limit).await?);
             if found.len() > 4 * limit {
                 found = latest(found, limit);
             }
@@ -309,28 +306,67 @@ async fn invocations(
     }
 }
 
+/// The latest of a function's invocations in a range, the latest first.
+async fn latest_of(
+    telemetry: &Telemetry,
+    mut range: store::Range,
+    limit: usize,
+) -> Result<Vec<Invocation>, Error> {
+    range.reverse = true;
+    let mut found: Vec<Invocation> = Vec::new();
+    loop {
+        let (rows, more) = INVOCATIONS.scan(telemetry.store(), range.clone()).await?;
+        let Some(last) = rows.last() else { return Ok(latest(found, limit)) };
+        let read_to = window(invocation_start(&last.key)?);
+        range.end = last.key.clone();
+        found.extend(rows.into_iter().flat_map(|row| row.value.0));
+        // What follows may have begun in the second that was read last, and not later.
+        let is_settled = |row: &&Invocation| window(row.started_at.as_microsecond()) > read_to;
+        if !more || found.iter().filter(is_settled).count() >= limit {
+            return Ok(latest(found, limit));
+        }
+    }
+}
+
 fn latest(mut found: Vec<Invocation>, limit: usize) -> Vec<Invocation> {
     found.sort_by_key(|row| std::cmp::Reverse(row.started_at));
     found.truncate(limit);
     found
 }
 
+/// The traces that began last, the latest first.
 async fn traces(telemetry: &Telemetry, account: AccountId, limit: usize) -> Result<TracesPage, Error> {
     let mut range = TRACES.range(account, limit, |k| {
         k.u8(1);
     });
     range.reverse = true;
-    let (rows, _) = TRACES.scan(telemetry.store(), range).await?;
+    let mut found: Vec<TraceStart> = Vec::new();
+    loop {
+        let (rows, more) = TRACES.scan(telemetry.store(), range.clone()).await?;
+        let Some(last) = rows.last() else { break };
+        let read_to = window(trace_key(&last.key)?.0);
+        range.end = last.key.clone();
+        for row in rows {
+            found.extend(row.value.starts(&row.key)?);
+        }
+        let is_settled = |trace: &&TraceStart| window(trace.started_us) > read_to;
+        if !more || found.iter().filter(is_settled).count() >= limit {
+            break;
+        }
+    }
+    found.sort_by_key(|trace| std::cmp::Reverse(trace.started_us));
     let mut traces: Vec<TraceLine> = Vec::new();
-    for row in rows {
-        let (started_us, root) = trace_key(&row.key)?;
+    for TraceStart { root, started_us, name } in found {
+        if traces.len() == limit {
+            break;
+        }
         // After a restart a trace that goes on is listed a second time.
         if traces.iter().any(|trace| trace.root == root) {
             continue;
         }
         let started_at =
             Timestamp::from_microsecond(started_us).map_err(|_| Error::Corrupt("the time of a trace"))?;
-        traces.push(TraceLine { root, name: row.value.name, started_at });
+        traces.push(TraceLine { root, name, started_at });
     }
     Ok(TracesPage { traces })
 }
@@ -343,7 +379,9 @@ async fn trace(telemetry: &Telemetry, account: AccountId, root: String) -> Resul
     if rows.is_empty() {
         return Err(Error::NotFound(format!("There is no trace `{root}`; list them with /_hawker/traces")));
     }
-    Ok(TracePage { root, spans: rows.into_iter().map(|row| row.value).collect() })
+    let mut spans: Vec<Span> = rows.into_iter().flat_map(|row| row.value.0).collect();
+    spans.sort_by(|a, b| (a.started_at, &a.id).cmp(&(b.started_at, &b.id)));
+    Ok(TracePage { root, spans })
 }
 
 #[cfg(test)]

@@ -67,6 +67,15 @@ pub struct Invocation {
     pub outcome: Outcome,
     /// The trace it belongs to.
     pub trace: TraceHeader,
+    /// Whether it was delivered at least once, and so may be recorded again under the same id and attempt after a
+    /// crash: such are looked up before they are billed.
+    #[serde(default = "always", skip_serializing)]
+    pub redeliverable: bool,
+}
+
+/// Of rows from before there was a difference.
+fn always() -> bool {
+    true
 }
 
 /// One hop of a trace.

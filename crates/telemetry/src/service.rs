@@ -4,70 +4,53 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use types::{AccountId, ErrorKind};
 
 use crate::config::Config;
 use crate::handle::Item;
+use crate::queue::Queue;
 use crate::sweep;
 use crate::writer::{Batch, Writer};
 
 /// The most records in a commit.
-const MAX_BATCH: usize = 2048;
+pub(crate) const MAX_BATCH: usize = 2048;
 /// How often what has expired is swept away.
 const SWEEP: Duration = Duration::from_secs(600);
 
 /// The background half of [`crate::Telemetry`].
 #[derive(Debug)]
 pub struct Service {
-    receiver: mpsc::Receiver<Item>,
+    queue: Arc<Queue>,
     writer: Arc<Writer>,
     config: Arc<Config>,
 }
 
 impl Service {
-    pub(crate) fn new(receiver: mpsc::Receiver<Item>, writer: Arc<Writer>, config: Arc<Config>) -> Self {
-        Self { receiver, writer, config }
+    pub(crate) fn new(queue: Arc<Queue>, writer: Arc<Writer>, config: Arc<Config>) -> Self {
+        Self { queue, writer, config }
     }
 
     /// Runs until `shutdown`, then writes what was recorded until then.
-    pub async fn run(mut self, shutdown: CancellationToken) {
+    pub async fn run(self, shutdown: CancellationToken) {
         let sweeper = tokio::spawn(sweep_until(self.writer.clone(), self.config.clone(), shutdown.clone()));
+        let queue = self.queue.clone();
+        let closing = tokio::spawn(async move {
+            shutdown.cancelled().await;
+            queue.close();
+        });
+        let gather = Duration::from_millis(self.config.gather_ms);
         loop {
-            let mut items = Vec::with_capacity(64);
-            let open = tokio::select! {
-                biased;
-                received = self.receiver.recv_many(&mut items, MAX_BATCH) => received > 0,
-                () = shutdown.cancelled() => false,
-            };
-            if !open {
+            let items = self.queue.take(gather, &self.writer.env).await;
+            if items.is_empty() {
                 break;
             }
-            self.gather(&mut items, &shutdown).await;
             self.write(items).await;
         }
-        // Senders that wait for room get it before the channel closes: close, then drain.
-        self.receiver.close();
-        let mut items = Vec::new();
-        while self.receiver.recv_many(&mut items, MAX_BATCH).await > 0 {
-            self.write(std::mem::take(&mut items)).await;
-        }
+        closing.abort();
         if let Err(error) = sweeper.await {
             tracing::error!(%error, "the sweeper of telemetry failed");
-        }
-    }
-
-    /// Waits a little for more, unless somebody waits for what is there.
-    async fn gather(&mut self, items: &mut Vec<Item>, shutdown: &CancellationToken) {
-        let mut sleep = self.writer.env.sleep(Duration::from_millis(self.config.gather_ms));
-        while items.len() < MAX_BATCH && !items.iter().any(|item| matches!(item, Item::Flush(_))) {
-            let room = MAX_BATCH - items.len();
-            tokio::select! {
-                received = self.receiver.recv_many(items, room) => if received == 0 { break },
-                () = &mut sleep => break,
-                () = shutdown.cancelled() => break,
-            }
         }
     }
 
@@ -98,12 +81,18 @@ impl Service {
     }
 }
 
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.queue.end();
+    }
+}
+
 /// Tries again while the fault may pass, for a minute: until then recorders wait.
 async fn write_until_done(writer: Arc<Writer>, account: AccountId, batch: Batch) {
-    let batch = Arc::new(batch);
+    let prepared = writer.prepare(account, batch);
     let mut pause = Duration::from_millis(20);
     for _ in 0..32 {
-        match writer.write(account, batch.clone()).await {
+        match writer.write(&prepared).await {
             Ok(()) => return,
             Err(error) if error.kind() == ErrorKind::Unavailable && !is_closed(&error) => {
                 tracing::warn!(%error, %account, "telemetry waits for the store");

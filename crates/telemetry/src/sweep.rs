@@ -11,6 +11,7 @@ use crate::chunk::{ChunkId, MAX_SPAN_MS};
 use crate::config::Config;
 use crate::tables::{
     self, CHUNKS, EXPIRING, GARBAGE, GROUPS, Garbage, INVOCATIONS, POINTERS, SPANS, STREAMS, SWEPT, Swept,
+    TRACES, usage_key,
 };
 use crate::writer::Writer;
 
@@ -85,7 +86,7 @@ async fn remove(
     writer: &Writer,
     shutdown: &CancellationToken,
     mut range: Range,
-    also: impl Fn(&store::Entry) -> Result<Option<Key>, Error>,
+    also: impl Fn(&store::Entry) -> Result<Vec<Key>, Error>,
 ) -> Result<bool, Error> {
     range.limit = STEP;
     loop {
@@ -97,7 +98,7 @@ async fn remove(
         range.start = key::after(&last.key);
         let mut writes = Vec::with_capacity(page.entries.len() * 2);
         for entry in &page.entries {
-            writes.extend(also(entry)?.map(Write::Delete));
+            writes.extend(also(entry)?.into_iter().map(Write::Delete));
             writes.push(Write::Delete(entry.key.clone()));
         }
         writer.store.write(writes).await?;
@@ -122,14 +123,14 @@ async fn garbage(
     });
     let pointer = |entry: &store::Entry| {
         let id = ChunkId::from_key(&entry.key).ok_or(Error::Corrupt("a key"))?;
-        Ok(Some(id.in_group(account, group)))
+        Ok(vec![id.in_group(account, group)])
     };
     let mut done = remove(writer, shutdown, chunks, pointer).await?;
     if row.stream.is_none() {
         let streams = STREAMS.range(account, STEP, |k| {
             k.u64(group);
         });
-        done &= remove(writer, shutdown, streams, |_| Ok(None)).await?;
+        done &= remove(writer, shutdown, streams, |_| Ok(Vec::new())).await?;
     }
     if done {
         writer.store.write(vec![Write::Delete(row_key)]).await?;
@@ -165,7 +166,7 @@ async fn expire(
     };
     let chunk = |entry: &store::Entry| {
         let id = ChunkId::from_key(&entry.key).ok_or(Error::Corrupt("a key"))?;
-        Ok(Some(id.in_stream(account, group.number, POINTERS.decode(entry)?.value.stream)))
+        Ok(vec![id.in_stream(account, group.number, POINTERS.decode(entry)?.value.stream)])
     };
     if remove(writer, shutdown, range, chunk).await? {
         let number = group.number;
@@ -210,8 +211,9 @@ async fn account(
             })
         };
         let billed = |entry: &store::Entry| {
-            let row = INVOCATIONS.decode(entry)?.value;
-            Ok(Some(tables::billed(account, row.request_id, row.attempt)))
+            let rows = INVOCATIONS.decode(entry)?.value.0;
+            let billed = rows.iter().filter(|row| row.redeliverable);
+            Ok(billed.map(|row| tables::billed(account, row.request_id, row.attempt)).collect())
         };
         remove(writer, shutdown, between(bound(hour), bound(hour + 1)), billed).await?;
     }
@@ -219,11 +221,15 @@ async fn account(
     let traces = between(tables::trace(account, from_us, ""), tables::trace(account, until_us, ""));
     let mut walk = Walk::new(writer, shutdown, traces);
     while let Some(entry) = walk.next().await? {
-        let (_, root) = trace_key(&entry.key)?;
-        let spans = SPANS.range(account, STEP, |k| {
-            k.u8(0).text(&root);
-        });
-        if remove(writer, shutdown, spans, |_| Ok(None)).await? {
+        let row = TRACES.decode(&entry)?;
+        let mut done = true;
+        for trace in row.value.starts(&row.key)? {
+            let spans = SPANS.range(account, STEP, |k| {
+                k.u8(0).text(&trace.root);
+            });
+            done &= remove(writer, shutdown, spans, |_| Ok(Vec::new())).await?;
+        }
+        if done {
             writer.store.write(vec![Write::Delete(entry.key)]).await?;
         }
     }
@@ -232,18 +238,4 @@ async fn account(
         writer.store.write(vec![SWEPT.put(tables::swept(account), &row)]).await?;
     }
     Ok(())
-}
-
-/// Hour and function of a key of usage.
-pub(crate) fn usage_key(key: &[u8]) -> Result<(i64, String), Error> {
-    let mut reader = key::KeyReader::new(key)?;
-    reader.u8()?;
-    Ok((reader.i64()?, reader.text()?))
-}
-
-/// Start (us) and root of a key of the list of traces.
-pub(crate) fn trace_key(key: &[u8]) -> Result<(i64, String), Error> {
-    let mut reader = key::KeyReader::new(key)?;
-    reader.u8()?;
-    Ok((reader.i64()?, reader.text()?))
 }

@@ -6,10 +6,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use store::key::KeyReader;
 use store::{JsonRecord, Key, Table, tables};
 use types::{AccountId, RequestId};
 
+use crate::Error;
 use crate::chunk::{Chunk, Pointer};
+use crate::packed::{Invocations, Spans, TraceStart, Traces};
 use crate::record::{Invocation, Span};
 
 /// Key: `0`, name.
@@ -24,21 +27,18 @@ pub(crate) const STREAMS: Table<Stream> = Table::new(tables::LOG_STREAMS, "log_s
 pub(crate) const CHUNKS: Table<Chunk> = Table::new(tables::LOG_EVENTS, "log_events");
 /// Events of a group. Key: `1`, group, first timestamp (ms), commit, ordinal (2 bytes).
 pub(crate) const POINTERS: Table<Pointer> = Table::new(tables::LOG_EVENTS, "log_events");
-/// Key: `0`, function, start (us), request id, attempt.
-pub(crate) const INVOCATIONS: Table<Invocation> = Table::new(tables::INVOCATIONS, "invocations");
-/// What was billed. Key: `1`, request id, attempt.
+/// Key: `0`, function, start (us), request id, attempt, of the first in the row.
+pub(crate) const INVOCATIONS: Table<Invocations> = Table::new(tables::INVOCATIONS, "invocations");
+/// What was billed and may be recorded again. Key: `1`, request id, attempt.
 pub(crate) const BILLED: Table<Billed> = Table::new(tables::INVOCATIONS, "invocations");
 /// Key: `0`, hour since the epoch, function.
 pub(crate) const USAGE: Table<Usage> = Table::new(tables::USAGE, "usage");
 /// Rows of the node: accounts that have traces or usage, and how far they were swept. Key: `1`, account number.
 pub(crate) const SWEPT: Table<Swept> = Table::new(tables::USAGE, "usage");
-/// Key: `0`, root, start (us), id.
-pub(crate) const SPANS: Table<Span> = Table::new(tables::SPANS, "spans");
-/// Traces by time. Key: `1`, start (us), root.
-pub(crate) const TRACES: Table<TraceStart> = Table::new(tables::SPANS, "spans");
-
-impl JsonRecord for Invocation {}
-impl JsonRecord for Span {}
+/// Key: `0`, root, start (us), id, of the first in the row.
+pub(crate) const SPANS: Table<Spans> = Table::new(tables::SPANS, "spans");
+/// Traces by time. Key: `1`, start (us), root, of the first in the row.
+pub(crate) const TRACES: Table<Traces> = Table::new(tables::SPANS, "spans");
 
 /// A log group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,13 +125,6 @@ pub(crate) struct Swept {
 }
 impl JsonRecord for Swept {}
 
-/// The first span seen of a trace.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct TraceStart {
-    pub(crate) name: String,
-}
-impl JsonRecord for TraceStart {}
-
 pub(crate) fn group(account: AccountId, name: &str) -> Key {
     GROUPS.key(account, |k| {
         k.u8(0).text(name);
@@ -191,4 +184,39 @@ pub(crate) fn trace(account: AccountId, started_us: i64, root: &str) -> Key {
     TRACES.key(account, |k| {
         k.u8(1).i64(started_us).text(root);
     })
+}
+
+/// Hour and function of a key of usage.
+pub(crate) fn usage_key(key: &[u8]) -> Result<(i64, String), Error> {
+    let mut reader = KeyReader::new(key)?;
+    reader.u8()?;
+    Ok((reader.i64()?, reader.text()?))
+}
+
+/// Start (us) of a key of invocations.
+pub(crate) fn invocation_start(key: &[u8]) -> Result<i64, Error> {
+    let mut reader = KeyReader::new(key)?;
+    reader.u8()?;
+    reader.text()?;
+    Ok(reader.i64()?)
+}
+
+/// Start (us) and root of a key of the list of traces.
+pub(crate) fn trace_key(key: &[u8]) -> Result<(i64, String), Error> {
+    let mut reader = KeyReader::new(key)?;
+    reader.u8()?;
+    Ok((reader.i64()?, reader.text()?))
+}
+
+impl Traces {
+    /// The traces of the row with that key.
+    pub(crate) fn starts(self, key: &[u8]) -> Result<Vec<TraceStart>, Error> {
+        match self {
+            Self::Listed(traces) => Ok(traces),
+            Self::Named(name) => {
+                let (started_us, root) = trace_key(key)?;
+                Ok(vec![TraceStart { root, started_us, name }])
+            }
+        }
+    }
 }

@@ -6,21 +6,28 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use store::{Page, Read, Store, Version, Write};
+use store::{Read, Store};
 use tokio::sync::Notify;
 use types::{AccountId, SharedEnv};
 
 use crate::Error;
-use crate::chunk::{ChunkId, Pointer, pack};
-use crate::record::{Invocation, LogEvent, LogLines, Outcome, Span};
-use crate::tables::{
-    self, BILLED, Billed, CHUNKS, GROUPS, Group, INVOCATIONS, POINTERS, SPANS, STREAMS, SWEPT, Stream, Swept,
-    TRACES, TraceStart, USAGE, Usage,
-};
+use crate::plan::{Missing, Plan, Prepared, Tried};
+use crate::record::{Invocation, LogEvent, LogLines, Span};
+use crate::tables::{self, GROUPS};
 
 const LOCK: &str = "no holder of this lock panics";
 /// How many traces and accounts are remembered as written.
 const REMEMBERED: usize = 16_384;
+
+/// The digits of a trace's root; `None` for a root of another form, which is never remembered.
+pub(crate) type TraceId = Option<u128>;
+
+fn trace_id(root: &str) -> TraceId {
+    let mut parts = root.splitn(3, '-').skip(1);
+    let (seconds, rest) = (parts.next()?, parts.next()?);
+    let number = |digits: &str| u128::from_str_radix(digits, 16).ok();
+    (seconds.len() == 8 && rest.len() == 24).then_some(number(seconds)? << 96 | number(rest)?)
+}
 
 /// What is written together.
 #[derive(Debug, Default)]
@@ -47,23 +54,9 @@ pub(crate) struct Writer {
     /// Numbers of groups; a hint, checked in the commit.
     groups: Mutex<HashMap<(AccountId, String), u64>>,
     /// Traces that are in the list already.
-    traces: Mutex<HashSet<(AccountId, String)>>,
+    traces: Mutex<HashSet<(AccountId, TraceId)>>,
     /// Accounts that the sweeper knows.
     accounts: Mutex<HashSet<AccountId>>,
-}
-
-/// What became of a try.
-enum Tried {
-    Done,
-    /// These groups have other numbers than was thought; nothing was written.
-    Stale(Vec<(String, u64)>),
-}
-
-/// Whether logs may make their group and stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Missing {
-    Create,
-    Refuse,
 }
 
 impl Writer {
@@ -82,25 +75,26 @@ impl Writer {
         self.env.now().as_millisecond()
     }
 
-    /// Writes a batch, making the groups and streams it needs.
-    pub(crate) async fn write(&self, account: AccountId, batch: Arc<Batch>) -> Result<(), Error> {
-        self.write_logs(account, batch, Missing::Create).await
+    /// A batch, ready to be written as often as that has to be tried.
+    pub(crate) fn prepare(&self, account: AccountId, batch: Batch) -> Arc<Prepared> {
+        let is_new = {
+            let known = self.traces.lock().expect(LOCK);
+            let roots = batch.spans.iter().map(|span| trace_id(&span.trace.root));
+            roots.map(|id| id.is_none() || !known.contains(&(account, id))).collect::<Vec<_>>()
+        };
+        Arc::new(Prepared::new(account, batch, &is_new, self.now_ms()))
     }
 
-    pub(crate) async fn write_logs(
-        &self,
-        account: AccountId,
-        batch: Arc<Batch>,
-        missing: Missing,
-    ) -> Result<(), Error> {
-        let names: Vec<String> = {
-            let mut names: Vec<_> = batch.logs.keys().map(|(group, _)| group.clone()).collect();
-            names.dedup();
-            names
-        };
-        self.learn_groups(account, &names).await?;
+    /// Writes a batch, making the groups and streams it needs.
+    pub(crate) async fn write(&self, prepared: &Arc<Prepared>) -> Result<(), Error> {
+        self.write_logs(prepared, Missing::Create).await
+    }
+
+    pub(crate) async fn write_logs(&self, prepared: &Arc<Prepared>, missing: Missing) -> Result<(), Error> {
+        let account = prepared.account;
+        self.learn_groups(account, &prepared.groups).await?;
         loop {
-            match self.try_write(account, &names, batch.clone(), missing).await? {
+            match self.try_write(prepared, missing).await? {
                 Tried::Done => return Ok(()),
                 Tried::Stale(found) => {
                     let mut groups = self.groups.lock().expect(LOCK);
@@ -131,250 +125,30 @@ impl Writer {
         Ok(())
     }
 
-    async fn try_write(
-        &self,
-        account: AccountId,
-        names: &[String],
-        batch: Arc<Batch>,
-        missing: Missing,
-    ) -> Result<Tried, Error> {
+    async fn try_write(&self, prepared: &Arc<Prepared>, missing: Missing) -> Result<Tried, Error> {
+        let account = prepared.account;
         let numbers: HashMap<String, u64> = {
             let groups = self.groups.lock().expect(LOCK);
-            let known = names.iter().filter_map(|name| {
+            let known = prepared.groups.iter().filter_map(|name| {
                 groups.get(&(account, name.clone())).map(|number| (name.clone(), *number))
             });
             known.collect()
         };
-        let new_traces = self.new_traces(account, &batch.spans);
-        let new_account = (!batch.spans.is_empty() || !batch.invocations.is_empty())
-            && !self.accounts.lock().expect(LOCK).contains(&account);
-
-        let mut plan = Plan {
-            account,
-            missing,
-            now_ms: self.now_ms(),
-            numbers,
-            batch,
-            new_traces,
-            new_account,
-            group_names: Vec::new(),
-            streams: Vec::new(),
-            usage: Vec::new(),
-        };
+        let new_account = prepared.has_to_be_swept() && !self.accounts.lock().expect(LOCK).contains(&account);
+        let mut plan = Plan::new(prepared.clone(), missing, numbers, new_account);
         let reads = plan.reads();
-        let remember = (plan.new_traces.clone(), new_account);
         let tried = self.store.transact(reads, move |pages, version| plan.decide(pages, version)).await?;
         if let Tried::Done = tried {
             let mut traces = self.traces.lock().expect(LOCK);
             if traces.len() > REMEMBERED {
                 traces.clear();
             }
-            traces.extend(remember.0.into_iter().map(|root| (account, root)));
+            traces.extend(prepared.new_roots().map(|root| (account, trace_id(root))));
             drop(traces);
-            if remember.1 {
+            if new_account {
                 self.accounts.lock().expect(LOCK).insert(account);
             }
         }
         Ok(tried)
     }
-
-    fn new_traces(&self, account: AccountId, spans: &[Span]) -> HashSet<String> {
-        let known = self.traces.lock().expect(LOCK);
-        let roots = spans.iter().map(|span| span.trace.root.clone());
-        roots.map(|root| (account, root)).filter(|key| !known.contains(key)).map(|(_, root)| root).collect()
-    }
-}
-
-/// A batch with what is thought to be known, and the decision made from what is.
-struct Plan {
-    account: AccountId,
-    missing: Missing,
-    now_ms: i64,
-    numbers: HashMap<String, u64>,
-    batch: Arc<Batch>,
-    new_traces: HashSet<String>,
-    new_account: bool,
-    group_names: Vec<String>,
-    /// Streams of groups whose number is known.
-    streams: Vec<(String, String)>,
-    usage: Vec<(i64, String)>,
-}
-
-impl Plan {
-    /// Groups; streams; billed invocations; usage; the account, if it may be new.
-    fn reads(&mut self) -> Vec<Read> {
-        let account = self.account;
-        let mut reads = Vec::new();
-        for (group, stream) in self.batch.logs.keys() {
-            if self.group_names.last() != Some(group) {
-                self.group_names.push(group.clone());
-            }
-            if self.numbers.contains_key(group) {
-                self.streams.push((group.clone(), stream.clone()));
-            }
-        }
-        reads.extend(self.group_names.iter().map(|name| Read::Key(tables::group(account, name))));
-        for (group, stream) in &self.streams {
-            reads.push(Read::Key(tables::stream(account, self.numbers[group], stream)));
-        }
-        for row in &self.batch.invocations {
-            reads.push(Read::Key(tables::billed(account, row.request_id, row.attempt)));
-        }
-        let usage: HashSet<_> =
-            self.batch.invocations.iter().map(|row| (hour(row), row.function.clone())).collect();
-        self.usage = usage.into_iter().collect();
-        for (hour, function) in &self.usage {
-            reads.push(Read::Key(tables::usage(account, *hour, function)));
-        }
-        if self.new_account {
-            reads.push(Read::Key(tables::swept(account)));
-        }
-        reads
-    }
-
-    fn decide(&mut self, pages: &[Page], version: Version) -> Result<(Vec<Write>, Tried), Error> {
-        let mut writes = Vec::new();
-        let mut pages = pages.iter();
-        let mut next = || pages.next().expect("there is a page for each read");
-
-        let mut groups: BTreeMap<String, Group> = BTreeMap::new();
-        let mut stale = Vec::new();
-        for name in &self.group_names {
-            let group = GROUPS.first(next())?.map(|row| row.value);
-            match (group, self.numbers.get(name)) {
-                (Some(group), Some(number)) if group.number == *number => {
-                    groups.insert(name.clone(), group);
-                }
-                (Some(group), _) => stale.push((name.clone(), group.number)),
-                (None, _) if self.missing == Missing::Refuse => {
-                    return Err(Error::NotFound("The specified log group does not exist.".into()));
-                }
-                // A new number: whatever number was thought to be known was that of a deleted group.
-                (None, _) => {
-                    let number = version.0 << 16 | groups.len() as u64;
-                    let group = Group {
-                        name: name.clone(),
-                        number,
-                        created_ms: self.now_ms,
-                        retention_days: None,
-                        tags: BTreeMap::new(),
-                        stored_bytes: 0,
-                        swept_ms: 0,
-                    };
-                    groups.insert(name.clone(), group);
-                }
-            }
-        }
-        if !stale.is_empty() {
-            return Ok((Vec::new(), Tried::Stale(stale)));
-        }
-        let mut streams: HashMap<(&str, &str), Stream> = HashMap::new();
-        for (group, stream) in &self.streams {
-            let row = STREAMS.first(next())?;
-            if let Some(row) = row
-                && self.numbers.get(group) == Some(&groups[group].number)
-            {
-                streams.insert((group, stream), row.value);
-            }
-        }
-        self.logs(&mut writes, groups, streams, version)?;
-
-        let mut new = Vec::new();
-        let mut seen = HashSet::new();
-        for row in &self.batch.invocations {
-            let billed = BILLED.first(next())?;
-            if billed.is_none() && seen.insert((row.request_id, row.attempt)) {
-                new.push(row);
-            }
-        }
-        let mut usage: HashMap<(i64, &str), Usage> = HashMap::new();
-        for (hour, function) in &self.usage {
-            let row = USAGE.first(next())?;
-            usage.insert((*hour, function), row.map(|row| row.value).unwrap_or_default());
-        }
-        for row in new {
-            let sum = usage.get_mut(&(hour(row), row.function.as_str())).expect("it was read for each row");
-            add(sum, row);
-            let billed = Billed { started_us: row.started_at.as_microsecond() };
-            writes.push(BILLED.put(tables::billed(self.account, row.request_id, row.attempt), &billed));
-            writes.push(INVOCATIONS.put(tables::invocation(row), row));
-        }
-        for ((hour, function), sum) in usage {
-            writes.push(USAGE.put(tables::usage(self.account, hour, function), &sum));
-        }
-        if self.new_account && SWEPT.first(next())?.is_none() {
-            let swept = Swept { account: self.account, until_us: 0 };
-            writes.push(SWEPT.put(tables::swept(self.account), &swept));
-        }
-
-        let mut listed = HashSet::new();
-        for span in &self.batch.spans {
-            writes.push(SPANS.put(tables::span(span), span));
-            let root = &span.trace.root;
-            if self.new_traces.contains(root) && listed.insert(root) {
-                let key = tables::trace(self.account, span.started_at.as_microsecond(), root);
-                writes.push(TRACES.put(key, &TraceStart { name: span.name.clone() }));
-            }
-        }
-        Ok((writes, Tried::Done))
-    }
-
-    fn logs<'a>(
-        &'a self,
-        writes: &mut Vec<Write>,
-        mut groups: BTreeMap<String, Group>,
-        mut streams: HashMap<(&'a str, &'a str), Stream>,
-        version: Version,
-    ) -> Result<(), Error> {
-        let mut ordinal: u16 = 0;
-        for (at, ((group_name, stream_name), events)) in self.batch.logs.iter().enumerate() {
-            let group = groups.get_mut(group_name).expect("each group was read or made");
-            let stream = match streams.remove(&(group_name.as_str(), stream_name.as_str())) {
-                Some(stream) => Some(stream),
-                None if self.missing == Missing::Refuse => None,
-                None => Some(Stream {
-                    name: stream_name.clone(),
-                    number: version.0 << 16 | at as u64,
-                    created_ms: self.now_ms,
-                    first_event_ms: None,
-                    last_event_ms: None,
-                    last_ingestion_ms: None,
-                }),
-            };
-            let mut stream =
-                stream.ok_or_else(|| Error::NotFound("The specified log stream does not exist.".into()))?;
-            for chunk in pack(stream_name, self.now_ms, events.clone()) {
-                let last_ms =
-                    chunk.first_ms + chunk.events.last().map_or(0, |(offset, _)| i64::from(*offset));
-                let bytes: usize = chunk.events.iter().map(|(_, message)| message.len() + 26).sum();
-                group.stored_bytes += bytes as u64;
-                stream.first_event_ms =
-                    Some(stream.first_event_ms.map_or(chunk.first_ms, |ms| ms.min(chunk.first_ms)));
-                stream.last_event_ms = Some(stream.last_event_ms.map_or(last_ms, |ms| ms.max(last_ms)));
-                let id = ChunkId { first_ms: chunk.first_ms, version: version.0, ordinal };
-                ordinal = ordinal.checked_add(1).ok_or(Error::Corrupt("a batch of too many chunks"))?;
-                writes.push(CHUNKS.put(id.in_stream(self.account, group.number, stream.number), &chunk));
-                let pointer = Pointer { stream: stream.number };
-                writes.push(POINTERS.put(id.in_group(self.account, group.number), &pointer));
-            }
-            stream.last_ingestion_ms = Some(self.now_ms);
-            writes.push(STREAMS.put(tables::stream(self.account, group.number, stream_name), &stream));
-        }
-        for (name, group) in &groups {
-            writes.push(GROUPS.put(tables::group(self.account, name), group));
-        }
-        Ok(())
-    }
-}
-
-fn hour(row: &Invocation) -> i64 {
-    row.started_at.as_second().div_euclid(3600)
-}
-
-fn add(sum: &mut Usage, row: &Invocation) {
-    sum.invocations += 1;
-    sum.errors += u64::from(row.outcome != Outcome::Success);
-    sum.cold_starts += u64::from(row.init_us.is_some());
-    sum.billed_ms += row.billed_ms;
-    sum.mb_ms += row.billed_ms * u64::from(row.memory_mb);
 }

@@ -103,6 +103,16 @@ impl RequestId {
         bytes[8] = bytes[8] & 0x3F | 0x80;
         Self(bytes)
     }
+
+    /// The id with these bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
 }
 
 impl fmt::Display for RequestId {

@@ -64,6 +64,8 @@ pub struct Invocation {
     pub trace: TraceHeader,
     /// Which try this is, from 0.
     pub attempt: u32,
+    /// Whether it is delivered at least once: after a crash the same try may come again, and is billed once.
+    pub redeliverable: bool,
     /// How long it may wait for an instance; by default what the node's configuration says.
     pub queue_timeout: Option<Duration>,
     /// Whether the end of the log is wanted in the outcome.
@@ -85,20 +87,58 @@ pub struct Outcome {
     pub repeated: bool,
 }
 
+/// What an invocation runs: an alias that shares its invocations out is asked once.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pool: Arc<Pool>,
+    deployed: Arc<Deployed>,
+    may_recur: bool,
+}
+
+impl Chosen {
+    /// The version.
+    pub(crate) fn version(&self) -> Version {
+        self.deployed.version
+    }
+
+    /// The runtime's identifier.
+    pub(crate) fn runtime(&self) -> &str {
+        &self.deployed.row.runtime
+    }
+}
+
 impl Inner {
     /// Runs a function.
-    pub(crate) async fn invoke(self: &Arc<Self>, mut invocation: Invocation) -> Result<Outcome, Error> {
+    pub(crate) async fn invoke(self: &Arc<Self>, invocation: Invocation) -> Result<Outcome, Error> {
+        let chosen = self.choose(invocation.account, &invocation.function).await?;
+        self.invoke_chosen(chosen, invocation).await
+    }
+
+    /// What an invocation of this name runs.
+    pub(crate) async fn choose(
+        self: &Arc<Self>,
+        account: AccountId,
+        name: &FunctionName,
+    ) -> Result<Chosen, Error> {
         if self.is_draining() {
             return Err(Error::ShuttingDown);
         }
-        let name = &invocation.function;
-        let function = self.function(invocation.account, &name.name).await?;
+        let function = self.function(account, &name.name).await?;
         let known = self.known(&function).await?;
         let version = known.version(name.qualifier.as_deref(), || self.dice())?;
         let (pool, deployed) = self.deployed(&function, &known, version).await?;
-        drop(function);
+        Ok(Chosen { pool, deployed, may_recur: known.row.allow_recursion })
+    }
+
+    /// Runs what was chosen.
+    pub(crate) async fn invoke_chosen(
+        self: &Arc<Self>,
+        chosen: Chosen,
+        mut invocation: Invocation,
+    ) -> Result<Outcome, Error> {
+        let Chosen { pool, deployed, may_recur } = chosen;
         let (trace, times) = invocation.trace.through(&deployed.arn);
-        if times > self.config.recursion_limit && !known.row.allow_recursion {
+        if times > self.config.recursion_limit && !may_recur {
             tracing::warn!(function = %deployed.arn, times, "a function that causes itself was stopped");
             return Err(Error::Recursion);
         }
@@ -131,6 +171,7 @@ impl Inner {
             stream: invocation.stream,
             trace: invocation.trace,
             attempt: invocation.attempt,
+            redeliverable: invocation.redeliverable,
             log_tail: invocation.log_tail,
             idempotency,
         };

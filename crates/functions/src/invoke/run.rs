@@ -32,6 +32,7 @@ pub(super) struct Run {
     pub(super) invoked_arn: String,
     pub(super) trace: TraceHeader,
     pub(super) attempt: u32,
+    pub(super) redeliverable: bool,
     pub(super) log_tail: bool,
     /// The key under which it runs once.
     pub(super) idempotency: Option<String>,
@@ -205,42 +206,39 @@ impl Inner {
         events.extend(last.into_iter().flatten().map(|line| at(now, line)));
         let log_tail = run.log_tail.then(|| lines::tail(&events));
 
-        let group = row.log_group.clone();
-        self.telemetry.log(LogLines { account, group, stream, events }).await;
+        let lines = LogLines { account, group: row.log_group.clone(), stream, events };
         let error = match ended.ending {
             Ending::Success => None,
             Ending::Error | Ending::Timeout | Ending::OutOfMemory => {
                 Some(ended.error_type.clone().unwrap_or_else(|| error_type(&ended.payload, false)))
             }
         };
-        self.telemetry
-            .span(Span {
-                account,
-                trace: run.trace.clone(),
-                id: span,
-                name: format!("invoke {}", row.name),
-                started_at,
-                duration_us: micros(ended.duration),
-                error,
-            })
-            .await;
-        self.telemetry
-            .invocation(Record {
-                account,
-                function: row.name.clone(),
-                version: version.to_string(),
-                request_id,
-                attempt: run.attempt,
-                started_at,
-                duration_us: micros(ended.duration),
-                init_us: ended.init.map(micros),
-                billed_ms,
-                memory_mb: row.memory_mb,
-                max_memory_mb,
-                outcome: ended.ending,
-                trace: run.trace,
-            })
-            .await;
+        let span = Span {
+            account,
+            trace: run.trace.clone(),
+            id: span,
+            name: format!("invoke {}", row.name),
+            started_at,
+            duration_us: micros(ended.duration),
+            error,
+        };
+        let record = Record {
+            account,
+            function: row.name.clone(),
+            version: version.to_string(),
+            request_id,
+            attempt: run.attempt,
+            started_at,
+            duration_us: micros(ended.duration),
+            init_us: ended.init.map(micros),
+            billed_ms,
+            memory_mb: row.memory_mb,
+            max_memory_mb,
+            outcome: ended.ending,
+            trace: run.trace,
+            redeliverable: run.redeliverable,
+        };
+        self.telemetry.run(record, span, lines).await;
         Outcome {
             payload: ended.payload,
             function_error: ended.function_error,

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::function::Deployed;
 use super::pool::Pool;
-use super::{Invocation, Outcome};
+use super::{Chosen, Invocation, Outcome};
 use crate::service::Inner;
 use crate::{Error, Piece};
 
@@ -36,16 +36,14 @@ pub(crate) enum Next {
 
 impl Inner {
     /// Begins an invocation; it runs as it is read.
-    pub(crate) fn running(self: &Arc<Self>, invocation: Invocation) -> Running {
+    pub(crate) fn running(self: &Arc<Self>, chosen: Chosen, invocation: Invocation) -> Running {
         let (sender, pieces) = mpsc::channel(WAITING);
         let inner = self.clone();
         let invocation = Invocation { stream: Some(sender), ..invocation };
-        let work: Work = Box::pin(async move { inner.invoke(invocation).await });
+        let work: Work = Box::pin(async move { inner.invoke_chosen(chosen, invocation).await });
         Running { work: Some(work), outcome: None, pieces, closed: false }
     }
-}
 
-impl Inner {
     /// Begins a version's invocation, whose answer is streamed if `streams`.
     pub(super) fn running_at(
         self: &Arc<Self>,

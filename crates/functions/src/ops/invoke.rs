@@ -43,6 +43,7 @@ impl Cx {
             fingerprint: None,
             trace: self.context.trace.clone(),
             attempt: 0,
+            redeliverable: false,
             queue_timeout: None,
             log_tail: input.log_tail,
         }

@@ -48,8 +48,9 @@ impl Cx {
                 ));
             }
         }
-        let (version, _) = self.resolve(&input.function).await?;
-        let mut running = self.inner.running(self.invocation(input));
+        let chosen = self.inner.choose(self.account, &input.function).await?;
+        let version = chosen.version();
+        let mut running = self.inner.running(chosen, self.invocation(input));
         let (rest, content_type) = match running.next().await {
             Next::Piece(Piece::Head(head)) => {
                 let content_type = match head {

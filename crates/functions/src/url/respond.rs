@@ -32,7 +32,7 @@ fn bad_gateway() -> Response {
 impl Call {
     /// Runs it.
     pub(super) async fn respond(self) -> Result<Response, aws::Error> {
-        let Self { inner, context, function, account, known, url, head, body, .. } = self;
+        let Self { inner, context, function, account, url, head, body, .. } = self;
         let header =
             |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let idempotency_key = header("idempotency-key");
@@ -40,11 +40,8 @@ impl Call {
             let request = format!("{} {}\n", head.method, head.uri);
             Sha256::new().chain_update(request).chain_update(&body).finalize().into()
         });
-        let version = known.version(function.qualifier.as_deref(), || 1.0)?;
-        let live = inner.function(account, &function.name).await?;
-        let (_, deployed) = inner.deployed(&live, &known, version).await?;
-        let takes_http = inner.runtime.takes_http(&deployed.row.runtime);
-        let event = if takes_http {
+        let chosen = inner.choose(account, &function).await?;
+        let event = if inner.runtime.takes_http(chosen.runtime()) {
             let mut head = head;
             let source_ip = event::source_ip(&context);
             if let Ok(value) = HeaderValue::try_from(source_ip) {
@@ -65,10 +62,11 @@ impl Call {
             idempotency_key,
             trace: context.trace.clone(),
             attempt: 0,
+            redeliverable: false,
             queue_timeout: None,
             log_tail: false,
         };
-        let mut running = inner.running(invocation);
+        let mut running = inner.running(chosen, invocation);
         match running.next().await {
             Next::Ended(outcome) => Ok(whole(outcome?)),
             Next::Piece(Piece::Body(_)) => Err(Error::Platform("a body came before its head".into()).into()),

@@ -384,6 +384,7 @@ impl Node {
             client_context: None,
             trace: TraceHeader::new(&*self.env),
             attempt: 0,
+            redeliverable: false,
             queue_timeout: None,
             log_tail: false,
         }

@@ -25,8 +25,10 @@ use crate::{
 /// another thread takes more.
 const INLINE_ROWS: usize = 64;
 
-/// The tree writes and compacts its table files on this many threads.
-const WORKERS: usize = 2;
+/// The tree writes and compacts its table files on this many threads. One of them is kept for writing: it puts
+/// what there is to compact back, again and again, for as long as all others compact. So there are more than
+/// compact at one time, or that one would take a core to itself.
+const WORKERS: usize = 4;
 
 /// A journal file is kept until all its rows are in table files; this much of them forces that.
 const JOURNAL_BYTES: u64 = 128 << 20;

@@ -1,7 +1,6 @@
 //! Log events: writing, reading a stream, searching a group.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use aws::Response;
 use serde::{Deserialize, Serialize};
@@ -10,9 +9,10 @@ use types::Timestamp;
 use super::pattern::Pattern;
 use super::{Input, Scope, check_limit, group_name, invalid};
 use crate::Error;
+use crate::plan::Missing;
 use crate::reader::{Found, Position, Query, Source};
 use crate::record::{LogEvent, LogLines};
-use crate::writer::{Batch, Missing};
+use crate::writer::Batch;
 
 /// Sequence tokens are ignored since 2023; answers still hold one.
 pub(super) const SEQUENCE_TOKEN: &str = "49600000000000000000000000000000000000000000000000000000";
@@ -114,7 +114,8 @@ impl Input for PutLogEvents {
                 stream: self.log_stream_name,
                 events: accepted,
             });
-            scope.telemetry.writer.write_logs(scope.account, Arc::new(batch), Missing::Refuse).await?;
+            let writer = &scope.telemetry.writer;
+            writer.write_logs(&writer.prepare(scope.account, batch), Missing::Refuse).await?;
         }
         let info = (rejected != Rejected::default()).then_some(rejected);
         Ok(aws::json::output(&Put { next_sequence_token: SEQUENCE_TOKEN, rejected_log_events_info: info }))

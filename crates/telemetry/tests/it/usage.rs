@@ -20,6 +20,7 @@ pub(crate) fn invocation(node: &Node, function: &str, billed_ms: u64, memory_mb:
         max_memory_mb: memory_mb,
         outcome: Outcome::Success,
         trace: TraceHeader::new(&*node.env),
+        redeliverable: true,
     }
 }
 
