@@ -17,6 +17,7 @@ use crate::invoke::{Machine, Once, Pools};
 use crate::name::FunctionName;
 use crate::permission::allows;
 use crate::tables::PROVISIONED;
+use crate::url::Targets;
 use crate::{Config, Error, Invocation, Outcome, Runtime};
 
 /// How often idle instances and unused packages are looked for.
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) pools: Pools,
     pub(crate) machine: Machine,
     pub(crate) once: Once,
+    pub(crate) urls: Targets,
     /// Accounts that may have unused packages.
     pub(crate) sweep: Mutex<HashSet<AccountId>>,
     /// Functions that are kept ready, whatever their traffic.
@@ -104,6 +106,7 @@ impl Functions {
             pools: Pools::default(),
             machine,
             once: Once::default(),
+            urls: Targets::default(),
             sweep: Mutex::default(),
             provisioned: Mutex::default(),
             draining: AtomicBool::new(false),

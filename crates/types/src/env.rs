@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::Rng as _;
+
 use crate::Timestamp;
 
 /// Where time and randomness come from.
@@ -23,7 +25,8 @@ pub trait Env: Send + Sync + fmt::Debug {
 /// An environment shared by everything on a node.
 pub type SharedEnv = Arc<dyn Env>;
 
-/// The machine's clock and the kernel's randomness.
+/// The machine's clock; randomness of a generator for each thread, fit for keys, which the kernel seeds again and
+/// again: a request takes some from it five times, and a system call costs more than that.
 #[derive(Debug)]
 pub struct SystemEnv {
     started: std::time::Instant,
@@ -52,6 +55,6 @@ impl Env for SystemEnv {
     }
 
     fn fill(&self, bytes: &mut [u8]) {
-        getrandom::fill(bytes).expect("the kernel's random source does not fail once it has been seeded");
+        rand::rng().fill_bytes(bytes);
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Known {
     aliases: HashMap<String, AliasRow>,
     policies: HashMap<Option<String>, PolicyRow>,
     events: HashMap<Option<String>, EventConfigRow>,
-    urls: HashMap<Option<String>, UrlRow>,
+    urls: HashMap<Option<String>, Arc<UrlRow>>,
     provisioned: HashMap<String, u32>,
     /// How often the node had been told of changes before this was read: greater is newer.
     epoch: u64,
@@ -70,7 +70,7 @@ impl Known {
     }
 
     /// The URL of the function, or of an alias.
-    pub(crate) fn url(&self, alias: Option<&str>) -> Option<&UrlRow> {
+    pub(crate) fn url(&self, alias: Option<&str>) -> Option<&Arc<UrlRow>> {
         self.urls.get(&owner(alias))
     }
 
@@ -270,7 +270,10 @@ impl Inner {
             aliases: aliases.into_iter().filter_map(|(name, row)| Some((name?, row))).collect(),
             policies: by_qualifier(&POLICIES, &pages[2])?,
             events: by_qualifier(&EVENT_CONFIGS, &pages[3])?,
-            urls: by_qualifier(&URLS, &pages[4])?,
+            urls: by_qualifier(&URLS, &pages[4])?
+                .into_iter()
+                .map(|(name, url)| (name, Arc::new(url)))
+                .collect(),
             provisioned: provisioned.collect(),
             epoch,
         })

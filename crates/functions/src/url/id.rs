@@ -13,7 +13,7 @@ const ACCOUNT: usize = 8;
 
 /// 32 digits of base 36: some that nobody can guess, and the account, so that the URL's row is found among those
 /// of its account.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct UrlId {
     text: String,
     account: AccountId,
@@ -35,6 +35,11 @@ impl UrlId {
             rest /= 36;
         }
         Self { text, account }
+    }
+
+    /// Its digits.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
     }
 
     /// Whose it is.

@@ -1,7 +1,7 @@
 //! What answers at the URLs of functions (AWS Lambda developer guide, "Invoking Lambda function URLs").
 //!
 //! The map: [`FunctionUrls`] is the service; `event` makes an event of a request and an answer of what the
-//! function returned; `cors` answers for the browser; `respond` runs the function and sends its answer.
+//! function returned; `cors` answers for the browser; `target` finds the function; `respond` runs the function and sends its answer.
 //!
 //! Invariants: a URL of `AWS_IAM` asks for the caller's right like any operation; one of `NONE` runs only if the
 //! function's policy lets everybody in. A function that takes HTTP gets the request as it came.
@@ -10,6 +10,7 @@ mod cors;
 mod event;
 mod id;
 mod respond;
+mod target;
 
 use std::sync::Arc;
 
@@ -23,9 +24,12 @@ use crate::invoke::Known;
 use crate::name::FunctionName;
 use crate::permission::lets_url_in;
 use crate::service::{Functions, Inner};
-use crate::tables::{URL_IDS, UrlRow};
+use crate::tables::UrlRow;
 
 pub(crate) use id::{UrlId, address};
+pub(crate) use target::Targets;
+
+use target::Target;
 
 /// Largest request, in bytes.
 const REQUEST_LIMIT: usize = 6_291_456;
@@ -53,7 +57,7 @@ struct Call {
     account: AccountId,
     arn: String,
     known: Arc<Known>,
-    url: UrlRow,
+    url: Arc<UrlRow>,
     head: Parts,
     body: Bytes,
 }
@@ -98,15 +102,7 @@ impl Api for FunctionUrls {
         let Request { mut head, body, context } = request;
         let (id, path) = locate(&head).ok_or_else(forbidden)?;
         let account = id.account();
-        let key = URL_IDS.key(account, |k| {
-            k.text(&id.to_string());
-        });
-        let row =
-            URL_IDS.get(&self.inner.store, key).await.map_err(crate::Error::from)?.ok_or_else(forbidden)?;
-        let function = FunctionName { name: row.value.function, qualifier: row.value.alias };
-        let live = self.inner.function(account, &function.name).await?;
-        let known = self.inner.known(&live).await?;
-        let url = known.url(function.qualifier.as_deref()).cloned().ok_or_else(forbidden)?;
+        let Target { function, known, url } = self.inner.target(&id).await?;
         head.uri = event::with_path(&head.uri, &path);
         let body = aws::body::collect(body, REQUEST_LIMIT).await?;
         let (inner, arn) = (self.inner.clone(), function.arn(account, &self.inner.region));
