@@ -1,7 +1,7 @@
 //! Stacks: from a template to what it asks for, and back (AWS CloudFormation, with the SAM transform).
 //!
 //! The map: [`template`] reads templates and keeps the line of everything; `sam` expands SAM resources;
-//! `resources` knows each resource type; `plan` finds the steps between a stack and a template; `ops` is the
+//! `resources` knows each resource type; `evaluate` says what values come to; `plan` finds the steps between a stack and a template; `ops` is the
 //! API; `operate` carries steps out and [`service`] runs that in the background; `tables` is what is stored.
 //!
 //! Invariants: nothing is made before the whole template is understood and planned; a stack's row always says
@@ -9,6 +9,7 @@
 //! called only through [`aws::Dispatch`], as the caller who deploys.
 
 mod error;
+mod evaluate;
 mod operate;
 mod ops;
 mod plan;

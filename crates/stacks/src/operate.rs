@@ -3,6 +3,9 @@
 //! Invariant: before a step calls another service the stack's row says that it begins, and one commit says
 //! both that it ended and that the next begins. After a crash the step that had begun is carried out again,
 //! knowing that it may have been before.
+//!
+//! Values that were not known when the operation was planned are found when their step begins, by evaluating the
+//! template once more; the step's row says from then on what they are.
 
 use std::sync::Arc;
 
@@ -14,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 use types::{AccountId, Region, RequestId, SharedEnv};
 
 use crate::Error;
+use crate::evaluate::{Evaluation, is_later};
 use crate::plan::{deletions, early_properties};
-use crate::resources::{self, Calls, CreateError, Properties, ResourceType};
+use crate::resources::{self, Calls, CreateError, Made, Naming, Properties, ResourceType};
 use crate::tables::{
     Action, EVENTS, Event, OnFailure, Operation, OperationKind, PENDING, Resource, STACKS, Stack,
     StackStatus, Stage, Step, deleted_key, events_prefix, pending_key, stack_key,
 };
-use crate::template::{Disposal, Pseudo};
+use crate::template::{Code, Disposal, LATER, Problem, Problems, Pseudo, Template};
 
 /// How long deleted stacks can still be described.
 const KEEP_DELETED: jiff::SignedDuration = jiff::SignedDuration::from_hours(90 * 24);
@@ -64,8 +68,8 @@ struct Run<'a> {
 }
 
 enum Outcome {
-    Done,
-    Failed { reason: String, made: bool },
+    Done(Made),
+    Failed { reason: String, made: Option<Made> },
 }
 
 /// Carries out the operation of the stack of that name, until it ends or `shutdown`.
@@ -95,6 +99,7 @@ pub(crate) async fn run(
             stack_name: stack.name.clone(),
             stack_id: stack.id.clone(),
         },
+        begun_at: operation.begun_at.unwrap_or_else(|| machinery.env.now()),
     };
     let mut run = Run { machinery, calls, stack, operation, events: Vec::new() };
     while !shutdown.is_cancelled() {
@@ -139,7 +144,7 @@ impl Run<'_> {
         let event = Event {
             id: format!("{logical_id}-{status}-{}", RequestId::new(&*self.machinery.env)),
             logical_id: logical_id.to_owned(),
-            physical_id: resource.physical_id.clone(),
+            physical_id: resource.shown_id().to_owned(),
             type_name: resource.type_name.clone(),
             status: status.to_owned(),
             reason,
@@ -174,25 +179,98 @@ impl Run<'_> {
 
     /// Carries out the next step. What it did is written when the next one begins, or its stage ends.
     async fn step(&mut self) -> Result<(), Error> {
-        let step = self.operation.steps[self.operation.next].clone();
+        let next = self.operation.next;
+        let mut step = self.operation.steps[next].clone();
         let again = self.operation.begun;
         if !again {
+            if self.operation.stage == Stage::Forward && awaits(&step) {
+                match self.settled(&step) {
+                    Ok(settled) => step = settled,
+                    Err(reason) => return self.failed(&step, reason, false).await,
+                }
+                self.operation.steps[next] = step.clone();
+            }
             if let Some(reason) = self.obstacle(&step).await {
                 return self.failed(&step, reason, false).await;
             }
             self.begin(&step);
             self.operation.begun = true;
+            self.calls.begun_at = self.machinery.env.now();
+            self.operation.begun_at = Some(self.calls.begun_at);
             self.save().await?;
         }
         match self.carry_out(&step, again).await {
-            Outcome::Done => {
+            Outcome::Done(made) => {
+                apply(&mut step, made);
                 self.complete(&step);
+                self.operation.steps[next] = step;
                 self.operation.begun = false;
                 self.operation.next += 1;
                 Ok(())
             }
-            Outcome::Failed { reason, made } => self.failed(&step, reason, made).await,
+            Outcome::Failed { reason, made: Some(made) } => {
+                apply(&mut step, made);
+                self.operation.steps[next] = step.clone();
+                self.failed(&step, reason, true).await
+            }
+            Outcome::Failed { reason, made: None } => self.failed(&step, reason, false).await,
         }
+    }
+
+    /// The step with the values that were not known when it was planned; else why there are none.
+    fn settled(&mut self, step: &Step) -> Result<Step, String> {
+        let id = &step.logical_id;
+        let held = &self.stack.resources;
+        let late = matches!(step.action, Action::Configure { .. });
+        let found = self.evaluate(|evaluation, problems| match late {
+            true => evaluation.late(id, held, problems),
+            false => evaluation.early(id, held, problems),
+        })?;
+        let to = |to: &Resource| {
+            let mut to = to.clone();
+            let kind = resources::find(&to.type_name);
+            let late = kind.map_or(&[][..], |kind| kind.late);
+            to.properties.retain(|key, _| late.contains(&key.as_str()));
+            to.properties.extend(found.clone());
+            if to.physical_id.contains(LATER)
+                && let Some(kind) = kind
+            {
+                let naming = Naming { pseudo: &self.calls.pseudo, logical_id: id, generation: to.generation };
+                to.physical_id = kind.provider.physical_id(&naming, &to.properties);
+            }
+            to
+        };
+        let action = match &step.action {
+            Action::Create { to: planned } => Action::Create { to: to(planned) },
+            Action::Update { from, to: planned } => Action::Update { from: from.clone(), to: to(planned) },
+            Action::Replace { from, to: planned } => {
+                let to = to(planned);
+                if to.physical_id == from.physical_id {
+                    // It turns out to be the same: nothing takes its place, and it is not to be deleted after.
+                    self.operation.cleanup.retain(|step| step.logical_id != *id);
+                    Action::Update { from: from.clone(), to }
+                } else {
+                    Action::Replace { from: from.clone(), to }
+                }
+            }
+            Action::Configure { from, .. } => Action::Configure { from: from.clone(), to: found },
+            other @ (Action::Note { .. } | Action::Delete { .. }) => other.clone(),
+        };
+        Ok(Step { logical_id: id.clone(), action })
+    }
+
+    /// Evaluates a part of the template that the stack is being made from.
+    fn evaluate<T>(&self, part: impl Fn(&Evaluation<'_>, &mut Problems) -> T) -> Result<T, String> {
+        let source = &self.operation.target;
+        let said =
+            |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ");
+        let template = Template::read(&source.template, Code::Packaged).map_err(said)?;
+        let given = source.parameters.iter().map(|p| (p.name.clone(), p.value.clone())).collect();
+        let evaluation = Evaluation::new(&template, &given, &self.calls.pseudo).map_err(said)?;
+        let mut problems = Problems::default();
+        let found = part(&evaluation, &mut problems);
+        problems.finish().map_err(said)?;
+        Ok(found)
     }
 
     /// What stands in the way of a step that has not begun.
@@ -227,15 +305,19 @@ impl Run<'_> {
     }
 
     async fn carry_out(&self, step: &Step, again: bool) -> Outcome {
-        let failed = |error: &aws::Error| Outcome::Failed { reason: reason(error), made: true };
+        let failed =
+            |error: &aws::Error| Outcome::Failed { reason: reason(error), made: Some(Made::default()) };
         let result = match &step.action {
             Action::Create { to } | Action::Replace { to, .. } => {
-                let Some(kind) = resources::find(&to.type_name) else { return Outcome::Done };
+                let Some(kind) = resources::find(&to.type_name) else {
+                    return Outcome::Done(Made::default());
+                };
                 let early = early_properties(&to.properties, kind.late);
                 match kind.provider.create(&self.calls, &to.physical_id, &early, again).await {
-                    Ok(()) => return Outcome::Done,
+                    Ok(made) => return Outcome::Done(made),
                     Err(CreateError { error, made }) => {
-                        return Outcome::Failed { reason: reason(&error), made: made || again };
+                        let made = made.or_else(|| again.then(Made::default));
+                        return Outcome::Failed { reason: reason(&error), made };
                     }
                 }
             }
@@ -256,7 +338,7 @@ impl Run<'_> {
             },
             Action::Delete { retain: true, .. } | Action::Note { .. } => Ok(()),
         };
-        result.map_or_else(|error| failed(&error), |()| Outcome::Done)
+        result.map_or_else(|error| failed(&error), |()| Outcome::Done(Made::default()))
     }
 
     fn held(&self, logical_id: &str) -> Option<(&'static ResourceType, &Resource)> {
@@ -310,9 +392,7 @@ impl Run<'_> {
         let id = step.logical_id.clone();
         match &step.action {
             Action::Create { to } => {
-                if !self.stack.resources.contains_key(&id) {
-                    self.stack.resources.insert(id.clone(), to.clone());
-                }
+                self.stack.resources.insert(id.clone(), to.clone());
                 self.event(&id, to, "CREATE_FAILED", Some(&reason));
                 if !made {
                     self.stack.resources.shift_remove(&id);
@@ -338,7 +418,9 @@ impl Run<'_> {
         if self.operation.stage != Stage::Forward {
             return self.rollback_failed(&id).await;
         }
-        self.roll_back(step, &id, made).await
+        let verb = if self.operation.kind == OperationKind::Create { "create" } else { "update" };
+        let reason = format!("The following resource(s) failed to {verb}: [{id}]. ");
+        self.roll_back(made.then(|| step.clone()), reason).await
     }
 
     /// A deletion failed: what it needs must stay too, the rest goes on.
@@ -367,15 +449,12 @@ impl Run<'_> {
         self.save().await
     }
 
-    async fn roll_back(&mut self, failed: &Step, id: &str, made: bool) -> Result<(), Error> {
+    /// Undoes what was done, `half_done` included, for the reason given.
+    async fn roll_back(&mut self, half_done: Option<Step>, reason: String) -> Result<(), Error> {
         let done = self.operation.next;
-        let mut steps: Vec<Step> = self.operation.steps.drain(..).take(done).collect();
-        if made {
-            steps.push(failed.clone());
-        }
+        let steps = self.operation.steps.drain(..).take(done).chain(half_done).collect::<Vec<Step>>();
         self.operation.begun = false;
         self.operation.next = 0;
-        let reason = format!("The following resource(s) failed to create: [{id}]. ");
         if self.operation.kind == OperationKind::Create {
             match self.operation.on_failure {
                 OnFailure::DoNothing => {
@@ -422,7 +501,6 @@ impl Run<'_> {
         self.operation.steps = undo;
         self.operation.cleanup = deletions(&unwanted, |_, _| false);
         self.operation.stage = Stage::Rollback;
-        let reason = format!("The following resource(s) failed to update: [{id}]. ");
         self.set_status(StackStatus::UpdateRollbackInProgress, Some(reason));
         self.save().await
     }
@@ -434,6 +512,15 @@ impl Run<'_> {
         let failure =
             (!failed.is_empty()).then(|| format!("The following resource(s) failed to delete: [{failed}]. "));
         let (kind, stage) = (self.operation.kind, self.operation.stage);
+        if stage == Stage::Forward && self.operation.target.outputs.iter().any(|o| o.value == LATER) {
+            match self.evaluate(|evaluation, problems| evaluation.outputs(&self.stack.resources, problems)) {
+                Ok(outputs) => self.operation.target.outputs = outputs,
+                Err(reason) => {
+                    self.roll_back(None, reason).await?;
+                    return Ok(false);
+                }
+            }
+        }
         match (kind, stage) {
             (OperationKind::Create, Stage::Forward) => {
                 self.adopt_target();
@@ -540,6 +627,26 @@ impl Run<'_> {
         }
         Ok(writes)
     }
+}
+
+/// True if the step needs values that were not known when it was planned.
+fn awaits(step: &Step) -> bool {
+    match &step.action {
+        Action::Create { to } | Action::Update { to, .. } | Action::Replace { to, .. } => {
+            is_later(&to.properties)
+        }
+        Action::Configure { to, .. } => is_later(to),
+        Action::Note { .. } | Action::Delete { .. } => false,
+    }
+}
+
+/// Has the step say what was decided when it was carried out.
+fn apply(step: &mut Step, made: Made) {
+    let (Action::Create { to } | Action::Replace { to, .. }) = &mut step.action else { return };
+    if let Some(physical_id) = made.physical_id {
+        to.physical_id = physical_id;
+    }
+    to.attributes.extend(made.attributes);
 }
 
 /// A service's error as the reason of an event.

@@ -1,14 +1,18 @@
 //! From a template and a stack as it is to the steps between them. Pure: nothing is asked, nothing is made.
+//!
+//! What a service decides when it makes something (a version's number, a URL's host) is not known here: values
+//! that rest on it are marked, change what they are in, and are found when their step begins (`operate`).
 
 use indexmap::{IndexMap, IndexSet};
 use serde::{Deserialize, Serialize};
 use types::Timestamp;
 
-use crate::resources::schema::{self, Update};
+use crate::evaluate::Evaluation;
+use crate::resources::schema::Update;
 use crate::resources::{self, Naming, Properties};
 use crate::tables::{Action, OutputValue, ParameterValue, Resource, Step};
-use crate::template::intrinsics::{self, Budget, NoResources, Reference, Resources, Scope};
-use crate::template::{Disposal, Node, Problem, Problems, Pseudo, Template, Value, parameters};
+use crate::template::intrinsics::{self, Reference};
+use crate::template::{Disposal, Node, Problem, Problems, Pseudo, Template, Value};
 
 /// What a change does to a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,10 +60,8 @@ pub(crate) fn plan(
     current: &IndexMap<String, Resource>,
     now: Timestamp,
 ) -> Result<Plan, Vec<Problem>> {
-    let mut problems = Problems::default();
-    let values = parameters::values(&template.parameters, given, &mut problems);
-    let conditions = evaluate_conditions(template, &values, pseudo, &mut problems);
-    problems.finish()?;
+    let evaluation = Evaluation::new(template, given, pseudo)?;
+    let conditions = &evaluation.conditions;
     let mut problems = Problems::default();
 
     let wanted: IndexSet<&str> = template
@@ -68,30 +70,21 @@ pub(crate) fn plan(
         .filter(|(_, r)| r.condition.as_ref().is_none_or(|c| conditions.get(c).copied().unwrap_or(false)))
         .map(|(name, _)| name.as_str())
         .collect();
-    let context = Context { template, wanted: &wanted, conditions: &conditions };
+    let context = Context { template, wanted: &wanted, conditions };
     let order = context.order(&mut problems);
 
-    let mut planned = Planned { pseudo, resources: IndexMap::new(), budget: Budget::default() };
+    let mut planned = IndexMap::new();
     for name in &order {
         let declared = &template.resources[*name];
         let Some(kind) = resources::find(&declared.type_name) else { continue };
-        let scope = Scope {
-            pseudo,
-            parameters: &values,
-            mappings: &template.mappings,
-            conditions: &conditions,
-            resources: &planned,
-            budget: &planned.budget,
-        };
-        let early = without(&declared.properties, kind.late);
-        let path = format!("{} `{name}`", declared.type_name);
-        let properties = resolve(&scope, kind.properties, &path, &early, &mut problems);
+        let properties = evaluation.early(name, &planned, &mut problems);
         let previous = current.get(*name).filter(|r| r.type_name == declared.type_name);
         let mut resource = Resource {
             type_name: declared.type_name.clone(),
             physical_id: String::new(),
             generation: previous.map_or(0, |r| r.generation),
             properties,
+            attributes: IndexMap::new(),
             dependencies: context.dependencies(name, true).into_iter().map(str::to_owned).collect(),
             deletion_policy: declared.deletion_policy,
             update_replace_policy: declared.update_replace_policy,
@@ -109,16 +102,14 @@ pub(crate) fn plan(
         if replaces || changed_type {
             resource.generation = current.get(*name).map_or(0, |r| r.generation) + 1;
         }
-        let naming = Naming {
-            stack_name: &pseudo.stack_name,
-            stack_id: &pseudo.stack_id,
-            logical_id: name,
-            generation: resource.generation,
-        };
-        resource.physical_id = match previous {
-            Some(previous) if !replaces => previous.physical_id.clone(),
-            _ => kind.provider.physical_id(&naming, &resource.properties),
-        };
+        let naming = Naming { pseudo, logical_id: name, generation: resource.generation };
+        match previous {
+            Some(previous) if !replaces => {
+                resource.physical_id.clone_from(&previous.physical_id);
+                resource.attributes.clone_from(&previous.attributes);
+            }
+            _ => resource.physical_id = kind.provider.physical_id(&naming, &resource.properties),
+        }
         if let Some(previous) = previous
             && replaces
             && previous.physical_id == resource.physical_id
@@ -130,10 +121,13 @@ pub(crate) fn plan(
             );
             problems.add(declared.at, message);
         }
-        planned.resources.insert((*name).to_owned(), resource);
+        planned.insert((*name).to_owned(), resource);
     }
-    let late = late_properties(&order, template, &values, &conditions, &planned, &mut problems);
-    let outputs = evaluate_outputs(template, &values, &conditions, &planned, &mut problems);
+    let mut late = IndexMap::new();
+    for name in &order {
+        late.insert((*name).to_owned(), evaluation.late(name, &planned, &mut problems));
+    }
+    let outputs = evaluation.outputs(&planned, &mut problems);
     problems.finish()?;
 
     let parameters = template
@@ -146,119 +140,8 @@ pub(crate) fn plan(
         })
         .collect();
     let mut plan = Plan { changes: Vec::new(), steps: Vec::new(), cleanup: Vec::new(), outputs, parameters };
-    plan.compare(planned.resources, late, current);
+    plan.compare(planned, late, current);
     Ok(plan)
-}
-
-fn evaluate_conditions(
-    template: &Template,
-    values: &IndexMap<String, Value>,
-    pseudo: &Pseudo,
-    problems: &mut Problems,
-) -> IndexMap<String, bool> {
-    let none = IndexMap::new();
-    let scope = Scope {
-        pseudo,
-        parameters: values,
-        mappings: &template.mappings,
-        conditions: &none,
-        resources: &NoResources,
-        budget: &Budget::default(),
-    };
-    intrinsics::conditions(&template.conditions, &|node, problems| scope.value(node, problems), problems)
-}
-
-fn evaluate_outputs(
-    template: &Template,
-    values: &IndexMap<String, Value>,
-    conditions: &IndexMap<String, bool>,
-    planned: &Planned<'_>,
-    problems: &mut Problems,
-) -> Vec<OutputValue> {
-    let scope = Scope {
-        pseudo: planned.pseudo,
-        parameters: values,
-        mappings: &template.mappings,
-        conditions,
-        resources: planned,
-        budget: &planned.budget,
-    };
-    let mut outputs = Vec::new();
-    for (name, output) in &template.outputs {
-        if output.condition.as_ref().is_some_and(|c| !conditions.get(c).copied().unwrap_or(false)) {
-            continue;
-        }
-        let Some(value) = scope.value(&output.value, problems) else { continue };
-        match value.scalar_text() {
-            Some(text) => outputs.push(OutputValue {
-                key: name.clone(),
-                value: text,
-                description: output.description.clone(),
-            }),
-            None => {
-                problems.add(value.at, format!("output `{name}` must be text, and is {}", value.kind()));
-            }
-        }
-    }
-    outputs
-}
-
-/// The late properties of each resource that can have some.
-fn late_properties(
-    order: &[&str],
-    template: &Template,
-    values: &IndexMap<String, Value>,
-    conditions: &IndexMap<String, bool>,
-    planned: &Planned<'_>,
-    problems: &mut Problems,
-) -> IndexMap<String, Properties> {
-    let scope = Scope {
-        pseudo: planned.pseudo,
-        parameters: values,
-        mappings: &template.mappings,
-        conditions,
-        resources: planned,
-        budget: &planned.budget,
-    };
-    let mut late = IndexMap::new();
-    for name in order {
-        let declared = &template.resources[*name];
-        let Some(kind) = resources::find(&declared.type_name).filter(|k| !k.late.is_empty()) else {
-            continue;
-        };
-        let mut properties = Properties::new();
-        for (key, value) in declared.properties.as_map().into_iter().flatten() {
-            let known = kind.properties.iter().find(|p| p.name == key && kind.late.contains(&p.name));
-            let Some(property) = known else { continue };
-            let path = format!("{} `{name}`.{key}", declared.type_name);
-            if let Some(value) = scope.value(value, problems) {
-                properties.insert(key.clone(), property.shape.convert(&path, &value, problems));
-            }
-        }
-        late.insert((*name).to_owned(), properties);
-    }
-    late
-}
-
-fn resolve(
-    scope: &Scope<'_>,
-    known: &[schema::Property],
-    path: &str,
-    node: &Node,
-    problems: &mut Problems,
-) -> Properties {
-    let before = problems.count();
-    match scope.value(node, problems) {
-        // A value that could not be evaluated would be reported again as missing.
-        Some(value) if problems.count() == before => schema::convert(known, path, &value, problems),
-        _ => Properties::new(),
-    }
-}
-
-fn without(node: &Node, late: &[&str]) -> Node {
-    let map = node.as_map().into_iter().flatten();
-    let early = map.filter(|(key, _)| !late.contains(&key.as_str())).map(|(k, v)| (k.clone(), v.clone()));
-    Node::map(early, node.at)
 }
 
 /// The properties that are set when a resource is made.
@@ -270,26 +153,6 @@ pub(crate) fn early_properties(properties: &Properties, late: &[&str]) -> Proper
 fn only_late(properties: &Properties, late: &[&str]) -> Properties {
     let some = properties.iter().filter(|(key, _)| late.contains(&key.as_str()));
     some.map(|(key, value)| (key.clone(), value.clone())).collect()
-}
-
-struct Planned<'a> {
-    pseudo: &'a Pseudo,
-    resources: IndexMap<String, Resource>,
-    budget: Budget,
-}
-
-impl Resources for Planned<'_> {
-    fn reference(&self, logical_id: &str) -> Option<String> {
-        let resource = self.resources.get(logical_id)?;
-        let provider = resources::find(&resource.type_name)?.provider;
-        Some(provider.reference(self.pseudo, &resource.physical_id, &resource.properties))
-    }
-
-    fn attribute(&self, logical_id: &str, attribute: &str) -> Option<String> {
-        let resource = self.resources.get(logical_id)?;
-        let provider = resources::find(&resource.type_name)?.provider;
-        provider.attribute(self.pseudo, &resource.physical_id, &resource.properties, attribute)
-    }
 }
 
 struct Context<'a> {

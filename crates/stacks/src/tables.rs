@@ -8,7 +8,7 @@ use store::{JsonRecord, Key, Table, tables};
 use types::{AccountId, Principal, Timestamp, TraceHeader};
 
 use crate::resources::Properties;
-use crate::template::Disposal;
+use crate::template::{Disposal, LATER};
 
 /// Stacks. Key: name, then 0 for the one that lives or 1 and the UUID for those that were deleted.
 pub(crate) const STACKS: Table<Stack> = Table::new(tables::STACKS, "stacks");
@@ -169,6 +169,9 @@ pub(crate) struct Resource {
     pub(crate) generation: u32,
     /// As they were last set.
     pub(crate) properties: Properties,
+    /// What its service decided when it was made, where `Fn::GetAtt` can ask for it.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub(crate) attributes: IndexMap<String, String>,
     /// Logical ids of what it refers to.
     pub(crate) dependencies: Vec<String>,
     pub(crate) deletion_policy: Disposal,
@@ -176,6 +179,13 @@ pub(crate) struct Resource {
     pub(crate) status: String,
     pub(crate) reason: Option<String>,
     pub(crate) updated_at: Timestamp,
+}
+
+impl Resource {
+    /// The physical id as it is shown: nothing while a part of it is not known.
+    pub(crate) fn shown_id(&self) -> &str {
+        if self.physical_id.contains(LATER) { "" } else { &self.physical_id }
+    }
 }
 
 /// What an operation does.
@@ -223,6 +233,9 @@ pub(crate) struct Operation {
     pub(crate) next: usize,
     /// True if that one may have been carried out in part.
     pub(crate) begun: bool,
+    /// When that one began for the first time.
+    #[serde(default)]
+    pub(crate) begun_at: Option<Timestamp>,
     /// What the stage Cleanup does, or RollbackCleanup.
     pub(crate) cleanup: Vec<Step>,
     /// The source that the stack has when it succeeds.

@@ -179,6 +179,7 @@ impl At {
             steps: plan.steps,
             next: 0,
             begun: false,
+            begun_at: None,
             cleanup: plan.cleanup,
             target: source,
             failed: Vec::new(),

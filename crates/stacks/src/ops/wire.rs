@@ -90,7 +90,7 @@ pub(super) fn stack_summary(xml: &mut Xml, stack: &Stack) {
 
 fn resource_core(xml: &mut Xml, logical_id: &str, resource: &Resource, timestamp: &str) {
     xml.text("LogicalResourceId", logical_id);
-    xml.text("PhysicalResourceId", &resource.physical_id);
+    xml.text("PhysicalResourceId", resource.shown_id());
     xml.text("ResourceType", &resource.type_name);
     xml.text(timestamp, &time(resource.updated_at));
     xml.text("ResourceStatus", &resource.status);

@@ -9,7 +9,7 @@ use super::bucket_settings::{self, SETTINGS};
 use super::calls::segment;
 use super::schema::{Property, Shape, TAGS};
 use super::{
-    Calls, CreateError, Naming, Properties, Provider, ResourceType, found, gone_is_fine, is_there, text,
+    Calls, CreateError, Made, Naming, Properties, Provider, ResourceType, found, gone_is_fine, is_there, text,
 };
 use crate::template::Pseudo;
 
@@ -97,7 +97,7 @@ impl Provider for Bucket {
         id: &str,
         properties: &Properties,
         again: bool,
-    ) -> Result<(), CreateError> {
+    ) -> Result<Made, CreateError> {
         let path = format!("/{}", segment(id));
         let region = &calls.pseudo.region;
         let mut body = String::new();
@@ -123,7 +123,7 @@ impl Provider for Bucket {
             }
             Ok(())
         };
-        settings.await.map_err(CreateError::half_made)
+        settings.await.map(|()| Made::default()).map_err(CreateError::half_made)
     }
 
     async fn update(

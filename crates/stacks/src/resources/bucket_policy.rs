@@ -5,7 +5,7 @@ use http::Method;
 
 use super::calls::segment;
 use super::schema::{Property, Shape};
-use super::{Calls, CreateError, Naming, Properties, Provider, ResourceType, gone_is_fine, text};
+use super::{Calls, CreateError, Made, Naming, Properties, Provider, ResourceType, gone_is_fine, text};
 
 pub(super) const BUCKET_POLICY: ResourceType = ResourceType {
     name: "AWS::S3::BucketPolicy",
@@ -41,13 +41,13 @@ impl Provider for BucketPolicy {
         _id: &str,
         properties: &Properties,
         again: bool,
-    ) -> Result<(), CreateError> {
+    ) -> Result<Made, CreateError> {
         if !again && calls.s3(Method::GET, &path(properties), String::new()).await.is_ok() {
             let message = "The bucket policy already exists on bucket; a bucket has one.";
             let error = aws::Error::new(types::ErrorKind::Conflict, "AlreadyExists", message);
             return Err(CreateError::nothing_made(error));
         }
-        put(calls, properties).await.map_err(CreateError::nothing_made)
+        put(calls, properties).await.map(|()| Made::default()).map_err(CreateError::nothing_made)
     }
 
     async fn update(

@@ -7,7 +7,7 @@ use aws::{Caller, Dispatch};
 use bytes::Bytes;
 use http::{Method, Request};
 use serde_json::Value as Json;
-use types::{ErrorKind, SharedEnv, TraceHeader};
+use types::{ErrorKind, SharedEnv, Timestamp, TraceHeader};
 
 use crate::template::Pseudo;
 
@@ -21,9 +21,21 @@ pub(crate) struct Calls {
     pub(crate) trace: TraceHeader,
     pub(crate) env: SharedEnv,
     pub(crate) pseudo: Pseudo,
+    /// When the step that they are made for began, also if that was before a crash.
+    pub(crate) begun_at: Timestamp,
 }
 
 impl Calls {
+    /// True if a time that Lambda answered is not before the step began; it is in milliseconds.
+    pub(crate) fn since_begun(&self, time: &Json) -> bool {
+        let at = time.as_str().and_then(|text| {
+            jiff::fmt::strtime::parse("%Y-%m-%dT%H:%M:%S%.f%z", text)
+                .and_then(|time| time.to_timestamp())
+                .ok()
+        });
+        at.is_some_and(|at| at.as_millisecond() >= self.begun_at.as_millisecond())
+    }
+
     /// A call; what fails in passing is tried again.
     pub(crate) async fn send(
         &self,

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::calls::segment;
 use super::schema::{Property, Shape};
-use super::{Calls, CreateError, Naming, Properties, Provider, ResourceType, gone_is_fine, text};
+use super::{Calls, CreateError, Made, Naming, Properties, Provider, ResourceType, gone_is_fine, text};
 
 const DESTINATION: Shape = Shape::Object(&[Property::new("Destination", Shape::Text).required()]);
 
@@ -57,8 +57,8 @@ impl Provider for EventInvokeConfig {
         _: &str,
         properties: &Properties,
         _: bool,
-    ) -> Result<(), CreateError> {
-        put(calls, properties).await.map_err(CreateError::nothing_made)
+    ) -> Result<Made, CreateError> {
+        put(calls, properties).await.map(|()| Made::default()).map_err(CreateError::nothing_made)
     }
 
     async fn update(

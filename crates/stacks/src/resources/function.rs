@@ -12,7 +12,7 @@ use types::ErrorKind;
 use super::calls::segment;
 use super::schema::{Property, Shape, TAGS};
 use super::{
-    Calls, CreateError, Naming, Properties, Provider, ResourceType, found, gone_is_fine, is_there, text,
+    Calls, CreateError, Made, Naming, Properties, Provider, ResourceType, found, gone_is_fine, is_there, text,
 };
 use crate::template::Pseudo;
 
@@ -76,6 +76,25 @@ const CONFIGURATION: &[(&str, &str)] = &[
 
 const FUNCTIONS: &str = "/2015-03-31/functions";
 
+/// The ARN of a function that is named by its name or its ARN.
+pub(super) fn arn_of(pseudo: &Pseudo, function: &str, qualifier: Option<&str>) -> String {
+    let Pseudo { region, account_id, .. } = pseudo;
+    let mut arn = match function.starts_with("arn:") {
+        true => function.to_owned(),
+        false => format!("arn:aws:lambda:{region}:{account_id}:function:{function}"),
+    };
+    if let Some(qualifier) = qualifier {
+        arn.push(':');
+        arn.push_str(qualifier);
+    }
+    arn
+}
+
+/// Where a function's operations are.
+pub(super) fn path_of(function: &str) -> String {
+    format!("{FUNCTIONS}/{}", segment(function))
+}
+
 struct Function;
 
 #[async_trait]
@@ -85,8 +104,7 @@ impl Provider for Function {
     }
 
     fn attribute(&self, pseudo: &Pseudo, id: &str, _: &Properties, attribute: &str) -> Option<String> {
-        let Pseudo { region, account_id, .. } = pseudo;
-        (attribute == "Arn").then(|| format!("arn:aws:lambda:{region}:{account_id}:function:{id}"))
+        (attribute == "Arn").then(|| arn_of(pseudo, id, None))
     }
 
     async fn exists(&self, calls: &Calls, id: &str, _: &Properties) -> Result<bool, aws::Error> {
@@ -100,7 +118,7 @@ impl Provider for Function {
         id: &str,
         properties: &Properties,
         again: bool,
-    ) -> Result<(), CreateError> {
+    ) -> Result<Made, CreateError> {
         let code = code(properties).map_err(CreateError::nothing_made)?;
         let mut body = json!({"FunctionName": id, "Code": code});
         let same = CONFIGURATION.iter().map(|(name, _)| *name).chain(["Architectures", "PackageType"]);
@@ -124,7 +142,7 @@ impl Provider for Function {
             }
             Ok(())
         };
-        rest.await.map_err(CreateError::half_made)
+        rest.await.map(|()| Made::default()).map_err(CreateError::half_made)
     }
 
     async fn update(
@@ -208,11 +226,7 @@ fn tags(properties: &Properties) -> Json {
 }
 
 async fn put_tags(calls: &Calls, id: &str, old: &Properties, new: &Properties) -> Result<(), aws::Error> {
-    let Pseudo { region, account_id, .. } = &calls.pseudo;
-    let path = format!(
-        "/2017-03-31/tags/{}",
-        segment(&format!("arn:aws:lambda:{region}:{account_id}:function:{id}"))
-    );
+    let path = format!("/2017-03-31/tags/{}", segment(&arn_of(&calls.pseudo, id, None)));
     let (old, new) = (tags(old), tags(new));
     let gone = old.as_object().into_iter().flatten().filter(|(key, _)| new.get(key).is_none());
     let gone: Vec<_> = gone.map(|(key, _)| format!("tagKeys={}", segment(key))).collect();

@@ -1,22 +1,29 @@
 //! The resource types: their properties, what `Ref` and `Fn::GetAtt` give, and how each is made, changed and
 //! deleted through the services' own APIs.
 //!
-//! Invariant: everything that a template can refer to follows from names alone, so that a whole plan is known
-//! before anything is made; and every call is safe to repeat after a crash.
+//! Invariants: what a template can refer to follows from names, or is said by whoever made it and known to be
+//! unknown until then (`docs/decisions/0009`), so that a plan is honest before anything is made; and every call is
+//! safe to repeat after a crash.
 
+mod alias;
 mod bucket;
 mod bucket_policy;
 mod bucket_settings;
 mod calls;
 mod event_invoke_config;
 mod function;
+mod function_url;
+mod function_version;
+mod layer;
 mod permission;
 mod policy;
+mod provisioned;
 mod role;
 pub(crate) mod schema;
 mod table;
 
 use async_trait::async_trait;
+use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
 
@@ -43,26 +50,36 @@ pub(crate) struct ResourceType {
 #[derive(Debug)]
 pub(crate) struct CreateError {
     pub(crate) error: aws::Error,
-    /// Something of it was made, which must be removed again.
-    pub(crate) made: bool,
+    /// What of it was made, and must be removed again.
+    pub(crate) made: Option<Made>,
+}
+
+/// What a service decides when it makes a resource.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    /// The physical id, where the service gives it.
+    pub(crate) physical_id: Option<String>,
+    /// Attributes that do not follow from the physical id and the properties.
+    pub(crate) attributes: IndexMap<String, String>,
 }
 
 impl CreateError {
     /// Nothing was made.
     pub(crate) fn nothing_made(error: aws::Error) -> Self {
-        Self { error, made: false }
+        Self { error, made: None }
     }
 
     /// Something was made.
     pub(crate) fn half_made(error: aws::Error) -> Self {
-        Self { error, made: true }
+        Self { error, made: Some(Made::default()) }
     }
 }
 
 /// How resources of a type are handled.
 #[async_trait]
 pub(crate) trait Provider: Send + Sync {
-    /// The physical id: the name given in the properties, or one made from `naming`.
+    /// The physical id: the name given in the properties, or one made from `naming`; with a
+    /// [`LATER`](crate::template::LATER) in it if the service gives a part of it.
     fn physical_id(&self, naming: &Naming<'_>, properties: &Properties) -> String;
 
     /// What `Ref` gives.
@@ -70,7 +87,7 @@ pub(crate) trait Provider: Send + Sync {
         physical_id.to_owned()
     }
 
-    /// What `Fn::GetAtt` gives.
+    /// What `Fn::GetAtt` gives; [`LATER`](crate::template::LATER) for what the service decides.
     fn attribute(
         &self,
         _pseudo: &Pseudo,
@@ -94,7 +111,7 @@ pub(crate) trait Provider: Send + Sync {
         id: &str,
         properties: &Properties,
         again: bool,
-    ) -> Result<(), CreateError>;
+    ) -> Result<Made, CreateError>;
 
     /// Changes it from `old` to `new`, late properties excepted.
     async fn update(
@@ -121,6 +138,10 @@ const TYPES: &[&ResourceType] = &[
     &policy::MANAGED_POLICY,
     &event_invoke_config::EVENT_INVOKE_CONFIG,
     &function::FUNCTION,
+    &function_version::VERSION,
+    &alias::ALIAS,
+    &function_url::URL,
+    &layer::LAYER_VERSION,
     &permission::PERMISSION,
     &bucket::BUCKET,
     &bucket_policy::BUCKET_POLICY,
@@ -133,7 +154,8 @@ pub(crate) fn find(name: &str) -> Option<&'static ResourceType> {
 
 /// The types' names, those of SAM included.
 pub(crate) fn names() -> Vec<&'static str> {
-    let serverless = ["AWS::Serverless::Function", "AWS::Serverless::SimpleTable"];
+    let serverless =
+        ["AWS::Serverless::Function", "AWS::Serverless::LayerVersion", "AWS::Serverless::SimpleTable"];
     TYPES.iter().map(|t| t.name).chain(serverless).collect()
 }
 
@@ -147,8 +169,7 @@ impl ResourceType {
 
 /// What generated names are made of.
 pub(crate) struct Naming<'a> {
-    pub(crate) stack_name: &'a str,
-    pub(crate) stack_id: &'a str,
+    pub(crate) pseudo: &'a Pseudo,
     pub(crate) logical_id: &'a str,
     /// Counts the resource's replacements.
     pub(crate) generation: u32,
@@ -159,7 +180,7 @@ impl Naming<'_> {
     /// stack gets the same name each time it is asked for.
     pub(crate) fn generate(&self, longest: usize) -> String {
         const ALPHABET: &[u8; 36] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
-        let Self { stack_name, stack_id, logical_id, generation } = self;
+        let Self { pseudo: Pseudo { stack_name, stack_id, .. }, logical_id, generation } = self;
         let digest = Sha256::digest(format!("{stack_id}/{logical_id}/{generation}"));
         let suffix: String =
             digest[..12].iter().map(|b| char::from(ALPHABET[usize::from(*b) % 36])).collect();

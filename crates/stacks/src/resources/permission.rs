@@ -6,13 +6,17 @@ use serde_json::{Value as Json, json};
 
 use super::calls::segment;
 use super::schema::{Property, Shape};
-use super::{Calls, CreateError, Naming, Properties, Provider, ResourceType, gone_is_fine, is_there, text};
+use super::{
+    Calls, CreateError, Made, Naming, Properties, Provider, ResourceType, gone_is_fine, is_there, text,
+};
 
 pub(super) const PERMISSION: ResourceType = ResourceType {
     name: "AWS::Lambda::Permission",
     properties: &[
         Property::new("Action", Shape::Text).required().replaces(),
         Property::new("FunctionName", Shape::Text).required().replaces(),
+        Property::new("FunctionUrlAuthType", Shape::Text).replaces(),
+        Property::new("InvokedViaFunctionUrl", Shape::Boolean).replaces(),
         Property::new("Principal", Shape::Text).required().replaces(),
         Property::new("SourceAccount", Shape::Text).replaces(),
         Property::new("SourceArn", Shape::Text).replaces(),
@@ -40,17 +44,25 @@ impl Provider for Permission {
         id: &str,
         properties: &Properties,
         again: bool,
-    ) -> Result<(), CreateError> {
+    ) -> Result<Made, CreateError> {
         let mut body = json!({"StatementId": id});
-        for name in ["Action", "Principal", "SourceAccount", "SourceArn"] {
+        let same = [
+            "Action",
+            "FunctionUrlAuthType",
+            "InvokedViaFunctionUrl",
+            "Principal",
+            "SourceAccount",
+            "SourceArn",
+        ];
+        for name in same {
             if let Some(value) = properties.get(name) {
                 body[name] = value.clone();
             }
         }
         match calls.lambda(Method::POST, &path(properties), Some(&body)).await {
-            Err(error) if again && is_there(&error) => Ok(()),
+            Err(error) if again && is_there(&error) => Ok(Made::default()),
             Err(error) => Err(CreateError::nothing_made(error)),
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(Made::default()),
         }
     }
 

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 
 use super::schema::{Property, Shape};
 use super::{
-    Calls, CreateError, Naming, Properties, Provider, ResourceType, found, gone_is_fine, is_there, text,
+    Calls, CreateError, Made, Naming, Properties, Provider, ResourceType, found, gone_is_fine, is_there, text,
 };
 use crate::template::Pseudo;
 
@@ -71,9 +71,9 @@ impl Provider for Policy {
         _: &str,
         properties: &Properties,
         _: bool,
-    ) -> Result<(), CreateError> {
+    ) -> Result<Made, CreateError> {
         // Some of the roles may have it already: remove it from all if one fails.
-        put_inline(calls, properties).await.map_err(CreateError::half_made)
+        put_inline(calls, properties).await.map(|()| Made::default()).map_err(CreateError::half_made)
     }
 
     async fn update(
@@ -98,7 +98,7 @@ struct ManagedPolicy;
 #[async_trait]
 impl Provider for ManagedPolicy {
     fn physical_id(&self, naming: &Naming<'_>, properties: &Properties) -> String {
-        let account = naming.stack_id.split(':').nth(4).unwrap_or_default();
+        let account = &naming.pseudo.account_id;
         let path = text(properties, "Path").unwrap_or("/");
         let name = text(properties, "ManagedPolicyName").map_or_else(|| naming.generate(128), str::to_owned);
         format!("arn:aws:iam::{account}:policy{path}{name}")
@@ -118,7 +118,7 @@ impl Provider for ManagedPolicy {
         id: &str,
         properties: &Properties,
         again: bool,
-    ) -> Result<(), CreateError> {
+    ) -> Result<Made, CreateError> {
         let name = id.rsplit('/').next().unwrap_or_default();
         let document = properties.get("PolicyDocument").map(Json::to_string).unwrap_or_default();
         let mut form = vec![("PolicyName", name), ("PolicyDocument", document.as_str())];
@@ -132,7 +132,8 @@ impl Provider for ManagedPolicy {
             Err(error) => return Err(CreateError::nothing_made(error)),
             Ok(_) => {}
         }
-        attach(calls, id, &[], &roles(properties)).await.map_err(CreateError::half_made)
+        let attached = attach(calls, id, &[], &roles(properties)).await;
+        attached.map(|()| Made::default()).map_err(CreateError::half_made)
     }
 
     async fn update(

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 
 use super::schema::{Property, Shape, TAGS};
 use super::{
-    Calls, CreateError, Naming, Properties, Provider, ResourceType, found, gone_is_fine, is_there, text,
+    Calls, CreateError, Made, Naming, Properties, Provider, ResourceType, found, gone_is_fine, is_there, text,
 };
 use crate::template::Pseudo;
 
@@ -118,7 +118,7 @@ impl Provider for Role {
         id: &str,
         properties: &Properties,
         again: bool,
-    ) -> Result<(), CreateError> {
+    ) -> Result<Made, CreateError> {
         let mut form = vec![("RoleName".to_owned(), id.to_owned())];
         for name in ["AssumeRolePolicyDocument", "Description", "MaxSessionDuration", "Path"] {
             match properties.get(name) {
@@ -133,7 +133,8 @@ impl Provider for Role {
             Err(error) => return Err(CreateError::nothing_made(error)),
             Ok(()) => {}
         }
-        put_policies(calls, id, &Properties::new(), properties).await.map_err(CreateError::half_made)
+        let put = put_policies(calls, id, &Properties::new(), properties).await;
+        put.map(|()| Made::default()).map_err(CreateError::half_made)
     }
 
     async fn update(

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use crate::template::{Node, Problems, Value, advice};
+use crate::template::{LATER, Node, Problems, Value, advice};
 
 /// What a change of a property does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) enum Shape {
     Text,
     /// A whole number, or text that is one.
     Integer,
+    /// A number, or text that is one.
+    Number,
     /// A boolean, or text that is one.
     Boolean,
     /// Any JSON object (a policy document).
@@ -73,11 +75,18 @@ impl Shape {
             problems.add(node.at, format!("{path} must be {wanted}, and is {}", node.kind()));
             Json::Null
         };
+        if node.value == Value::Later {
+            return Json::String(LATER.to_owned());
+        }
         match self {
             Self::Text => node.scalar_text().map_or_else(|| mismatch("text"), Json::String),
             Self::Integer => match node.scalar_text().and_then(|text| text.parse::<i64>().ok()) {
                 Some(number) => number.into(),
                 None => mismatch("a whole number"),
+            },
+            Self::Number => match node.scalar_text().and_then(|text| text.parse::<f64>().ok()) {
+                Some(number) if number.is_finite() => number.into(),
+                _ => mismatch("a number"),
             },
             Self::Boolean => match node.scalar_text().as_deref() {
                 Some("true") => Json::Bool(true),

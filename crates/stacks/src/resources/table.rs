@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::schema::{Property, Shape, TAGS};
 use super::{
-    Calls, CreateError, Naming, Properties, Provider, ResourceType, found, gone_is_fine, is_there, text,
+    Calls, CreateError, Made, Naming, Properties, Provider, ResourceType, found, gone_is_fine, is_there, text,
 };
 use crate::template::Pseudo;
 
@@ -238,7 +238,7 @@ impl Provider for Table {
         id: &str,
         properties: &Properties,
         again: bool,
-    ) -> Result<(), CreateError> {
+    ) -> Result<Made, CreateError> {
         let mut body = json!({"TableName": id});
         for name in CREATE {
             if let Some(value) = properties.get(*name) {
@@ -257,7 +257,7 @@ impl Provider for Table {
         if let Some(attribute) = expiry(properties) {
             set_expiry(calls, id, attribute, true).await.map_err(CreateError::half_made)?;
         }
-        Ok(())
+        Ok(Made::default())
     }
 
     async fn update(

@@ -4,6 +4,8 @@ use indexmap::IndexMap;
 use serde_json::json;
 
 use super::policies;
+use super::published::{self, Alias, Generated};
+use super::references::Names;
 use super::tag_list;
 use crate::template::{At, Code, Disposal, Node, Problems, Resource, Template, Value, advice};
 
@@ -36,6 +38,22 @@ const OWN: &[&str] = &[
     "EventInvokeConfig",
     "Tags",
     "Tracing",
+    "AutoPublishAlias",
+    "AutoPublishAliasAllProperties",
+    "AutoPublishCodeSha256",
+    "FunctionUrlConfig",
+    "ProvisionedConcurrencyConfig",
+    "VersionDeletionPolicy",
+    "VersionDescription",
+];
+
+/// Properties that stand for what there is not, and what to do instead.
+const REFUSED: &[(&str, &str)] = &[
+    (
+        "DeploymentPreference",
+        "there is no CodeDeploy to shift traffic step by step; share it out with RoutingConfig of an AWS::Lambda::Alias",
+    ),
+    ("DeadLetterQueue", "there are no queues or topics; use OnFailure of EventInvokeConfig"),
 ];
 
 /// What Globals may hold.
@@ -56,6 +74,9 @@ pub(super) const GLOBALS: &[&str] = &[
     "Layers",
     "LoggingConfig",
     "Tracing",
+    "AutoPublishAlias",
+    "FunctionUrlConfig",
+    "ProvisionedConcurrencyConfig",
 ];
 
 /// Puts what `function` stands for into `template`.
@@ -64,6 +85,7 @@ pub(super) fn expand(
     function: Resource,
     template: &mut Template,
     code: Code,
+    names: &mut Names,
     problems: &mut Problems,
 ) {
     let at = function.at;
@@ -71,7 +93,9 @@ pub(super) fn expand(
     let properties = function.properties.clone();
     let given = properties.as_map().unwrap_or(&empty);
     for (key, value) in given {
-        if !SAME.contains(&key.as_str()) && !OWN.contains(&key.as_str()) {
+        if let Some((_, instead)) = REFUSED.iter().find(|(name, _)| name == key) {
+            problems.add(value.at, format!("`{key}` of `{name}` is not supported: {instead}"));
+        } else if !SAME.contains(&key.as_str()) && !OWN.contains(&key.as_str()) {
             let advice = advice(key, SAME.iter().chain(OWN).copied());
             let message =
                 format!("property `{key}` of AWS::Serverless::Function `{name}` is not supported; {advice}");
@@ -104,10 +128,25 @@ pub(super) fn expand(
         out.insert("TracingConfig".to_owned(), Node::map([("Mode", mode.clone())], mode.at));
     }
 
+    let published = published::alias(name, given, &mut out, template, names, problems);
+    let (alias, mut made) = published.map_or((None, Vec::new()), |(alias, made)| (Some(alias), made));
+    if let Some(config) = given.get("FunctionUrlConfig") {
+        made.extend(published::url(name, config, alias.as_ref(), problems));
+    }
+    for Generated { id, type_name, properties, disposal } in made {
+        let resource = Resource { deletion_policy: disposal, ..generated(type_name, properties) };
+        template.resources.insert(id, resource);
+    }
+
     let mut event_policies = Vec::new();
     if let Some(config) = given.get("EventInvokeConfig") {
-        let properties = event_invoke_config(name, config, &mut event_policies, problems);
-        let resource = generated("AWS::Lambda::EventInvokeConfig", properties);
+        let mut properties = event_invoke_config(name, config, &mut event_policies, problems);
+        let mut depends_on = Vec::new();
+        if let Some(alias) = &alias {
+            properties.insert("Qualifier".to_owned(), Node::text(&alias.name, config.at));
+            depends_on.push(alias.id.clone());
+        }
+        let resource = Resource { depends_on, ..generated("AWS::Lambda::EventInvokeConfig", properties) };
         template.resources.insert(format!("{name}EventInvokeConfig"), resource);
     }
     match given.get("Role") {
@@ -123,9 +162,9 @@ pub(super) fn expand(
         }
     }
     for (event, node) in given.get("Events").and_then(Node::as_map).into_iter().flatten() {
-        if let Some(permission) =
-            s3_event(name, event, node, function.condition.as_deref(), template, problems)
-        {
+        let target =
+            Target { function: name, alias: alias.as_ref(), condition: function.condition.as_deref() };
+        if let Some(permission) = s3_event(&target, event, node, template, problems) {
             let id = format!("{name}{event}Permission");
             template.resources.insert(id, generated("AWS::Lambda::Permission", permission));
         }
@@ -149,6 +188,17 @@ fn function_code(
         problems.add(at, format!("function `{name}` needs CodeUri or InlineCode"));
         return None;
     };
+    location(name, "CodeUri", uri, code, problems)
+}
+
+/// A place in S3 as Lambda names it, of a URI or a mapping.
+pub(super) fn location(
+    name: &str,
+    property: &str,
+    uri: &Node,
+    code: Code,
+    problems: &mut Problems,
+) -> Option<Node> {
     match &uri.value {
         Value::String(text) => match text.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) {
             Some((bucket, key)) => Some(Node::from_json(&json!({"S3Bucket": bucket, "S3Key": key}), uri.at)),
@@ -157,7 +207,7 @@ fn function_code(
             }
             None => {
                 let message = format!(
-                    "CodeUri `{text}` of `{name}` is not in S3; package it first: `hawker deploy`, `sam deploy` \
+                    "{property} `{text}` of `{name}` is not in S3; package it first: `hawker deploy`, `sam deploy` \
                      and `aws cloudformation package` do"
                 );
                 problems.add(uri.at, message);
@@ -172,7 +222,7 @@ fn function_code(
                     "Key" => "S3Key",
                     "Version" => "S3ObjectVersion",
                     other => {
-                        problems.add(value.at, format!("`{other}` is not a part of CodeUri"));
+                        problems.add(value.at, format!("`{other}` is not a part of {property}"));
                         continue;
                     }
                 };
@@ -181,7 +231,8 @@ fn function_code(
             Some(Node::new(Value::Map(out), uri.at))
         }
         _ => {
-            problems.add(uri.at, "CodeUri must be `s3://bucket/key` or a mapping of Bucket and Key");
+            problems
+                .add(uri.at, format!("{property} must be `s3://bucket/key` or a mapping of Bucket and Key"));
             None
         }
     }
@@ -299,12 +350,18 @@ fn destination(id: &str, target: &Node, problems: &mut Problems) -> Option<(Node
     Some((arn, policies::inline(format!("{id}{suffix}"), document, at)))
 }
 
+/// What an event wakes.
+struct Target<'a> {
+    function: &'a str,
+    alias: Option<&'a Alias>,
+    condition: Option<&'a str>,
+}
+
 /// Adds the notification to the bucket, and gives back the properties of the permission for it.
 fn s3_event(
-    function: &str,
+    woken: &Target<'_>,
     event: &str,
     node: &Node,
-    condition: Option<&str>,
     template: &mut Template,
     problems: &mut Problems,
 ) -> Option<IndexMap<String, Node>> {
@@ -340,7 +397,10 @@ fn s3_event(
     let one = std::slice::from_ref(events);
     let mut added = Vec::new();
     for name in events.as_list().unwrap_or(one) {
-        let arn = json!({"Fn::GetAtt": [function, "Arn"]});
+        let arn = match woken.alias {
+            Some(alias) => json!({ "Ref": alias.id }),
+            None => json!({"Fn::GetAtt": [woken.function, "Arn"]}),
+        };
         let mut entry = IndexMap::from([
             ("Event".to_owned(), name.clone()),
             ("Function".to_owned(), Node::from_json(&arn, at)),
@@ -349,7 +409,7 @@ fn s3_event(
             entry.insert("Filter".to_owned(), filter.clone());
         }
         let entry = Node::new(Value::Map(entry), at);
-        added.push(match condition {
+        added.push(match woken.condition {
             None => entry,
             Some(condition) => {
                 let no_value = Node::from_json(&json!({"Ref": "AWS::NoValue"}), at);
@@ -358,11 +418,12 @@ fn s3_event(
         });
     }
     add_notifications(target, added, at);
+    let permitted = woken.alias.map_or(woken.function, |alias| &alias.id);
     // S3 checks that it may invoke the function when it takes the notification.
-    target.late_depends_on.push(format!("{function}{event}Permission"));
+    target.late_depends_on.push(format!("{}{event}Permission", woken.function));
     Some(IndexMap::from([
         ("Action".to_owned(), Node::text("lambda:InvokeFunction", at)),
-        ("FunctionName".to_owned(), Node::from_json(&json!({"Ref": function}), at)),
+        ("FunctionName".to_owned(), Node::from_json(&json!({"Ref": permitted}), at)),
         ("Principal".to_owned(), Node::text("s3.amazonaws.com", at)),
         ("SourceAccount".to_owned(), Node::from_json(&json!({"Ref": "AWS::AccountId"}), at)),
     ]))

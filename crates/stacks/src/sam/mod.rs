@@ -5,7 +5,11 @@
 //! aws-sam-translator.
 
 mod function;
+mod layer;
+mod logical_id;
 mod policies;
+mod published;
+mod references;
 
 use indexmap::IndexMap;
 use serde_json::json;
@@ -43,13 +47,14 @@ pub(crate) fn expand(
         let message = format!("the Globals come to more than {MAX_GLOBALS} bytes in all functions together");
         return problems.add(function_globals.at, message);
     }
+    let mut names = references::Names::new();
     for name in template.resources.keys().cloned().collect::<Vec<_>>() {
         let resource = &template.resources[&name];
         match resource.type_name.as_str() {
             "AWS::Serverless::Function" => {
                 let mut resource = resource.clone();
                 resource.properties = merge(function_globals, &resource.properties);
-                function::expand(&name, resource, template, code, problems);
+                function::expand(&name, resource, template, code, &mut names, problems);
             }
             "AWS::Serverless::SimpleTable" => {
                 let table = simple_table(&name, resource, problems);
@@ -58,6 +63,14 @@ pub(crate) fn expand(
             _ => {}
         }
     }
+    // After the functions, which look at what layers they use.
+    for name in template.resources.keys().cloned().collect::<Vec<_>>() {
+        if template.resources[&name].type_name == "AWS::Serverless::LayerVersion" {
+            let layer = template.resources[&name].clone();
+            layer::expand(&name, &layer, template, code, &mut names, problems);
+        }
+    }
+    references::rename(template, &names);
 }
 
 /// Globals under a resource's own properties: mappings merge, lists follow one another, the rest is replaced.
@@ -81,10 +94,10 @@ fn merge(global: &Node, own: &Node) -> Node {
     }
 }
 
-/// For a check before packaging: a path in place of `Code` counts as code.
-pub(crate) fn accept_local_code(properties: &mut Node) {
+/// For a check before packaging: a path in place of `Code`, or of a layer's `Content`, counts as code.
+pub(crate) fn accept_local_code(properties: &mut Node, key: &str) {
     if let Value::Map(map) = &mut properties.value
-        && let Some(code) = map.get_mut("Code")
+        && let Some(code) = map.get_mut(key)
         && let Some(path) = code.as_str()
     {
         *code = Node::from_json(&json!({"S3Bucket": "local", "S3Key": path}), code.at);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::template::{Code, Template};
+use crate::template::{Code, Disposal, Template};
 
 const TEMPLATE: &str = r"
 Transform: AWS::Serverless-2016-10-31
@@ -102,6 +102,133 @@ fn sam_resources_become_what_sam_makes_of_them() {
         "BillingMode": "PAY_PER_REQUEST",
     });
     assert_eq!(resource("T"), ("AWS::DynamoDB::Table", table));
+}
+
+const PUBLISHED: &str = r"
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  L:
+    Type: AWS::Serverless::LayerVersion
+    Properties: {ContentUri: s3://b/layer.zip, CompatibleRuntimes: [python3.12], RetentionPolicy: Delete}
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: s3://b/k
+      Handler: a.b
+      Runtime: python3.12
+      Layers: [!Ref L]
+      AutoPublishAlias: live
+      VersionDescription: hello
+      ProvisionedConcurrencyConfig: {ProvisionedConcurrentExecutions: 2}
+      FunctionUrlConfig: {AuthType: NONE, InvokeMode: BUFFERED, Cors: {AllowOrigins: ['*']}}
+      EventInvokeConfig: {MaximumRetryAttempts: 1}
+      Events:
+        E: {Type: S3, Properties: {Bucket: !Ref B, Events: ['s3:ObjectCreated:*']}}
+  B: {Type: AWS::S3::Bucket}
+  H:
+    Type: AWS::Serverless::Function
+    Properties:
+      InlineCode: y
+      Handler: index.h
+      Runtime: python3.12
+      Role: arn:aws:iam::0:role/x
+      AutoPublishAlias: a_b
+      AutoPublishCodeSha256: 6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b
+      FunctionUrlConfig: {AuthType: AWS_IAM}
+Outputs:
+  A: {Value: !Ref F.Alias}
+  V: {Value: !GetAtt F.Version.Version}
+  S: {Value: !Sub '${L} ${F.Alias} ${!L}'}
+";
+
+#[test]
+fn published_functions_and_layers_have_the_ids_of_sam() {
+    let template = Template::read(PUBLISHED, Code::Packaged).unwrap();
+    let mut names: Vec<_> = template.resources.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    let expected = [
+        "B",
+        "F",
+        "FAliaslive",
+        "FEPermission",
+        "FEventInvokeConfig",
+        "FRole",
+        "FURLInvokeAllowPublicAccess",
+        "FUrl",
+        "FUrlPublicPermissions",
+        "FVersion03ba323aca",
+        "H",
+        "HAliasaUb",
+        "HUrl",
+        "HVersion6b86b273ff",
+        "Lb3191b1371",
+    ];
+    assert_eq!(names, expected);
+    let properties = |name: &str| template.resources[name].properties.to_json();
+    assert_eq!(properties("F")["Layers"], json!([{"Ref": "Lb3191b1371"}]));
+    assert_eq!(
+        properties("FAliaslive"),
+        json!({
+            "Name": "live", "FunctionName": {"Ref": "F"},
+            "FunctionVersion": {"Fn::GetAtt": ["FVersion03ba323aca", "Version"]},
+            "ProvisionedConcurrencyConfig": {"ProvisionedConcurrentExecutions": 2},
+        })
+    );
+    assert_eq!(
+        properties("FVersion03ba323aca"),
+        json!({"FunctionName": {"Ref": "F"}, "Description": "hello"})
+    );
+    assert_eq!(template.resources["FVersion03ba323aca"].deletion_policy, Disposal::Retain);
+    assert_eq!(template.resources["Lb3191b1371"].deletion_policy, Disposal::Delete);
+    assert_eq!(
+        properties("FUrl"),
+        json!({
+            "TargetFunctionArn": {"Ref": "FAliaslive"}, "AuthType": "NONE", "InvokeMode": "BUFFERED",
+            "Cors": {"AllowOrigins": ["*"]},
+        })
+    );
+    assert_eq!(
+        properties("FURLInvokeAllowPublicAccess"),
+        json!({
+            "Action": "lambda:InvokeFunction", "FunctionName": {"Ref": "FAliaslive"}, "Principal": "*",
+            "InvokedViaFunctionUrl": true,
+        })
+    );
+    assert_eq!(properties("FEventInvokeConfig")["Qualifier"], "live");
+    assert_eq!(template.resources["FEventInvokeConfig"].depends_on, ["FAliaslive"]);
+    let notifications = &properties("B")["NotificationConfiguration"]["LambdaConfigurations"];
+    assert_eq!(notifications[0]["Function"], json!({"Ref": "FAliaslive"}));
+    assert_eq!(properties("FEPermission")["FunctionName"], json!({"Ref": "FAliaslive"}));
+    assert_eq!(
+        properties("H")["Description"],
+        "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+    );
+    let output = |name: &str| template.outputs[name].value.to_json();
+    assert_eq!(output("A"), json!({"Ref": "FAliaslive"}));
+    assert_eq!(output("V"), json!({"Fn::GetAtt": ["FVersion03ba323aca", "Version"]}));
+    assert_eq!(output("S"), json!({"Fn::Sub": "${Lb3191b1371} ${FAliaslive} ${!L}"}));
+}
+
+#[test]
+fn what_publishing_needs_and_what_is_refused_is_named() {
+    let problems = |properties: &str| {
+        let text = format!(
+            "Transform: AWS::Serverless-2016-10-31\nParameters: {{K: {{Type: String}}}}\nResources:\n  F:\n    Type: \
+             AWS::Serverless::Function\n    Properties: {{Handler: a.b, Runtime: python3.12, Role: r, {properties}}}\n"
+        );
+        let problems = Template::read(&text, Code::Packaged).unwrap_err();
+        problems.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("\n")
+    };
+    for (properties, said) in [
+        ("CodeUri: s3://b/k, DeploymentPreference: {Type: Canary10Percent5Minutes}", "no CodeDeploy"),
+        ("CodeUri: s3://b/k, DeadLetterQueue: {Type: SQS}", "no queues"),
+        ("CodeUri: s3://b/k, VersionDescription: x", "needs an AutoPublishAlias"),
+        ("CodeUri: s3://b/k, AutoPublishAlias: !Ref K", "written out"),
+        ("CodeUri: {Bucket: b, Key: !Ref K}, AutoPublishAlias: live", "AutoPublishCodeSha256"),
+    ] {
+        let found = problems(properties);
+        assert!(found.contains(said), "{properties}: {found}");
+    }
 }
 
 #[test]

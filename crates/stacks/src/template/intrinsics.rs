@@ -1,6 +1,7 @@
 //! Intrinsic functions: which names a value refers to, and what it comes to.
 //!
-//! Invariant: what a template comes to is bounded, whatever its functions say; see [`Budget`].
+//! Invariants: what a template comes to is bounded, whatever its functions say; see [`Budget`]. What comes of a
+//! [`Value::Later`] is one too: nothing is made of what is not known yet.
 //!
 //! Source: AWS CloudFormation template reference, "Intrinsic function reference" and "Pseudo parameters".
 
@@ -81,7 +82,7 @@ pub(crate) fn references<'a>(
     match &node.value {
         Value::List(items) => items.iter().for_each(|item| references(item, problems, visit)),
         Value::Map(map) => map.values().for_each(|value| references(value, problems, visit)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Later => {}
     }
 }
 
@@ -196,23 +197,62 @@ fn sub_parts(text: &str) -> Vec<Part<'_>> {
     parts
 }
 
+/// The text of a `Fn::Sub` with other names in place of those that `other` knows one for.
+pub(crate) fn renamed_sub(text: &str, other: impl Fn(&str) -> Option<String>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        let Some(end) = rest[start..].find('}').map(|end| start + end) else { break };
+        let name = &rest[start + 2..end];
+        match other(name.trim()) {
+            Some(other) => {
+                out.push_str(&rest[..start + 2]);
+                out.push_str(&other);
+                out.push('}');
+            }
+            None => out.push_str(&rest[..=end]),
+        }
+        rest = &rest[end + 1..];
+    }
+    out.push_str(rest);
+    out
+}
+
 /// What resources come to.
 pub(crate) trait Resources {
     /// What `Ref` gives; `None` if the template makes no such resource.
-    fn reference(&self, logical_id: &str) -> Option<String>;
+    fn reference(&self, logical_id: &str) -> Option<Known<String>>;
     /// What `Fn::GetAtt` gives.
-    fn attribute(&self, logical_id: &str, attribute: &str) -> Option<String>;
+    fn attribute(&self, logical_id: &str, attribute: &str) -> Option<Known<String>>;
+}
+
+/// What may be known only when a resource has been made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Known<T> {
+    /// It is known.
+    Now(T),
+    /// It is not known yet.
+    Later,
+}
+
+impl Known<String> {
+    fn value(self) -> Value {
+        match self {
+            Self::Now(text) => Value::String(text),
+            Self::Later => Value::Later,
+        }
+    }
 }
 
 /// No resources: for conditions and rules, which can not refer to any.
 pub(crate) struct NoResources;
 
 impl Resources for NoResources {
-    fn reference(&self, _: &str) -> Option<String> {
+    fn reference(&self, _: &str) -> Option<Known<String>> {
         None
     }
 
-    fn attribute(&self, _: &str, _: &str) -> Option<String> {
+    fn attribute(&self, _: &str, _: &str) -> Option<Known<String>> {
         None
     }
 }
@@ -284,7 +324,7 @@ impl Scope<'_> {
             return None;
         }
         let value = self.pseudo.get(name).or_else(|| self.parameters.get(name).cloned());
-        let value = value.or_else(|| self.resources.reference(name).map(Value::String));
+        let value = value.or_else(|| self.resources.reference(name).map(Known::value));
         if value.is_none() {
             problems
                 .add(at, format!("`{name}` is neither a parameter nor a resource that this template makes"));
@@ -299,22 +339,26 @@ impl Scope<'_> {
                 format!("`{resource}` is not made by this template, or has no attribute `{attribute}`");
             problems.add(at, message);
         }
-        Some(Node::text(value?, at))
+        Some(Node::new(value?.value(), at))
     }
 
-    fn text(&self, node: &Node, what: &str, problems: &mut Problems) -> Option<String> {
+    fn text(&self, node: &Node, what: &str, problems: &mut Problems) -> Option<Known<String>> {
         let value = self.value(node, problems)?;
+        if value.value == Value::Later {
+            return Some(Known::Later);
+        }
         let text = value.scalar_text();
         if text.is_none() {
             problems.add(node.at, format!("{what} must be text, and is {}", value.kind()));
         }
-        text
+        text.map(Known::Now)
     }
 
-    fn list(&self, node: &Node, what: &str, problems: &mut Problems) -> Option<Vec<Node>> {
+    fn list(&self, node: &Node, what: &str, problems: &mut Problems) -> Option<Known<Vec<Node>>> {
         let value = self.value(node, problems)?;
         match value.value {
-            Value::List(items) => Some(items),
+            Value::Later => Some(Known::Later),
+            Value::List(items) => Some(Known::Now(items)),
             _ => {
                 problems.add(node.at, format!("{what} must be a list, and is {}", value.kind()));
                 None
@@ -324,6 +368,7 @@ impl Scope<'_> {
 
     fn call(&self, name: &str, argument: &Node, at: At, problems: &mut Problems) -> Option<Node> {
         let items = argument.as_list();
+        let later = Some(Node::new(Value::Later, at));
         match (name, items) {
             ("Ref", _) => self.name(argument.as_str()?, at, problems),
             ("Fn::GetAtt", _) => {
@@ -333,10 +378,13 @@ impl Scope<'_> {
             ("Fn::Sub", _) => self.sub(argument, at, problems),
             ("Fn::Join", Some([separator, list])) => {
                 let separator = self.text(separator, "the separator of `Fn::Join`", problems)?;
+                let list = self.list(list, "the second argument of `Fn::Join`", problems)?;
+                let (Known::Now(separator), Known::Now(list)) = (separator, list) else { return later };
                 let mut parts = Vec::new();
-                for item in self.list(list, "the second argument of `Fn::Join`", problems)? {
+                for item in list {
                     match item.scalar_text() {
                         Some(text) => parts.push(text),
+                        None if item.value == Value::Later => return later,
                         None => problems.add(item.at, format!("`Fn::Join` joins text, not {}", item.kind())),
                     }
                 }
@@ -346,6 +394,7 @@ impl Scope<'_> {
             ("Fn::Split", Some([separator, text])) => {
                 let separator = self.text(separator, "the separator of `Fn::Split`", problems)?;
                 let text = self.text(text, "what `Fn::Split` splits", problems)?;
+                let (Known::Now(separator), Known::Now(text)) = (separator, text) else { return later };
                 if separator.is_empty() {
                     problems.add(at, "the separator of `Fn::Split` can not be empty");
                     return None;
@@ -357,6 +406,7 @@ impl Scope<'_> {
             ("Fn::Select", Some([index, list])) => {
                 let index = self.text(index, "the index of `Fn::Select`", problems)?;
                 let list = self.list(list, "the second argument of `Fn::Select`", problems)?;
+                let (Known::Now(index), Known::Now(list)) = (index, list) else { return later };
                 let item = index.parse().ok().and_then(|index: usize| list.get(index).cloned());
                 if item.is_none() {
                     let message = format!("`Fn::Select` of {index} from a list of {}", list.len());
@@ -366,12 +416,17 @@ impl Scope<'_> {
             }
             ("Fn::Base64", _) => {
                 let text = self.text(argument, "the argument of `Fn::Base64`", problems)?;
+                let Known::Now(text) = text else { return later };
                 Some(Node::text(base64::engine::general_purpose::STANDARD.encode(text), at))
             }
             ("Fn::FindInMap", Some([map, top, second])) => {
                 let map = self.text(map, "the mapping's name", problems)?;
                 let top = self.text(top, "the top-level key", problems)?;
                 let second = self.text(second, "the second-level key", problems)?;
+                let (Known::Now(map), Known::Now(top), Known::Now(second)) = (map, top, second) else {
+                    problems.add(at, "`Fn::FindInMap` needs keys that are known before anything is made");
+                    return None;
+                };
                 let found = self.mappings.get(&map).and_then(|m| m.get(&top)).and_then(|m| m.get(&second));
                 if found.is_none() {
                     problems.add(at, format!("mapping `{map}` has no `{top}` with `{second}`"));
@@ -393,6 +448,7 @@ impl Scope<'_> {
             _ => (argument.as_str()?, None),
         };
         let mut out = String::with_capacity(text.len());
+        let mut later = false;
         for part in sub_parts(text) {
             let name = match part {
                 Part::Text(text) => {
@@ -408,15 +464,17 @@ impl Scope<'_> {
                     None => self.name(name, at, problems),
                 },
             };
-            match value?.scalar_text() {
+            let value = value?;
+            match value.scalar_text() {
                 Some(text) => {
                     self.budget.pay(text.len(), at, problems)?;
                     out.push_str(&text);
                 }
+                None if value.value == Value::Later => later = true,
                 None => problems.add(at, format!("`${{{name}}}` is not text, so `Fn::Sub` can not use it")),
             }
         }
-        Some(Node::text(out, at))
+        Some(if later { Node::new(Value::Later, at) } else { Node::text(out, at) })
     }
 }
 

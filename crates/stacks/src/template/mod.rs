@@ -12,8 +12,8 @@ use indexmap::IndexMap;
 
 pub use intrinsics::Pseudo;
 use intrinsics::Reference;
-pub(crate) use node::advice;
 pub use node::{At, Node, Problem, Problems, Value};
+pub(crate) use node::{LATER, advice};
 pub use parameters::{Parameter, ParameterType};
 
 /// The transform that makes a template a SAM template.
@@ -320,8 +320,14 @@ fn read_sections(root: Node, code: Code, problems: &mut Problems) -> Option<Temp
             let message = format!("`{name}` is a SAM resource: the template needs `Transform: {SERVERLESS}`");
             problems.add(resource.at, message);
         }
-        if code == Code::Local && resource.type_name == "AWS::Lambda::Function" {
-            crate::sam::accept_local_code(&mut resource.properties);
+        if code == Code::Local {
+            match resource.type_name.as_str() {
+                "AWS::Lambda::Function" => crate::sam::accept_local_code(&mut resource.properties, "Code"),
+                "AWS::Lambda::LayerVersion" => {
+                    crate::sam::accept_local_code(&mut resource.properties, "Content");
+                }
+                _ => {}
+            }
         }
     }
     Some(template)
@@ -414,7 +420,7 @@ fn read_resource(name: &str, node: &Node, problems: &mut Problems) -> Option<Res
 /// Code that a template takes from the machine: what packaging must upload, and where to write the result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalCode {
-    /// The function's logical id; `Globals` if several functions share it.
+    /// The function's or layer's logical id; `Globals` if several functions share it.
     pub logical_id: String,
     /// The path as written, relative to the template.
     pub path: String,
@@ -424,7 +430,7 @@ pub struct LocalCode {
     pub span: (usize, usize),
     /// Where it stands.
     pub at: At,
-    /// The property is `Code` of a Lambda function, which takes a mapping, not a URI.
+    /// The property is `Code` of a Lambda function or `Content` of a layer, which take a mapping, not a URI.
     pub as_mapping: bool,
 }
 
@@ -455,7 +461,9 @@ pub fn local_code(text: &str) -> Vec<LocalCode> {
             Some("AWS::Serverless::Function") => {
                 add(name, properties.get("CodeUri"), runtime.or(default_runtime), false);
             }
+            Some("AWS::Serverless::LayerVersion") => add(name, properties.get("ContentUri"), None, false),
             Some("AWS::Lambda::Function") => add(name, properties.get("Code"), runtime, true),
+            Some("AWS::Lambda::LayerVersion") => add(name, properties.get("Content"), None, true),
             _ => {}
         }
     }

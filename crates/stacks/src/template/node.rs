@@ -99,7 +99,12 @@ pub enum Value {
     List(Vec<Node>),
     /// A mapping; keys are unique.
     Map(IndexMap<String, Node>),
+    /// What is known only when a resource has been made that is not there yet.
+    Later,
 }
+
+/// What stands in a plan for a [`Value::Later`]: the text that CloudFormation shows in its place.
+pub(crate) const LATER: &str = "{{changeSet:KNOWN_AFTER_APPLY}}";
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
@@ -127,7 +132,7 @@ impl Node {
     pub(crate) fn weight(&self) -> usize {
         NODE_WEIGHT
             + match &self.value {
-                Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Later => 0,
                 Value::String(text) => text.len(),
                 Value::List(items) => items.iter().map(Self::weight).sum(),
                 Value::Map(map) => map.iter().map(|(key, value)| key.len() + value.weight()).sum(),
@@ -173,6 +178,7 @@ impl Node {
     pub fn to_json(&self) -> Json {
         match &self.value {
             Value::Null => Json::Null,
+            Value::Later => Json::String(LATER.to_owned()),
             Value::Bool(value) => Json::Bool(*value),
             Value::Number(number) => Json::Number(number.clone()),
             Value::String(text) => Json::String(text.clone()),
@@ -197,7 +203,7 @@ impl Node {
             Value::String(text) => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
             Value::Bool(value) => Some(value.to_string()),
-            Value::Null | Value::List(_) | Value::Map(_) => None,
+            Value::Null | Value::List(_) | Value::Map(_) | Value::Later => None,
         }
     }
 
@@ -238,6 +244,7 @@ impl Node {
             Value::String(_) => "text",
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
+            Value::Later => "known only later",
         }
     }
 }

@@ -207,7 +207,9 @@ impl State {
     }
 
     fn lambda(&mut self, method: &str, path: &str, body: Value) -> Reply {
-        let parts: Vec<&str> = path.split('/').skip(1).collect();
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let unescaped = path.replace("%3A", ":");
+        let parts: Vec<&str> = unescaped.split('/').skip(1).collect();
         let gone = "ResourceNotFoundException";
         let there = "ResourceConflictException";
         let name = format!("function/{}", parts.get(2).unwrap_or(&""));
@@ -216,7 +218,78 @@ impl State {
                 self.create(format!("function/{}", body["FunctionName"].as_str().unwrap()), body, there)
             }
             ("GET", ["functions", _, "configuration"]) => self.look(&name, gone),
+            ("POST", ["functions", function, "versions"]) => {
+                let configuration = self.things[&name].clone();
+                let prefix = format!("version/{function}/");
+                let last = self.things.iter().rfind(|(key, _)| key.starts_with(&prefix));
+                if let Some((_, last)) = last.filter(|(_, last)| last["of"] == configuration) {
+                    return Reply::Json(last.clone());
+                }
+                let number = self.things.keys().filter(|key| key.starts_with(&prefix)).count() + 1;
+                let version = json!({
+                    "Version": number.to_string(), "LastModified": now(), "of": configuration,
+                });
+                self.things.insert(format!("{prefix}{number}"), version.clone());
+                Reply::Json(version)
+            }
+            ("DELETE", ["functions", function]) if query.starts_with("Qualifier=") => {
+                self.remove(&format!("version/{function}/{}", &query["Qualifier=".len()..]), gone)
+            }
+            ("POST", ["functions", function, "aliases"]) => {
+                let alias = format!("alias/{function}/{}", body["Name"].as_str().unwrap());
+                let version = format!("version/{function}/{}", body["FunctionVersion"].as_str().unwrap());
+                assert!(self.things.contains_key(&version), "{body}");
+                self.create(alias, body, there)
+            }
+            (_, ["functions", function, "aliases", alias]) => {
+                let alias = format!("alias/{function}/{alias}");
+                match method {
+                    "GET" => self.look(&alias, gone),
+                    "PUT" => {
+                        self.things.get_mut(&alias).unwrap()["FunctionVersion"] =
+                            body["FunctionVersion"].clone();
+                        Reply::Json(json!({}))
+                    }
+                    _ => self.remove(&alias, gone),
+                }
+            }
+            (_, ["functions", function, "url"]) => {
+                let url = format!("url/{function}");
+                match method {
+                    "GET" => self.look(&url, gone),
+                    "POST" => {
+                        let mut body = body;
+                        body["FunctionUrl"] = json!("http://abc.lambda-url.localhost:4566/");
+                        self.create(url, body, there)
+                    }
+                    "PUT" => Reply::Json(json!({})),
+                    _ => self.remove(&url, gone),
+                }
+            }
+            ("PUT", ["functions", _, "provisioned-concurrency"]) => Reply::Json(json!({"Status": "READY"})),
+            ("POST", ["layers", layer, "versions"]) => {
+                let prefix = format!("layer/{layer}/");
+                let number = self.things.keys().filter(|key| key.starts_with(&prefix)).count() + 1;
+                let arn = format!("arn:aws:lambda:us-east-1:000000000000:layer:{layer}:{number}");
+                let version = json!({"LayerVersionArn": arn, "CreatedDate": now(), "body": body});
+                self.things.insert(format!("{prefix}{number}"), version.clone());
+                Reply::Json(version)
+            }
+            ("GET", ["layers", layer, "versions"]) => {
+                let prefix = format!("layer/{layer}/");
+                let newest = self.things.iter().rfind(|(key, _)| key.starts_with(&prefix));
+                Reply::Json(json!({"LayerVersions": newest.map(|(_, v)| v).into_iter().collect::<Vec<_>>()}))
+            }
+            ("DELETE", ["layers", layer, "versions", number]) => {
+                self.remove(&format!("layer/{layer}/{number}"), gone)
+            }
             ("DELETE", ["functions", _]) => {
+                self.things.retain(|key, _| {
+                    ["version", "alias", "url"].iter().all(|kind| {
+                        let prefix = format!("{kind}/{}", parts[2]);
+                        *key != prefix && !key.starts_with(&format!("{prefix}/"))
+                    })
+                });
                 self.things.retain(|key, _| !key.starts_with(&format!("permission/{}/", parts[2])));
                 self.remove(&name, gone)
             }
@@ -290,6 +363,10 @@ impl Dispatch for Cloud {
         };
         Err(Error::new(kind, code, format!("{code}: {service}")))
     }
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3f+0000").to_string()
 }
 
 /// Fails with the first difference.

@@ -1,0 +1,127 @@
+"""Templates with what only the service can name: versions, aliases, addresses and layers."""
+
+import urllib.request
+
+import pytest
+from conftest import PYTHON_RUNTIME, eventually, unique
+from functions import package
+
+pytestmark = pytest.mark.local
+
+TEMPLATE = """
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Bucket: {Type: String}
+Resources:
+  Words:
+    Type: AWS::Serverless::LayerVersion
+    Properties:
+      ContentUri: s3://@bucket@/@layer@
+      CompatibleRuntimes: [@runtime@]
+      RetentionPolicy: Delete
+  Hello:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: s3://@bucket@/@code@
+      Handler: app.handler
+      Runtime: @runtime@
+      Layers: [!Ref Words]
+      AutoPublishAlias: live
+      ProvisionedConcurrencyConfig: {ProvisionedConcurrentExecutions: 1}
+      FunctionUrlConfig: {AuthType: NONE, Cors: {AllowOrigins: ['*'], MaxAge: 60}}
+      EventInvokeConfig: {MaximumRetryAttempts: 0}
+  Canary:
+    Type: AWS::Lambda::Alias
+    Properties:
+      Name: canary
+      FunctionName: !Ref Hello
+      FunctionVersion: !GetAtt Hello.Version.Version
+  Asker:
+    Type: AWS::Serverless::Function
+    Properties:
+      InlineCode: |
+        import os
+        def handler(event, context):
+            return {"host": os.environ["HOST"], "alias": os.environ["ALIAS"]}
+      Handler: index.handler
+      Runtime: @runtime@
+      Environment:
+        Variables:
+          HOST: !Select [2, !Split ['/', !GetAtt HelloUrl.FunctionUrl]]
+          ALIAS: !Ref Hello.Alias
+Outputs:
+  Url: {Value: !GetAtt HelloUrl.FunctionUrl}
+  Function: {Value: !Ref Hello}
+  Alias: {Value: !Ref Hello.Alias}
+  Version: {Value: !GetAtt Hello.Version.Version}
+  Layer: {Value: !Ref Words}
+  Asker: {Value: !Ref Asker}
+"""
+CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+
+
+def deploy(node, operation, stack, **places):
+    text = TEMPLATE.replace("@runtime@", PYTHON_RUNTIME)
+    for name, value in places.items():
+        text = text.replace(f"@{name}@", value)
+    cloudformation = node.client("cloudformation")
+    getattr(cloudformation, operation)(
+        StackName=stack,
+        TemplateBody=text,
+        Capabilities=CAPABILITIES,
+        Parameters=[{"ParameterKey": "Bucket", "ParameterValue": places["bucket"]}],
+    )
+
+    def settled():
+        found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+        return found if not found["StackStatus"].endswith("_IN_PROGRESS") else None
+
+    found = eventually(settled, 120)
+    events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+    failed = [(e["LogicalResourceId"], e.get("ResourceStatusReason")) for e in events if "FAILED" in e["ResourceStatus"]]
+    assert found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), failed
+    return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+
+
+def get(node, url):
+    host = url.split("/")[2]
+    request = urllib.request.Request(node.endpoint, headers={"Host": host})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return answer.read().decode()
+
+
+def test_a_published_function_is_deployed_and_updated(node):
+    s3, functions = node.client("s3"), node.client("lambda")
+    bucket, stack = unique("code"), unique("stack")
+    s3.create_bucket(Bucket=bucket)
+    code = "import words\ndef handler(event, context):\n    return f'{words.GREETING} %s {context.function_version}'\n"
+    for name in ("one", "two"):
+        s3.put_object(Bucket=bucket, Key=f"{name}.zip", Body=package({"app.py": code % name}))
+        s3.put_object(Bucket=bucket, Key=f"layer-{name}.zip", Body=package({"python/words.py": f"GREETING = 'hello {name}'\n"}))
+    first = deploy(node, "create_stack", stack, bucket=bucket, code="one.zip", layer="layer-one.zip")
+    assert first["Version"] == "1" and first["Layer"].endswith(":layer:Words:1") and first["Alias"].endswith(":live")
+    assert get(node, first["Url"]) == "hello one one 1"
+    asked = functions.invoke(FunctionName=first["Asker"])["Payload"].read().decode()
+    assert first["Url"].split("/")[2] in asked and first["Alias"] in asked
+    ready = functions.get_provisioned_concurrency_config(FunctionName=first["Function"], Qualifier="live")
+    assert ready["Status"] == "READY"
+    config = functions.get_function_event_invoke_config(FunctionName=first["Function"], Qualifier="live")
+    assert config["MaximumRetryAttempts"] == 0
+
+    second = deploy(node, "update_stack", stack, bucket=bucket, code="two.zip", layer="layer-two.zip")
+    assert second["Version"] == "2" and second["Layer"].endswith(":layer:Words:2")
+    assert second["Url"] == first["Url"] and second["Alias"] == first["Alias"]
+    assert get(node, second["Url"]) == "hello two two 2"
+    for alias in ("live", "canary"):
+        found = functions.get_alias(FunctionName=first["Function"], Name=alias)
+        assert found["FunctionVersion"] == "2"
+    # The version that was there stays, as SAM says.
+    versions = functions.list_versions_by_function(FunctionName=first["Function"])["Versions"]
+    assert [v["Version"] for v in versions] == ["$LATEST", "1", "2"]
+
+    cloudformation = node.client("cloudformation")
+    cloudformation.delete_stack(StackName=stack)
+    eventually(lambda: not [s for s in cloudformation.describe_stacks()["Stacks"] if s["StackName"] == stack], 60)
+    assert functions.list_layer_versions(LayerName="Words")["LayerVersions"] == []
+    with pytest.raises(functions.exceptions.ResourceNotFoundException):
+        functions.get_function(FunctionName=first["Function"])
