@@ -5,7 +5,8 @@
 //! [`Access`] and [`Authorizer`] are how rights are asked for; [`Dispatch`] is how one part of the platform
 //! calls another, through the same pipeline; [`sigv4`] verifies and makes signatures, [`sigv2`]
 //! verifies old presigned URLs, [`chunked`] decodes `aws-chunked` bodies, [`checked`] checks those whose hash
-//! was signed; [`json`], [`query`], [`xml`] read and write the protocols; [`Error`] is an error as it goes over the wire, to which [`render`] gives its shape.
+//! was signed; [`json`], [`query`], [`xml`] read and write the protocols; [`live`] is answers that go on; [`Error`] is an error
+//! as it goes over the wire, to which [`render`] gives its shape.
 //!
 //! Invariant: nothing here knows a particular service, stores anything, or opens a socket.
 
@@ -17,6 +18,7 @@ pub mod chunked;
 mod error;
 pub mod event_stream;
 pub mod json;
+pub mod live;
 pub mod query;
 pub mod render;
 pub mod sigv2;

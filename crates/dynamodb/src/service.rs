@@ -9,6 +9,7 @@ use store::Store;
 use tokio::sync::Notify;
 use types::{AccountId, Region, SharedEnv};
 
+use crate::live::Hub;
 use crate::ops::capacity::Consumed;
 use crate::ops::{self, Run};
 use crate::place::Place;
@@ -32,6 +33,8 @@ pub(crate) struct Node {
     pub(crate) throttle: Throttle,
     /// Wakes the sweeper.
     pub(crate) dropped: Notify,
+    /// What is watched.
+    pub(crate) hub: Hub,
 }
 
 impl fmt::Debug for Node {
@@ -151,8 +154,13 @@ impl DynamoDb {
             cache: Cache::default(),
             throttle: Throttle::default(),
             dropped: Notify::new(),
+            hub: Hub::default(),
         };
         Arc::new(Self { node: Arc::new(node) })
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
     }
 
     /// The background work of the service; a node runs one.

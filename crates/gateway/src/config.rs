@@ -22,6 +22,14 @@ pub struct Config {
     pub keep_alive_seconds: u64,
     /// How long a body may stall, and an answer that its client does not read.
     pub stall_timeout_seconds: u64,
+    /// Answers that go on (live events) at once; more are refused.
+    pub max_live: usize,
+    /// The same for one account.
+    pub max_live_per_account: usize,
+    /// How often the client of such an answer is told that it is still there.
+    pub live_heartbeat_seconds: u64,
+    /// How often the rights of the caller of such an answer are looked at again.
+    pub live_check_seconds: u64,
     /// How long running requests may take to finish once the node is asked to stop.
     pub shutdown_seconds: u64,
     /// Names under which `<bucket>.<name>` is a bucket; `<bucket>.s3.<anything>` always is.
@@ -38,6 +46,10 @@ impl Default for Config {
             header_timeout_seconds: 10,
             keep_alive_seconds: 75,
             stall_timeout_seconds: 30,
+            max_live: 4096,
+            max_live_per_account: 2048,
+            live_heartbeat_seconds: 15,
+            live_check_seconds: 30,
             shutdown_seconds: 30,
             domains: vec!["localhost".to_owned()],
         }
@@ -55,6 +67,14 @@ impl Config {
 
     pub(crate) fn stall_timeout(&self) -> Duration {
         Duration::from_secs(self.stall_timeout_seconds)
+    }
+
+    pub(crate) fn live_heartbeat(&self) -> Duration {
+        Duration::from_secs(self.live_heartbeat_seconds.max(1))
+    }
+
+    pub(crate) fn live_check(&self) -> Duration {
+        Duration::from_secs(self.live_check_seconds.max(1))
     }
 
     pub(crate) fn shutdown(&self) -> Duration {

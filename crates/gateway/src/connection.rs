@@ -74,6 +74,7 @@ impl Gateway {
             });
         }
         self.set_state(State::Stopping);
+        self.stopping.cancel();
         drop(listener);
         connections.close();
         self.detached.close();
@@ -148,7 +149,7 @@ impl Gateway {
         let mut builder = http1::Builder::new();
         // Timed by `Guarded`, which tells an idle connection from a slow request.
         builder.header_read_timeout(None).max_header_size(max_header_bytes).max_buf_size(MAX_BUFFER_BYTES);
-        let mut serving = pin!(builder.serve_connection(io, service));
+        let mut serving = pin!(builder.serve_connection(io, service).with_upgrades());
         let mut stopped = pin!(stop.cancelled_owned());
         let mut stopping = false;
         let result = loop {

@@ -10,9 +10,11 @@ use aws::sigv4::Verifier;
 use aws::{Api, Authorizer, Caller, CredentialSource, Dispatch};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::{AccountId, ErrorKind, Region, RequestId, SharedEnv, TraceHeader};
 
+use crate::live::Places;
 use crate::{Config, Error, SpanSink};
 
 /// Bytes in one permit of the memory for bodies.
@@ -60,6 +62,10 @@ pub struct Gateway {
     pub(crate) detached: TaskTracker,
     /// Open connections by function.
     pub(crate) functions: Mutex<HashMap<String, Connections>>,
+    /// Answers that go on.
+    pub(crate) places: Places,
+    /// Cancelled when they have to end.
+    pub(crate) stopping: CancellationToken,
     state: AtomicU8,
 }
 
@@ -98,6 +104,8 @@ impl Gateway {
             held: Arc::new(Semaphore::new(held)),
             detached: TaskTracker::new(),
             functions: Mutex::new(HashMap::new()),
+            places: Places::default(),
+            stopping: CancellationToken::new(),
             state: AtomicU8::new(State::Starting as u8),
         })
     }
@@ -162,7 +170,12 @@ impl Dispatch for Gateway {
         };
         let request = aws::Request { head, body: aws::body::full(body), context };
         let mut operation = "";
-        let (parts, body) = self.carry_out(&*api, request, &mut operation).await?.into_parts();
+        let response = self.carry_out(&*api, request, &mut operation).await?;
+        if aws::live::is_live(&response) {
+            let message = "An answer that goes on can not be had in process.";
+            return Err(aws::Error::new(ErrorKind::Unsupported, "NotImplemented", message));
+        }
+        let (parts, body) = response.into_parts();
         let body = aws::body::collect(body, MAX_DISPATCHED_BYTES).await?;
         Ok(http::Response::from_parts(parts, body))
     }

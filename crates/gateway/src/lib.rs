@@ -3,7 +3,7 @@
 //! The map: [`Gateway`] knows the services and is what the rest of the node calls them through
 //! (`aws::Dispatch`); `pipeline` is the path of a request, to be read top to bottom; `route` finds the service;
 //! `connection` accepts, serves and drains; `io` and `inbound` keep slow peers from holding anything;
-//! `completion` lets a handler finish whose client has left; `record` tells what happened.
+//! `completion` lets a handler finish whose client has left; `live` is answers that go on; `record` tells what happened.
 //!
 //! Invariants: no service sees a request that was not authenticated and authorised; nothing that a peer
 //! controls (headers, idle time, bodies held, connections) is without a bound; a panic ends one request.
@@ -16,6 +16,7 @@ mod error;
 mod gateway;
 mod inbound;
 mod io;
+mod live;
 mod pipeline;
 mod record;
 mod route;

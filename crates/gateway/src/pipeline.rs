@@ -1,6 +1,7 @@
 //! The path of a request: limits, identity, rights, the operation, the record. Top to bottom.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use aws::render::{ErrorContext, content_type, render, request_id_headers};
 use aws::sigv4::{Failure, Payload, Presented, Verified, strip};
@@ -21,6 +22,7 @@ use crate::completion::ToItsEnd;
 use crate::connection::Connection;
 use crate::gateway::{Gateway, HELD_UNIT_BYTES, State, no_service};
 use crate::inbound::{Counted, Held, Inbound, Outbound};
+use crate::live::{Granted, Handshake, Standing, allow_any_origin};
 use crate::record::Exchange;
 use crate::route::{HEALTH_PATH, bucket_of_host, guess_protocol, put_bucket_in_path, text};
 
@@ -45,6 +47,8 @@ struct Authentic {
     api: std::sync::Arc<dyn Api>,
     caller: Caller,
     body: aws::Body,
+    /// What its rights hang on; `None` if it is anonymous.
+    standing: Option<Standing>,
     /// The memory that its body may fill.
     _held: Held,
 }
@@ -52,7 +56,7 @@ struct Authentic {
 impl Gateway {
     /// Answers one request.
     pub(crate) async fn answer(
-        &self,
+        self: &Arc<Self>,
         connection: &Connection,
         request: http::Request<Incoming>,
     ) -> http::Response<Outbound> {
@@ -87,6 +91,7 @@ impl Gateway {
                 (Some(error), response)
             }
         };
+        allow_any_origin(uri.path(), response.headers_mut());
         dress(&mut response, shape.protocol, &exchange);
         let status = response.status().as_u16();
         let traced = response.extensions().get::<Traced>().is_some();
@@ -96,7 +101,7 @@ impl Gateway {
 
     /// Everything that can fail.
     async fn process(
-        &self,
+        self: &Arc<Self>,
         connection: &Connection,
         exchange: &mut Exchange,
         shape: &mut Shape,
@@ -104,7 +109,8 @@ impl Gateway {
         incoming: Incoming,
     ) -> Result<Response, Error> {
         check_head(head)?;
-        let Authentic { api, caller, body, _held } =
+        let handshake = Handshake::take(head, &connection.activity);
+        let Authentic { api, caller, body, standing, _held } =
             self.authenticate(connection, exchange, shape, head, incoming).await?;
         if api.signing_name() == "s3"
             && let Some(bucket) = self.bucket_of(head).map(str::to_owned)
@@ -122,7 +128,12 @@ impl Gateway {
         };
         let (taken, ()) = http::Request::new(()).into_parts();
         let request = Request { head: std::mem::replace(head, taken), body, context };
-        self.carry_out(&*api, request, &mut exchange.operation).await
+        let mut response = self.carry_out(&*api, request, &mut exchange.operation).await?;
+        match (aws::live::take(&mut response), standing) {
+            (None, _) => Ok(response),
+            (Some(events), Some(standing)) => self.go_on(events, response, standing, handshake),
+            (Some(_), None) => Err(Failure::Missing.into_error(api.protocol())),
+        }
     }
 
     /// Parses, authorises and handles a request whose caller is known. The handler, once begun, runs to its end
@@ -168,7 +179,11 @@ impl Gateway {
             let verdict = self.authorizer.authorize(caller, needs).await;
             verdict.map_err(|error| denial(error, api.protocol()))?;
         }
-        ToItsEnd::new(operation.handle(), self.detached.clone()).await
+        let mut response = ToItsEnd::new(operation.handle(), self.detached.clone()).await?;
+        if aws::live::is_live(&response) {
+            response.extensions_mut().insert(Granted { caller: caller.clone(), needs: needs.into() });
+        }
+        Ok(response)
     }
 
     /// Finds the service and establishes who calls.
@@ -229,6 +244,11 @@ impl Gateway {
         let verified =
             self.verifier.verify(&presented, head, &credential, now, hash.as_ref()).map_err(refuse)?;
 
+        let standing = Standing {
+            access_key_id: access_key_id.to_owned(),
+            session_token: token.map(str::to_owned),
+            expires_at: credential.expires_at,
+        };
         let caller = self.caller(connection, access_key_id, credential);
         let source = presented.source();
         strip(head, source);
@@ -247,7 +267,7 @@ impl Gateway {
             }
             (None, None, _) => body::full(""),
         };
-        Ok(Authentic { api, caller, body, _held: held })
+        Ok(Authentic { api, caller, body, standing: Some(standing), _held: held })
     }
 
     /// The same for the old presigned URLs of S3.
@@ -271,7 +291,7 @@ impl Gateway {
         let caller = self.caller(connection, id, credential);
         sigv2::strip(head);
         let body = self.inbound(connection, incoming, shape.protocol).boxed_unsync();
-        Ok(Authentic { api, caller, body, _held: Held::default() })
+        Ok(Authentic { api, caller, body, standing: None, _held: Held::default() })
     }
 
     async fn credential(
@@ -345,7 +365,7 @@ impl Gateway {
             }
             _ => inbound.boxed_unsync(),
         };
-        Ok(Authentic { api, caller, body, _held: Held::default() })
+        Ok(Authentic { api, caller, body, standing: None, _held: Held::default() })
     }
 
     fn inbound(&self, connection: &Connection, incoming: Incoming, protocol: Protocol) -> Inbound {

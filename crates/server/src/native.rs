@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws::{Api, Error, Operation, Protocol, Request};
+use dynamodb::DynamoDb;
 use identity::Identity;
 use telemetry::Telemetry;
 
-/// Accounts, usage, invocations and traces.
+/// Accounts, usage, invocations and traces, and tables that are watched.
 #[derive(Debug)]
 pub(crate) struct Native {
     identity: Arc<Identity>,
     telemetry: Telemetry,
+    tables: Arc<DynamoDb>,
 }
 
 impl Native {
-    pub(crate) fn new(identity: Arc<Identity>, telemetry: Telemetry) -> Self {
-        Self { identity, telemetry }
+    pub(crate) fn new(identity: Arc<Identity>, telemetry: Telemetry, tables: Arc<DynamoDb>) -> Self {
+        Self { identity, telemetry, tables }
     }
 }
 
@@ -31,8 +33,11 @@ impl Api for Native {
     }
 
     async fn parse(&self, request: Request) -> Result<Box<dyn Operation>, Error> {
-        match self.telemetry.native(&request) {
-            Some(operation) => operation,
+        if let Some(operation) = self.telemetry.native(&request) {
+            return operation;
+        }
+        match self.tables.native(&request) {
+            Some(operation) => operation.await,
             None => self.identity.native(request).await,
         }
     }

@@ -140,7 +140,7 @@ impl Node {
         gateway.register(FunctionUrls::new(&functions))?;
         gateway.register(functions.clone())?;
         gateway.register(stacks.clone())?;
-        gateway.register(Arc::new(Native::new(identity, telemetry.clone())))?;
+        gateway.register(Arc::new(Native::new(identity, telemetry.clone(), dynamodb.clone())))?;
 
         let node = Self {
             address,
@@ -171,6 +171,7 @@ impl Node {
         node.work.spawn(|stop| scrubber.run(stop));
         node.work.spawn(|stop| access_logs.run(stop));
         node.work.spawn(|stop| dynamodb.sweeper().run(stop));
+        node.work.spawn(|stop| dynamodb.feeds().run(stop));
         gateway.set_ready(true);
         node.front.spawn(|stop| gateway.run(listener, stop));
         tracing::info!(%address, data = %config.data.display(), "ready");

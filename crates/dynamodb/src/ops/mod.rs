@@ -53,6 +53,7 @@ pub(crate) use partiql::{BatchExecuteStatement, ExecuteStatement, ExecuteTransac
 pub(crate) use put_item::PutItem;
 pub(crate) use query::Query;
 pub(crate) use scan::Scan;
+pub(crate) use streams::head as stream_head;
 pub(crate) use streams::{DescribeStream, GetRecords, GetShardIterator, ListStreams};
 pub(crate) use tags::{ListTagsOfResource, TagResource, UntagResource};
 pub(crate) use time_to_live::{DescribeTimeToLive, UpdateTimeToLive};

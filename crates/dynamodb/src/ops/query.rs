@@ -46,11 +46,11 @@ struct Input {
 /// Reads a run of items of one partition.
 pub(crate) struct Query {
     table: String,
-    tests: KeyTests,
+    pub(crate) tests: KeyTests,
     /// The filter is a `QueryFilter`, for the words of an error.
     legacy_filter: bool,
-    reverse: bool,
-    search: Search,
+    pub(crate) reverse: bool,
+    pub(crate) search: Search,
 }
 
 #[async_trait]
@@ -186,8 +186,17 @@ impl Query {
         Ok(())
     }
 
+    /// What the keys of its partition begin with.
+    pub(crate) fn partition_prefix(&self, place: Place<'_>) -> Result<Key, Error> {
+        let Some(KeyTest::Compare(_, partition)) = self.test(place.partition(), true)? else {
+            return Err(Error::validation("Query key condition not supported"));
+        };
+        check_not_empty(&place.partition().name, partition)?;
+        Ok(place.partition_prefix(partition))
+    }
+
     /// The run of keys that the key condition and the starting key leave.
-    fn bounds(&self, place: Place<'_>) -> Result<(Key, Key), Error> {
+    pub(crate) fn bounds(&self, place: Place<'_>) -> Result<(Key, Key), Error> {
         if self.search.start.as_ref().is_some_and(|start| start.len() != place.cursor_names().len()) {
             return Err(invalid_start());
         }
@@ -195,10 +204,7 @@ impl Query {
         if place.sort().is_none() && self.tests.len() > 1 {
             return Err(Error::validation("Query key condition not supported"));
         }
-        let Some(KeyTest::Compare(_, partition)) = self.test(place.partition(), true)? else {
-            return Err(Error::validation("Query key condition not supported"));
-        };
-        check_not_empty(&place.partition().name, partition)?;
+        let prefix = self.partition_prefix(place)?;
         let mut sort = None;
         if let Some(key) = place.sort() {
             self.check_start(key)?;
@@ -216,7 +222,6 @@ impl Query {
                 )));
             }
         }
-        let prefix = place.partition_prefix(partition);
         let (mut start, mut end) = place.run(&prefix, sort);
         if let Some(given) = &self.search.start {
             let key = place.cursor(given).map_err(|error| match error {

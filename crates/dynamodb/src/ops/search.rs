@@ -316,7 +316,7 @@ impl Search {
     }
 
     /// Whether a local index lacks something that is asked for, so that the items have to be read, too.
-    fn fetches(&self, place: Place<'_>) -> bool {
+    pub(crate) fn fetches(&self, place: Place<'_>) -> bool {
         let Some(index) = place.index.filter(|index| !index.is_global() && !index.projects_all()) else {
             return false;
         };

@@ -320,7 +320,7 @@ impl Run for GetShardIterator {
                 self.shard, self.stream.arn
             )));
         }
-        let head = head(node, account, &stream).await?;
+        let head = head(node, account, stream.id).await?;
         let position = match self.start {
             Start::TrimHorizon => head,
             Start::At(position) if position < head => return Err(trimmed()),
@@ -353,9 +353,9 @@ fn position_of(entry: &Entry) -> Result<Position, Error> {
 }
 
 /// Where the stream's oldest record may be.
-async fn head(node: &Node, account: AccountId, stream: &StreamRecord) -> Result<Position, Error> {
-    let row = STREAM_HEADS.get(&node.store, stream_head_key(account, stream.id)).await?;
-    Ok(row.map_or(Position::new(stream.id, 0), |row| Position::new(row.value.version, row.value.ordinal)))
+pub(crate) async fn head(node: &Node, account: AccountId, stream: u64) -> Result<Position, Error> {
+    let row = STREAM_HEADS.get(&node.store, stream_head_key(account, stream)).await?;
+    Ok(row.map_or(Position::new(stream, 0), |row| Position::new(row.value.version, row.value.ordinal)))
 }
 
 /// A place in a stream, handed out at a time.

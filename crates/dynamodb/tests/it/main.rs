@@ -14,3 +14,4 @@ mod support;
 mod table_ops;
 mod time_to_live;
 mod transactions;
+mod watch;

@@ -5,5 +5,6 @@
 mod client;
 mod hostile;
 mod lifecycle;
+mod live;
 mod node;
 mod requests;

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use aws::live::LiveEvent;
 use aws::{
     Access, Api, Authorizer, Caller, Credential, CredentialSource, Error, Operation, Protocol, Request,
     Response, body, json,
@@ -22,6 +23,8 @@ pub(crate) const KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 pub(crate) const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 /// A key whose user has no rights.
 pub(crate) const POWERLESS: &str = "AKIAPOWERLESS";
+/// A key that is there until [`World::revoked`].
+pub(crate) const FLEETING: &str = "AKIAFLEETING";
 /// A key that has ended.
 pub(crate) const ENDED: &str = "ASIAENDED";
 
@@ -33,6 +36,8 @@ pub(crate) struct World {
     /// Told when a `wait` operation has begun.
     pub(crate) begun: Notify,
     pub(crate) finishes: AtomicUsize,
+    /// The fleeting key is gone.
+    pub(crate) revoked: AtomicBool,
     pub(crate) spans: Mutex<Vec<Span>>,
 }
 
@@ -44,7 +49,7 @@ impl SpanSink for World {
 }
 
 #[derive(Debug)]
-struct Keys;
+struct Keys(Arc<World>);
 
 #[async_trait]
 impl CredentialSource for Keys {
@@ -53,6 +58,7 @@ impl CredentialSource for Keys {
         let user = |name: &str| Principal::User { account, name: name.to_owned(), id: format!("AIDA{name}") };
         let principal = match id {
             KEY => Principal::Root { account },
+            FLEETING if !self.0.revoked.load(Ordering::SeqCst) => Principal::Root { account },
             POWERLESS => user("powerless"),
             ENDED => user("ended"),
             _ => return Ok(None),
@@ -170,6 +176,16 @@ impl Operation for Act {
                 self.world.finishes.fetch_add(1, Ordering::SeqCst);
                 Ok(json::empty(204))
             }
+            // An event for each permit.
+            "live" => {
+                let events = futures_util::stream::unfold(self.world, |world| async move {
+                    world.gate.acquire().await.unwrap().forget();
+                    let event =
+                        LiveEvent { name: "tick", token: Some("t1".into()), data: b"{\"n\":1}".to_vec() };
+                    Some((event, world))
+                });
+                Ok(aws::live::answer(Box::pin(events)))
+            }
             "fail" => Err(Error::new(ErrorKind::NotFound, "NoSuchThing", "gone").with_field("Thing", "t")),
             "describe" => {
                 let headers: HashMap<_, _> =
@@ -217,13 +233,14 @@ impl Node {
             gate: Semaphore::new(0),
             begun: Notify::new(),
             finishes: AtomicUsize::new(0),
+            revoked: AtomicBool::new(false),
             spans: Mutex::default(),
         });
         let gateway = Gateway::new(Options {
             config,
             region: Region::default(),
             account: AccountId::DEFAULT,
-            credentials: Arc::new(Keys),
+            credentials: Arc::new(Keys(world.clone())),
             authorizer: Arc::new(Rights),
             env: SystemEnv::new(),
             spans: Some(world.clone()),
