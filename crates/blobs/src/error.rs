@@ -32,6 +32,12 @@ pub enum Error {
     /// The disk failed.
     #[error("the blob store failed: {0}")]
     Io(#[from] std::io::Error),
+    /// The bucket that blobs are kept in can not be reached, or has trouble.
+    #[error("the blobs' bucket does not answer as it should: {0}")]
+    Unreachable(String),
+    /// The bucket that blobs are kept in refuses the request.
+    #[error("the blobs' bucket refuses: {0}")]
+    Refused(String),
     /// The stream given to `put` failed: the error of whoever made it, passed through.
     #[error("the body failed: {0}")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -43,8 +49,8 @@ impl Error {
         match self {
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Range { .. } | Self::Body(_) => ErrorKind::Invalid,
-            Self::DiskFull => ErrorKind::Unavailable,
-            Self::Corrupt { .. } | Self::Io(_) => ErrorKind::Internal,
+            Self::DiskFull | Self::Unreachable(_) => ErrorKind::Unavailable,
+            Self::Corrupt { .. } | Self::Refused(_) | Self::Io(_) => ErrorKind::Internal,
         }
     }
 }

@@ -4,10 +4,11 @@
 //! was verified against its checksum. What a blob means, and whether anything refers to it, is known to the
 //! store's rows alone: an unreferenced blob is garbage that its owner removes.
 //!
-//! The map: [`Blobs`] is the seam, [`FsBlobs`] keeps blobs as files.
+//! The map: [`Blobs`] is the seam, [`FsBlobs`] keeps blobs as files, [`S3Blobs`] as objects of a bucket anywhere.
 
 mod error;
 mod fs;
+mod s3;
 
 use std::fmt;
 use std::ops::Range;
@@ -18,6 +19,7 @@ use futures_core::stream::BoxStream;
 
 pub use error::Error;
 pub use fs::FsBlobs;
+pub use s3::{BucketAddress, BucketAddressError, Mark, S3Blobs};
 
 /// A blob's id: 128 random bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

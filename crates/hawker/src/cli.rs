@@ -83,6 +83,10 @@ pub(crate) struct NodeOptions {
     /// Data directory [default: .hawker]
     #[arg(long, env = "HAWKER_DATA", value_name = "DIRECTORY")]
     pub(crate) data: Option<PathBuf>,
+    /// A bucket of any S3 for large objects and code, instead of files in the data directory; credentials are those
+    /// of the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)
+    #[arg(long, env = "HAWKER_BLOBS", value_name = "s3://BUCKET/PREFIX?endpoint=URL")]
+    pub(crate) blobs: Option<server::BucketAddress>,
     /// Where what can be made again is kept; nodes may share one [default: <data>/cache]
     #[arg(long, env = "HAWKER_CACHE", value_name = "DIRECTORY")]
     pub(crate) cache: Option<PathBuf>,

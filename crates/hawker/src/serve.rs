@@ -46,6 +46,9 @@ pub(crate) fn config(options: &NodeOptions) -> anyhow::Result<Config> {
     set(&mut config.region, &options.region);
     set(&mut config.account_id, &options.account_id);
     set(&mut config.runtime.substitute_runtimes, &options.substitute_runtimes);
+    if options.blobs.is_some() {
+        config.blobs.clone_from(&options.blobs);
+    }
     if options.cache.is_some() {
         config.cache.clone_from(&options.cache);
     }

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use blobs::BucketAddress;
 use identity::KeyPair;
 use serde::Deserialize;
 use store::FjallConfig;
@@ -17,6 +18,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The data directory; made if it does not exist.
     pub data: PathBuf,
+    /// A bucket of any S3 to keep blobs in, instead of files in the data directory.
+    pub blobs: Option<BucketAddress>,
     /// Where what can be made again is kept (unpacked code, the SDK for functions); `<data>/cache` if not
     /// given. Nodes may share one.
     pub cache: Option<PathBuf>,
@@ -47,6 +50,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 4566)),
             data: PathBuf::from(".hawker"),
+            blobs: None,
             cache: None,
             region: Region::default(),
             account_id: AccountId::DEFAULT,

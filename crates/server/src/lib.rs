@@ -2,11 +2,13 @@
 //!
 //! Invariant: this crate wires and never decides; what a part does is the part's own.
 
+mod blob_place;
 mod config;
 mod credentials;
 mod native;
 mod node;
 
+pub use blobs::BucketAddress;
 pub use config::Config;
 pub use identity::KeyPair;
 pub use node::Node;

@@ -8,7 +8,6 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use aws::Origin;
-use blobs::FsBlobs;
 use dynamodb::DynamoDb;
 use events::Events;
 use functions::{FunctionUrls, Functions};
@@ -25,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use types::{Env, SystemEnv};
 
 use crate::native::Native;
-use crate::{Config, credentials};
+use crate::{Config, blob_place, credentials};
 
 /// A node that serves.
 #[derive(Debug)]
@@ -62,10 +61,11 @@ impl Node {
             tokio::spawn(ProcessRuntime::open(config.runtime.clone(), platform.clone(), env.clone()));
         let (data, cache_bytes) = (config.data.clone(), config.store_cache_bytes);
         let random = env.clone();
-        let (engine, blobs, object_key) =
+        let (engine, object_key) =
             tokio::task::spawn_blocking(move || open(&data, cache_bytes, &*random)).await??;
         let store = Store::new(engine);
         object_key.claim(&store).await?;
+        let blobs = blob_place::open(&config, &store, &*env).await?;
 
         let identity = Identity::open(
             store.clone(),
@@ -259,14 +259,10 @@ impl Platform for Endpoint {
 }
 
 /// Opens what is on disk.
-fn open(
-    data: &Path,
-    cache_bytes: u64,
-    env: &dyn Env,
-) -> anyhow::Result<(Arc<FjallEngine>, Arc<FsBlobs>, MasterKey)> {
+fn open(data: &Path, cache_bytes: u64, env: &dyn Env) -> anyhow::Result<(Arc<FjallEngine>, MasterKey)> {
     let engine = FjallEngine::open(FjallConfig { cache_bytes, ..FjallConfig::new(data.join("store")) })?;
     let object_key = MasterKey::open(data.join("keys").join("objects.key"), env)?;
-    Ok((engine, FsBlobs::open(data.join("blobs"))?, object_key))
+    Ok((engine, object_key))
 }
 
 /// Makes the data directory if it is not there, for the node's user alone.

@@ -62,6 +62,8 @@ tables! {
     BUCKET_CHORES = 0x020B;
     /// Where the checking of blobs stands, and which are damaged (rows of the node).
     BLOB_CHECKS = 0x020C;
+    /// Where a node's blobs are, if not in its data directory (a row of the node).
+    BLOB_PLACES = 0x02F0;
 
     /// DynamoDB tables.
     DDB_TABLES = 0x0300;

@@ -1,4 +1,4 @@
-//! The format of a blob's file.
+//! The format of a blob's file, whose checksums and trailer blobs in buckets have too.
 //!
 //! ```text
 //! the blob's bytes
@@ -13,48 +13,48 @@ use crc_fast::{CrcAlgorithm, Digest};
 use crate::BlobId;
 
 /// Bytes under one checksum.
-pub(super) const BLOCK_BYTES: u64 = 64 << 10;
+pub(crate) const BLOCK_BYTES: u64 = 64 << 10;
 
 /// Length of a checksum.
-pub(super) const SUM_BYTES: u64 = 8;
+pub(crate) const SUM_BYTES: u64 = 8;
 
 /// Length of the trailer.
-pub(super) const TRAILER_BYTES: u64 = 24;
+pub(crate) const TRAILER_BYTES: u64 = 24;
 
 const MAGIC: &[u8; 7] = b"hwkblob";
 
 /// The format written, and the newest read.
-pub(super) const FORMAT: u8 = 1;
+pub(crate) const FORMAT: u8 = 1;
 
 /// The number that stands for the trailer where others are numbers of blocks.
 const TRAILER: u64 = u64::MAX;
 
 /// The checksum of a block, begun.
-pub(super) fn begin(id: BlobId, block: u64) -> Digest {
+pub(crate) fn begin(id: BlobId, block: u64) -> Digest {
     let (high, low) = id.0.split_at(8);
     let half = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().expect("half of an id is 8 bytes"));
     Digest::new_with_init_state(CrcAlgorithm::Crc64Nvme, half(high) ^ half(low).rotate_left(1) ^ block)
 }
 
 /// The checksum of a whole block.
-pub(super) fn sum(id: BlobId, block: u64, bytes: &[u8]) -> u64 {
+pub(crate) fn sum(id: BlobId, block: u64, bytes: &[u8]) -> u64 {
     let mut digest = begin(id, block);
     digest.update(bytes);
     digest.finalize()
 }
 
 /// How many blocks a blob of that size has.
-pub(super) fn blocks(size: u64) -> u64 {
+pub(crate) fn blocks(size: u64) -> u64 {
     size.div_ceil(BLOCK_BYTES)
 }
 
 /// Length of the file of a blob of that size; `None` if there can be no such file.
-pub(super) fn file_len(size: u64) -> Option<u64> {
+pub(crate) fn file_len(size: u64) -> Option<u64> {
     size.checked_add(blocks(size) * SUM_BYTES + TRAILER_BYTES)
 }
 
 /// The trailer of a blob.
-pub(super) fn trailer(id: BlobId, size: u64) -> [u8; TRAILER_BYTES as usize] {
+pub(crate) fn trailer(id: BlobId, size: u64) -> [u8; TRAILER_BYTES as usize] {
     let mut trailer = [0; TRAILER_BYTES as usize];
     let size = size.to_be_bytes();
     trailer[..8].copy_from_slice(&size);
@@ -65,7 +65,7 @@ pub(super) fn trailer(id: BlobId, size: u64) -> [u8; TRAILER_BYTES as usize] {
 }
 
 /// What a trailer says.
-pub(super) enum Trailer {
+pub(crate) enum Trailer {
     /// The blob's size.
     Size(u64),
     /// It is of a format that a newer binary wrote.
@@ -75,7 +75,7 @@ pub(super) enum Trailer {
 }
 
 /// Reads the trailer of a file of that length.
-pub(super) fn read_trailer(id: BlobId, bytes: &[u8; TRAILER_BYTES as usize], len: u64) -> Trailer {
+pub(crate) fn read_trailer(id: BlobId, bytes: &[u8; TRAILER_BYTES as usize], len: u64) -> Trailer {
     if &bytes[16..23] != MAGIC {
         return Trailer::Damaged;
     }

@@ -8,7 +8,7 @@
 //! A blob is written to a temporary file, synced, renamed into place, and its directory synced, so that there
 //! is never a part of one under its name. All file work is on blocking threads, in steps of many pieces.
 
-mod format;
+pub(crate) mod format;
 mod reader;
 mod writer;
 
@@ -142,7 +142,7 @@ impl Shared {
     }
 }
 
-fn parse_id(name: &str) -> Option<BlobId> {
+pub(crate) fn parse_id(name: &str) -> Option<BlobId> {
     let mut id = [0; 16];
     hex::decode_to_slice(name, &mut id).ok()?;
     // Names are in lower case, and so is what we look for.
@@ -154,7 +154,7 @@ fn sync_dir(dir: &Path) -> Result<(), Error> {
 }
 
 /// The error of a file operation.
-fn failure(error: io::Error) -> Error {
+pub(crate) fn failure(error: io::Error) -> Error {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match error.kind() {
         StorageFull | QuotaExceeded | FileTooLarge => Error::DiskFull,
@@ -163,14 +163,14 @@ fn failure(error: io::Error) -> Error {
 }
 
 /// Runs file work where it may block.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Io(io::Error::other(e)))?
 }
 
 /// What a body gives until it has given enough for a step, and whether it has ended.
-async fn gather(body: &mut ByteStream) -> Result<(Vec<Bytes>, bool), Error> {
+pub(crate) async fn gather(body: &mut ByteStream) -> Result<(Vec<Bytes>, bool), Error> {
     let mut pieces = Vec::new();
     let mut bytes = 0;
     while bytes < STEP_BYTES && pieces.len() < STEP_PIECES {

@@ -19,6 +19,15 @@ macro_rules! suite {
                 super::$promise(super::FsBlobs::open(dir.path()).unwrap()).await;
             })*
         }
+
+        /// Each promise in a part of the bucket of its own: one server takes a while to start.
+        pub(crate) async fn on_bucket(bucket: &crate::buckets::Bucket) {
+            $({
+                println!("{}", stringify!($promise));
+                $promise(bucket.blobs(stringify!($promise)).await).await;
+                bucket.holds_no_uploads(stringify!($promise)).await;
+            })*
+        }
     };
 }
 

@@ -1,7 +1,9 @@
-//! What a blob store promises, run on every one, and what the one of files promises about its disk.
+//! What a blob store promises, run on every one; what the one of files promises about its disk, and the one of buckets
+//! about what it leaves there.
 
 #![expect(clippy::unwrap_used, reason = "in a test it is the assertion")]
 
+mod buckets;
 mod conformance;
 mod files;
 
