@@ -97,10 +97,10 @@ def on(elsewhere, data, prefix):
 def test_objects_live_in_a_bucket_elsewhere(elsewhere, tmp_path):
     node = on(elsewhere, tmp_path / "data", "objects").start()
     s3 = node.client("s3")
-    s3.create_bucket(Bucket="b")
+    s3.create_bucket(Bucket="bucket")
     bodies = {f"{size}": os.urandom(size) for size in [10, 100_000, 1 << 20, 9 << 20, 30 << 20]}
     for key, body in bodies.items():
-        s3.put_object(Bucket="b", Key=key, Body=body)
+        s3.put_object(Bucket="bucket", Key=key, Body=body)
     names = elsewhere.names("objects")
     # The smallest is in the store; a large one leaves no trace of how it came.
     assert [name for name in names if not re.fullmatch("blobs/[0-9a-f]{32}", name)] == ["hawker-blobs"] and len(names) == 5
@@ -111,17 +111,17 @@ def test_objects_live_in_a_bucket_elsewhere(elsewhere, tmp_path):
             node.start()
             s3 = node.client("s3")
         for key, body in bodies.items():
-            assert s3.get_object(Bucket="b", Key=key)["Body"].read() == body
+            assert s3.get_object(Bucket="bucket", Key=key)["Body"].read() == body
         body = bodies[str(30 << 20)]
         for start, end in [(0, 0), (65_535, 65_536), (8_000_000, 9_000_000), (len(body) - 1, len(body) - 1)]:
-            got = s3.get_object(Bucket="b", Key=str(len(body)), Range=f"bytes={start}-{end}")
+            got = s3.get_object(Bucket="bucket", Key=str(len(body)), Range=f"bytes={start}-{end}")
             assert got["Body"].read() == body[start : end + 1]
     # What is stored is sealed.
     stored = elsewhere.s3.get_object(Bucket="blobs", Key=f"objects/{names[0]}")["Body"].read()
     assert not any(body[1000:1032] in stored for body in bodies.values() if len(body) > 2000)
-    s3.copy_object(Bucket="b", Key="copy", CopySource=f"b/{9 << 20}")
+    s3.copy_object(Bucket="bucket", Key="copy", CopySource=f"bucket/{9 << 20}")
     for key in [*bodies, "copy"]:
-        s3.delete_object(Bucket="b", Key=key)
+        s3.delete_object(Bucket="bucket", Key=key)
     eventually(lambda: elsewhere.names("objects") == ["hawker-blobs"])
     assert node.stop() == 0
     assert list((tmp_path / "data/spool").iterdir()) == [] and not (tmp_path / "data/blobs").exists()
@@ -130,18 +130,18 @@ def test_objects_live_in_a_bucket_elsewhere(elsewhere, tmp_path):
 def test_damage_is_not_served(elsewhere, tmp_path):
     with running(tmp_path / "data", "--blobs", elsewhere.place("damage"), env=elsewhere.env) as node:
         s3 = node.client("s3")
-        s3.create_bucket(Bucket="b")
-        s3.put_object(Bucket="b", Key="k", Body=os.urandom(200_000))
+        s3.create_bucket(Bucket="bucket")
+        s3.put_object(Bucket="bucket", Key="k", Body=os.urandom(200_000))
         (name,) = [name for name in elsewhere.names("damage") if name.startswith("blobs/")]
         where = {"Bucket": "blobs", "Key": f"damage/{name}"}
         stored = bytearray(elsewhere.s3.get_object(**where)["Body"].read())
         stored[100] ^= 1
         elsewhere.s3.put_object(Body=bytes(stored), **where)
         with pytest.raises((ClientError, BotoCoreError, ConnectionError)):
-            s3.get_object(Bucket="b", Key="k")["Body"].read()
+            s3.get_object(Bucket="bucket", Key="k")["Body"].read()
         elsewhere.s3.delete_object(**where)
         with pytest.raises(ClientError) as error:
-            s3.get_object(Bucket="b", Key="k")
+            s3.get_object(Bucket="bucket", Key="k")
         assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
         assert "damaged" in node.log_text()
 
@@ -190,20 +190,20 @@ def test_a_bucket_that_goes_away_is_trouble_that_passes(tmp_path):
         server.s3.create_bucket(Bucket="blobs")
         with running(tmp_path / "data", "--blobs", server.place("p"), env=server.env) as node:
             s3 = node.client("s3")
-            s3.create_bucket(Bucket="b")
+            s3.create_bucket(Bucket="bucket")
             body = os.urandom(300_000)
-            s3.put_object(Bucket="b", Key="k", Body=body)
+            s3.put_object(Bucket="bucket", Key="k", Body=body)
             assert far.stop() == 0
-            for call in (lambda: s3.put_object(Bucket="b", Key="k", Body=b"x" * 300_000), lambda: s3.get_object(Bucket="b", Key="k")):
+            for call in (lambda: s3.put_object(Bucket="bucket", Key="k", Body=b"x" * 300_000), lambda: s3.get_object(Bucket="bucket", Key="k")):
                 with pytest.raises(ClientError) as error:
                     call()
                 assert error.value.response["Error"]["Code"] == "ServiceUnavailable"
             # What needs no blobs goes on.
-            s3.put_object(Bucket="b", Key="small", Body=b"x")
+            s3.put_object(Bucket="bucket", Key="small", Body=b"x")
             far.start()
-            assert s3.get_object(Bucket="b", Key="k")["Body"].read() == body
-            s3.put_object(Bucket="b", Key="k", Body=body[:200_000])
-            assert s3.get_object(Bucket="b", Key="k")["Body"].read() == body[:200_000]
+            assert s3.get_object(Bucket="bucket", Key="k")["Body"].read() == body
+            s3.put_object(Bucket="bucket", Key="k", Body=body[:200_000])
+            assert s3.get_object(Bucket="bucket", Key="k")["Body"].read() == body[:200_000]
             eventually(lambda: len([n for n in server.names("p") if n.startswith("blobs/")]) == 1, timeout=90)
 
 
@@ -225,7 +225,7 @@ class Writer(threading.Thread):
 
     def step(self):
         key = f"{self.number}/{self.random.randrange(4)}"
-        before, where = self.states.get(key, {None}), {"Bucket": "b", "Key": key}
+        before, where = self.states.get(key, {None}), {"Bucket": "bucket", "Key": key}
         kind = self.random.choice(["put", "parts", "large", "delete"])
         if kind == "delete":
             self.states[key] = before | {None}
@@ -250,7 +250,7 @@ class Writer(threading.Thread):
 def test_crashes_lose_nothing_and_leave_nothing(elsewhere, tmp_path):
     node = on(elsewhere, tmp_path / "data", "crash").start()
     try:
-        node.client("s3").create_bucket(Bucket="b")
+        node.client("s3").create_bucket(Bucket="bucket")
         known = {}
         for _ in range(3):
             writers = [Writer(node, number) for number in range(3)]
@@ -266,17 +266,17 @@ def test_crashes_lose_nothing_and_leave_nothing(elsewhere, tmp_path):
             s3 = node.client("s3")
             for key, may_be in known.items():
                 try:
-                    found = hashlib.sha256(s3.get_object(Bucket="b", Key=key)["Body"].read()).hexdigest()
+                    found = hashlib.sha256(s3.get_object(Bucket="bucket", Key=key)["Body"].read()).hexdigest()
                 except ClientError as error:
                     assert error.response["Error"]["Code"] == "NoSuchKey", error
                     found = None
                 assert found in may_be, key
                 known[key] = {found}
-        for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket="b"):
+        for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket="bucket"):
             for upload in page.get("Uploads", []):
-                s3.abort_multipart_upload(Bucket="b", Key=upload["Key"], UploadId=upload["UploadId"])
+                s3.abort_multipart_upload(Bucket="bucket", Key=upload["Key"], UploadId=upload["UploadId"])
         for key in known:
-            s3.delete_object(Bucket="b", Key=key)
+            s3.delete_object(Bucket="bucket", Key=key)
         eventually(lambda: elsewhere.names("crash") == ["hawker-blobs"], timeout=120, interval=0.5)
         assert [upload for upload in elsewhere.uploads() if upload["Key"].startswith("crash/")] == []
         assert node.stop() == 0
@@ -294,19 +294,19 @@ def test_slow_clients_cost_no_memory(another_node, tmp_path):
     """Hundreds of uploads of which none goes on, while others are carried out."""
     with running(tmp_path / "data", "--blobs", another_node.place("slow"), env=another_node.env) as node:
         s3 = node.client("s3")
-        s3.create_bucket(Bucket="b")
+        s3.create_bucket(Bucket="bucket")
         before = memory_mib(node)
         piece, sockets = os.urandom(1 << 20), []
         for number in range(100):
-            url = s3.generate_presigned_url("put_object", Params={"Bucket": "b", "Key": f"slow/{number}"})
+            url = s3.generate_presigned_url("put_object", Params={"Bucket": "bucket", "Key": f"slow/{number}"})
             path = url.removeprefix(node.endpoint)
             sockets.append(client := socket.create_connection(("127.0.0.1", node.port)))
             client.sendall(f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{node.port}\r\nContent-Length: {100 << 20}\r\n\r\n".encode())
             for _ in range(4):
                 client.sendall(piece)
         body = os.urandom(1 << 20) * 64
-        s3.put_object(Bucket="b", Key="k", Body=body)
-        assert hashlib.sha256(s3.get_object(Bucket="b", Key="k")["Body"].read()).digest() == hashlib.sha256(body).digest()
+        s3.put_object(Bucket="bucket", Key="k", Body=body)
+        assert hashlib.sha256(s3.get_object(Bucket="bucket", Key="k")["Body"].read()).digest() == hashlib.sha256(body).digest()
         assert memory_mib(node) - before < 250
         for client in sockets:
             client.close()

@@ -9,7 +9,7 @@ from conftest import ROOT
 
 pytestmark = pytest.mark.local
 
-SERVICES = ["cloudformation", "dynamodb", "dynamodbstreams", "iam", "lambda", "logs", "s3", "sts"]
+SERVICES = ["cloudformation", "dynamodb", "dynamodbstreams", "iam", "kms", "lambda", "logs", "s3", "sts"]
 
 # How a service says that an operation is not there: code and status.
 REFUSALS = {
@@ -17,6 +17,7 @@ REFUSALS = {
     "dynamodb": ("UnknownOperationException", 400),
     "dynamodbstreams": ("UnknownOperationException", 400),
     "iam": ("InvalidAction", 400),
+    "kms": ("UnknownOperationException", 400),
     "lambda": ("UnknownOperationException", 404),
     "logs": ("UnknownOperationException", 400),
     "s3": ("NotImplemented", 501),

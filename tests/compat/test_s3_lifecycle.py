@@ -215,3 +215,13 @@ def test_a_bucket_with_objects_is_not_deleted_with_its_stack(node, s3):
     s3.delete_object(Bucket=bucket, Key="k")
     cloudformation.delete_stack(StackName=stack)
     cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
+
+
+def test_answers_say_when_an_object_expires(s3, bucket):
+    rule = {"ID": "soon", "Status": "Enabled", "Filter": {"Prefix": "a/"}, "Expiration": {"Days": 3}}
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [rule]})
+    put = s3.put_object(Bucket=bucket, Key="a/k", Body=b"x")
+    assert put["Expiration"].startswith('expiry-date="') and put["Expiration"].endswith('rule-id="soon"')
+    assert s3.head_object(Bucket=bucket, Key="a/k")["Expiration"] == put["Expiration"]
+    assert s3.get_object(Bucket=bucket, Key="a/k")["Expiration"] == put["Expiration"]
+    assert "Expiration" not in s3.put_object(Bucket=bucket, Key="k", Body=b"x")

@@ -72,6 +72,9 @@ pub struct Guard {
     pub restricted: bool,
     /// Whether something else than a policy (an access control list) allows just this.
     pub granted: bool,
+    /// Whether the policies of callers count only where the resource's own lets their account decide: so it is with
+    /// keys of KMS, also in the account whose they are.
+    pub decisive: bool,
 }
 
 /// What a policy comes to, for the service that keeps it.

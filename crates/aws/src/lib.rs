@@ -3,7 +3,7 @@
 //!
 //! The map: [`Api`] and [`Operation`] are what a service gives the pipeline (`gateway`); [`Caller`],
 //! [`Access`] and [`Authorizer`] are how rights are asked for; [`Dispatch`] is how one part of the platform
-//! calls another, through the same pipeline; [`sigv4`] verifies and makes signatures, [`sigv2`]
+//! calls another, through the same pipeline; [`DataKeys`] is how one seals what it stores under its users' keys; [`sigv4`] verifies and makes signatures, [`sigv2`]
 //! verifies old presigned URLs, [`chunked`] decodes `aws-chunked` bodies, [`checked`] checks those whose hash
 //! was signed; [`json`], [`query`], [`xml`] read and write the protocols; [`live`] is answers that go on; [`Error`] is an error
 //! as it goes over the wire, to which [`render`] gives its shape.
@@ -15,6 +15,7 @@ mod api;
 pub mod body;
 pub mod checked;
 pub mod chunked;
+mod data_keys;
 mod error;
 pub mod event_stream;
 pub mod json;
@@ -31,4 +32,5 @@ pub use access::{
 };
 pub use api::{Api, Dispatch, Operation, Protocol, Request, RequestContext, Response, Traced};
 pub use body::{Body, BodyError};
+pub use data_keys::{DataKey, DataKeys, KeyUse};
 pub use error::Error;

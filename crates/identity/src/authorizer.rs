@@ -182,10 +182,11 @@ impl Identity {
             }
             Principal::Root { .. } | Principal::User { .. } | Principal::AssumedRole { .. } => {
                 let own = self.own_decision(caller, need).await?;
+                let decisive = need.guard.as_ref().is_some_and(|guard| guard.decisive);
                 Ok(match (own, resource) {
                     (Err(explicit @ Denial::Explicit(_)), _) => Err(explicit),
-                    // Another account's resource: both sides must agree.
-                    (Ok(()), Decision::Default | Decision::Deny) if foreign => {
+                    // Another account's resource, or one whose policy decides alone: both sides must agree.
+                    (Ok(()), Decision::Default | Decision::Deny) if foreign || decisive => {
                         Err(Denial::Implicit(RESOURCE))
                     }
                     (own, _) if foreign => own,

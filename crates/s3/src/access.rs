@@ -353,6 +353,7 @@ impl Sides<'_> {
                     policy: home.policy.clone(),
                     restricted: home.block().restrict_buckets,
                     granted,
+                    decisive: false,
                 }));
             }
             guarded.push(need);

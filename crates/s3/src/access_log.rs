@@ -18,7 +18,7 @@ use types::{AccountId, Principal, Timestamp};
 
 use crate::access::Sides;
 use crate::checksum::{Algorithm, Hashers};
-use crate::encryption::{self, Asked};
+use crate::encryption;
 use crate::lock::Lock;
 use crate::notify::{Cause, canonical_id, url_encode};
 use crate::ops::conditions::WriteConditions;
@@ -197,7 +197,7 @@ impl AccessLogs {
         let verdict = inner.rights.authorizer.authorize(&caller, &needs).await;
         verdict.map_err(|error| Error::Denied(error.message))?;
 
-        let seal = Asked::Managed.seal(&inner.master, &*inner.env);
+        let seal = encryption::managed(&inner.master, &*inner.env);
         let size = lines.len() as u64;
         let limit = inner.config.inline_limit_bytes;
         let hashers = Hashers::new([Algorithm::Crc64Nvme]);

@@ -26,6 +26,9 @@ pub enum Error {
     InvalidEncryptionAlgorithm(String),
     #[error("{0}")]
     InvalidBucketState(&'static str),
+    /// What KMS says of a key.
+    #[error("{message}")]
+    Kms { code: String, message: String },
     /// Denied, with the reason.
     #[error("{0}")]
     Denied(String),
@@ -197,6 +200,7 @@ impl Error {
                 ErrorKind::Unsupported
             }
             Self::InvalidEncryptionAlgorithm(_)
+            | Self::Kms { .. }
             | Self::BadRequest(_)
             | Self::MalformedPolicy(_)
             | Self::AclNotSupported
@@ -239,7 +243,7 @@ impl Error {
     }
 
     /// S3's code and HTTP status.
-    fn code(&self) -> (&'static str, u16) {
+    fn code(&self) -> (&str, u16) {
         match self {
             Self::NoSuchBucket(_) => ("NoSuchBucket", 404),
             Self::NoSuchKey(_) => ("NoSuchKey", 404),
@@ -249,6 +253,7 @@ impl Error {
             Self::IsMarker { .. } => ("MethodNotAllowed", 405),
             Self::InvalidEncryptionAlgorithm(_) => ("InvalidEncryptionAlgorithmError", 400),
             Self::InvalidBucketState(_) => ("InvalidBucketState", 409),
+            Self::Kms { code, .. } => (code, 400),
             Self::IllegalVersioning(_) => ("IllegalVersioningConfigurationException", 400),
             Self::BucketAlreadyOwnedByYou(_) => ("BucketAlreadyOwnedByYou", 409),
             Self::BucketAlreadyExists(_) => ("BucketAlreadyExists", 409),
@@ -310,6 +315,7 @@ fn unavailable_or_internal(kind: ErrorKind) -> (&'static str, u16) {
 impl From<Error> for aws::Error {
     fn from(error: Error) -> Self {
         let (code, status) = error.code();
+        let code = code.to_owned();
         let kind = error.kind();
         let new = |message: String| Self::new(kind, code, message).with_status(status);
         let message = error.to_string();
@@ -402,6 +408,7 @@ impl From<Error> for aws::Error {
             | Error::NoFile
             | Error::InvalidPolicyDocument(_)
             | Error::InvalidBucketState(_)
+            | Error::Kms { .. }
             | Error::IllegalVersioning(_)
             | Error::NotModified { .. }
             | Error::InvalidRequest(_)

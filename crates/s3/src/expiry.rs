@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::key::{KeyReader, after};
+use store::key::after;
 use store::{Range, Stored, Version};
 use tokio_util::sync::CancellationToken;
 use types::AccountId;
@@ -78,7 +78,7 @@ impl Lifecycle {
             let Some(last) = rows.last() else { return Ok(()) };
             range.start = after(&last.key);
             for Stored { key, value, .. } in rows {
-                let name = KeyReader::new(&key).and_then(|mut reader| reader.text()).map_err(corrupt)?;
+                let name = tables::bucket_in(&key)?;
                 let bucket = BUCKETS.get(&self.inner.store, tables::bucket_key(value.owner, &name)).await?;
                 let home = self.inner.home(&name).await?.filter(|home| home.owner == value.owner);
                 // One that has gone meanwhile has taken its rules along.
@@ -115,7 +115,7 @@ impl Lifecycle {
             range.start = after(&last.key);
             let mut doomed = Vec::new();
             for row in rows {
-                let key = key_of(&row.key)?;
+                let key = tables::key_in(&row.key)?;
                 if lifecycle::expires(&bucket.rules, &key, &row.value, bucket.now) {
                     doomed.push(Doomed { key, which: Which::Current, version: row.version });
                 }
@@ -144,7 +144,7 @@ impl Lifecycle {
             let (rows, more) = VERSIONS.scan(&self.inner.store, range.clone()).await?;
             let mut doomed = Vec::new();
             for row in &rows {
-                let key = key_of(&row.key)?;
+                let key = tables::key_in(&row.key)?;
                 let first = key != last_key;
                 if first {
                     doomed.extend(self.left_alone(bucket, alone.take()));
@@ -243,10 +243,10 @@ impl Lifecycle {
             let Some(last) = rows.last() else { return Ok(()) };
             range.start = after(&last.key);
             for row in rows {
-                let key = key_of(&row.key)?;
+                let key = tables::key_in(&row.key)?;
                 let initiated = row.value.initiated_at.as_second();
                 if lifecycle::aborts(&bucket.rules, &key, initiated, bucket.now) {
-                    let id = upload_of(&row.key)?;
+                    let id = tables::upload_in(&row.key)?;
                     match abort_upload(&self.inner, bucket.home.owner, row.key, id).await {
                         // It was completed or aborted in between.
                         Ok(()) | Err(Error::NoSuchUpload(_)) => {}
@@ -259,21 +259,4 @@ impl Lifecycle {
             }
         }
     }
-}
-
-fn corrupt(error: store::key::KeyError) -> Error {
-    store::Error::Corrupt { table: "objects", reason: error.to_string() }.into()
-}
-
-/// The object's key in that of a row.
-fn key_of(row_key: &[u8]) -> Result<String, Error> {
-    let mut reader = KeyReader::new(row_key).map_err(corrupt)?;
-    reader.bytes().map_err(corrupt)?;
-    reader.text().map_err(corrupt)
-}
-
-fn upload_of(row_key: &[u8]) -> Result<String, Error> {
-    let mut reader = KeyReader::new(row_key).map_err(corrupt)?;
-    reader.bytes().and_then(|_| reader.bytes()).map_err(corrupt)?;
-    reader.text().map_err(corrupt)
 }

@@ -88,11 +88,18 @@ impl Filter {
 
 /// Whether a current object is to go.
 pub(crate) fn expires(rules: &[Rule], key: &str, object: &Object, now: i64) -> bool {
-    rules.iter().filter(|rule| rule.enabled && rule.filter.takes(key, object)).any(|rule| match rule.expire {
-        Some(Expire::Days(days)) => due(object.modified, days) <= now,
-        Some(Expire::At(at)) => at <= now,
-        Some(Expire::Marker) | None => false,
-    })
+    expiration(rules, key, object).is_some_and(|(at, _)| at <= now)
+}
+
+/// When a current object is to go, and the rule that says so first.
+pub(crate) fn expiration<'a>(rules: &'a [Rule], key: &str, object: &Object) -> Option<(i64, &'a Rule)> {
+    let about = rules.iter().filter(|rule| rule.enabled && rule.filter.takes(key, object));
+    let due = about.filter_map(|rule| match rule.expire {
+        Some(Expire::Days(days)) => Some((due(object.modified, days), rule)),
+        Some(Expire::At(at)) => Some((at, rule)),
+        Some(Expire::Marker) | None => None,
+    });
+    due.min_by_key(|(at, _)| *at)
 }
 
 /// Whether a version is to go that stopped being current at `since`, when `newer` others that are not current

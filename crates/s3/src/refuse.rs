@@ -5,20 +5,10 @@ use http::HeaderMap;
 use crate::Error;
 
 /// Headers (or beginnings of headers) that are refused whatever they say.
-const REFUSED: &[&str] = &[
-    "x-amz-server-side-encryption-aws-kms-key-id",
-    "x-amz-server-side-encryption-context",
-    "x-amz-write-offset-bytes",
-    "x-amz-mfa",
-    "x-amz-if-match-",
-    "x-amz-rename-source",
-];
+const REFUSED: &[&str] = &["x-amz-write-offset-bytes", "x-amz-mfa", "x-amz-if-match-", "x-amz-rename-source"];
 
 /// Headers that are fine if they say what is so anyway.
-const ACCEPTED: &[(&str, &[&str])] = &[
-    ("x-amz-storage-class", &["STANDARD"]),
-    ("x-amz-server-side-encryption-bucket-key-enabled", &["false", "False"]),
-];
+const ACCEPTED: &[(&str, &[&str])] = &[("x-amz-storage-class", &["STANDARD"])];
 
 /// Refuses a request that asks for what is not offered.
 pub(crate) fn check(headers: &HeaderMap) -> Result<(), Error> {
@@ -53,6 +43,6 @@ mod tests {
         };
         assert_eq!(check("x-amz-meta-grant-x", "1"), Ok(()));
         assert!(check("x-amz-storage-class", "GLACIER").unwrap_err().contains("x-amz-storage-class"));
-        assert!(check("x-amz-server-side-encryption-aws-kms-key-id", "k").is_err());
+        assert!(check("x-amz-write-offset-bytes", "1").is_err());
     }
 }

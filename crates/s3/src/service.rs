@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use aws::{Authorizer, Body, CredentialSource, PolicyCheck, RequestContext};
+use aws::{Authorizer, Body, Caller, CredentialSource, DataKeys, PolicyCheck, RequestContext};
 use blobs::{BlobId, Blobs};
 use http::HeaderMap;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use types::{AccountId, Region, SharedEnv, Timestamp};
 
 use crate::access_log::{AccessLogs, Waiting};
-use crate::encryption::{self, CustomerKey, DataKey, Encryption, MasterKey, Seal};
+use crate::encryption::{self, CustomerKey, DataKey, Encryption, MasterKey, Means, Seal};
 use crate::expiry::Lifecycle;
 use crate::frontend::Frontend;
 use crate::garbage::Sweeper;
@@ -36,6 +36,8 @@ pub struct Rights {
     pub authorizer: Arc<dyn Authorizer>,
     /// Knows the keys that forms are signed with.
     pub credentials: Arc<dyn CredentialSource>,
+    /// Keeps the keys that objects are sealed with on request.
+    pub keys: Arc<dyn DataKeys>,
 }
 
 /// Amazon S3, as an [`aws::Api`].
@@ -149,6 +151,11 @@ impl Inner {
         u64::from_be_bytes(noise)
     }
 
+    /// What a caller can open things with.
+    pub(crate) fn means<'a>(&'a self, caller: &'a Caller, customer: Option<&'a CustomerKey>) -> Means<'a> {
+        Means { master: &self.master, keys: &*self.rights.keys, caller, customer }
+    }
+
     /// What is known of a bucket from its name.
     pub(crate) async fn home(&self, bucket: &str) -> Result<Option<NameRow>, Error> {
         Ok(NAMES.get(&self.store, tables::name_key(bucket)).await?.map(|row| row.value))
@@ -251,16 +258,29 @@ impl Cx {
         })
     }
 
+    /// What the request can open things with, if it brings that key.
+    pub(crate) fn means<'a>(&'a self, customer: Option<&'a CustomerKey>) -> Means<'a> {
+        self.inner.means(&self.state.context.caller, customer)
+    }
+
     /// The key that opens an object which the request reads.
-    pub(crate) fn opener(&self, encryption: Option<&Encryption>) -> Result<Option<DataKey>, Error> {
+    pub(crate) async fn opener(&self, encryption: Option<&Encryption>) -> Result<Option<DataKey>, Error> {
         let customer = CustomerKey::of_request(&self.state.headers)?;
-        encryption::opener(encryption, &self.inner.master, customer.as_ref())
+        encryption::opener(encryption, self.means(customer.as_ref())).await
+    }
+
+    /// Refuses the request if the key that it brings is not that of an object of which it reads all but the bytes.
+    pub(crate) fn check_customer(&self, encryption: Option<&Encryption>) -> Result<(), Error> {
+        let customer = CustomerKey::of_request(&self.state.headers)?;
+        encryption::check_customer(encryption, customer.as_ref())
     }
 
     /// How the object is sealed that the request makes.
-    pub(crate) fn seal(&self) -> Result<Seal, Error> {
+    pub(crate) async fn seal(&self) -> Result<Seal, Error> {
         let asked = encryption::Asked::of_request(&self.state.headers)?;
-        Ok(asked.seal(&self.inner.master, &*self.inner.env))
+        let usual = self.state.home.as_ref().and_then(|home| home.encryption.as_ref());
+        let arn = format!("arn:aws:s3:::{}/{}", self.bucket(), self.key());
+        asked.seal(self.means(None), &*self.inner.env, &arn, usual).await
     }
 
     /// Random bits for the id of a version.

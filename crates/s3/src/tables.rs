@@ -25,13 +25,14 @@ use std::sync::Arc;
 use blobs::BlobId;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use store::key::{KeyError, KeyReader};
 use store::{JsonRecord, Key, Record, Table, TableId, tables};
 use types::{AccountId, Timestamp};
 
 use crate::access::{Acl, Ownership, PublicAccessBlock};
 use crate::access_log::LogTarget;
 use crate::checksum::{Checksum, PartChecksum};
-use crate::encryption::Encryption;
+use crate::encryption::{AskedKey, Encryption};
 use crate::lock::{BucketLock, Lock};
 use crate::notify::LambdaTarget;
 use crate::versions::{VersionId, Versioning};
@@ -83,6 +84,12 @@ pub(crate) struct NameRow {
     /// Where lines about its requests go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) logging: Option<LogTarget>,
+    /// The key of KMS under which objects are that ask for nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) encryption: Option<AskedKey>,
+    /// Whether it has lifecycle rules.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) has_rules: bool,
 }
 
 /// A bucket.
@@ -124,6 +131,8 @@ impl NameRow {
             cors: Vec::new(),
             website: None,
             logging: None,
+            encryption: None,
+            has_rules: false,
         }
     }
 }
@@ -476,6 +485,36 @@ pub(crate) fn upload_key(owner: AccountId, bucket: &str, key: &str, upload: &str
 pub(crate) fn part_key(owner: AccountId, upload: &str, number: u32) -> Key {
     UPLOAD_PARTS.key(owner, |k| {
         k.text(upload).u64(u64::from(number));
+    })
+}
+
+/// The object's key in that of a row: (bucket, key, ...).
+pub(crate) fn key_in(row_key: &[u8]) -> Result<String, store::Error> {
+    text_in(row_key, 1)
+}
+
+/// The upload's id in the key of its row.
+pub(crate) fn upload_in(row_key: &[u8]) -> Result<String, store::Error> {
+    text_in(row_key, 2)
+}
+
+/// The first text in the key of a row: a bucket's name.
+pub(crate) fn bucket_in(row_key: &[u8]) -> Result<String, store::Error> {
+    text_in(row_key, 0)
+}
+
+/// The text behind so many others.
+fn text_in(row_key: &[u8], behind: usize) -> Result<String, store::Error> {
+    let read = || {
+        let mut reader = KeyReader::new(row_key)?;
+        for _ in 0..behind {
+            reader.bytes()?;
+        }
+        reader.text()
+    };
+    read().map_err(|error: KeyError| store::Error::Corrupt {
+        table: "buckets and objects",
+        reason: error.to_string(),
     })
 }
 

@@ -2,13 +2,13 @@
 //!
 //! Invariant: a common prefix costs one seek, however many keys begin with it.
 
-use store::key::{KeyReader, after, prefix_end};
+use store::key::{after, prefix_end};
 use store::{Entry, Key, Range, TableId};
 use types::AccountId;
 
 use crate::Error;
 use crate::service::Inner;
-use crate::tables::listing_prefix;
+use crate::tables::{key_in, listing_prefix};
 
 /// What a walk comes across.
 #[derive(Debug)]
@@ -29,7 +29,24 @@ pub(crate) struct Walk<'a> {
     pub(crate) delimiter: Option<&'a str>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    /// A walk as a request describes it.
+    pub(crate) fn of_request(
+        table: TableId,
+        owner: AccountId,
+        bucket: &'a str,
+        prefix: Option<&'a String>,
+        delimiter: Option<&'a String>,
+    ) -> Self {
+        Self {
+            table,
+            owner,
+            bucket,
+            prefix: prefix.map(String::as_str).unwrap_or_default(),
+            delimiter: delimiter.map(String::as_str).filter(|delimiter| !delimiter.is_empty()),
+        }
+    }
+
     /// The place behind everything that begins with `prefix`.
     pub(crate) fn behind_prefix(&self, prefix: &str) -> Key {
         prefix_end(&listing_prefix(self.owner, self.table, self.bucket, prefix))
@@ -97,9 +114,7 @@ impl Walk<'_> {
                 if items.len() == max {
                     return Ok((items, true));
                 }
-                let mut reader = KeyReader::new(&entry.key).map_err(corrupt)?;
-                reader.bytes().map_err(corrupt)?;
-                let key = reader.text().map_err(corrupt)?;
+                let key = key_in(&entry.key)?;
                 match self.common_prefix(&key) {
                     Some(prefix) => {
                         behind = Some(self.behind_prefix(prefix));
@@ -119,8 +134,4 @@ impl Walk<'_> {
         }
         Ok((items, false))
     }
-}
-
-fn corrupt(error: store::key::KeyError) -> Error {
-    store::Error::Corrupt { table: "objects", reason: error.to_string() }.into()
 }

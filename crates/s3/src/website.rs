@@ -270,7 +270,8 @@ impl Visit {
         if let Some(to) = &object.redirect {
             return Ok(redirect((301, to.clone())));
         }
-        let opener = encryption::opener(object.encryption.as_ref(), &self.inner.master, None)?;
+        let visitor = self.anonymous();
+        let opener = encryption::opener(object.encryption.as_ref(), self.inner.means(&visitor, None)).await?;
         let mut headers = HeaderMap::new();
         let mut put = |name: HeaderName, value: &str| {
             if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {

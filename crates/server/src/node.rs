@@ -13,6 +13,7 @@ use events::Events;
 use functions::{FunctionUrls, Functions};
 use gateway::Gateway;
 use identity::{IamApi, Identity, KeyPair, StsApi};
+use kms::{Kms, NodeKey};
 use runtime::{Platform, ProcessRuntime, Runtimes, WasmRuntime};
 use s3::{MasterKey, Rights, S3};
 use stacks::Stacks;
@@ -97,6 +98,15 @@ impl Node {
         let runtimes = Arc::new(Runtimes::new(runtime.clone(), wasm));
 
         let region = config.region.clone();
+        let kms = Kms::open(
+            store.clone(),
+            env.clone(),
+            region.clone(),
+            NodeKey::new(object_key.derived("kms")),
+            identity.clone(),
+            identity.clone(),
+        )
+        .await?;
         let s3 = S3::new(
             config.s3.clone(),
             store.clone(),
@@ -108,6 +118,7 @@ impl Node {
                 policies: identity.clone(),
                 authorizer: identity.clone(),
                 credentials: identity.clone(),
+                keys: Arc::new(kms.clone()),
             },
         );
         let dynamodb = DynamoDb::new(store.clone(), env.clone(), region.clone());
@@ -135,6 +146,8 @@ impl Node {
         gateway.register(Arc::new(IamApi::new(identity.clone())))?;
         gateway.register(Arc::new(StsApi::new(identity.clone())))?;
         gateway.register(Arc::new(LogsApi::new(telemetry.clone())))?;
+        let key_deletions = kms.deletions();
+        gateway.register(Arc::new(kms))?;
         gateway.register(s3.clone())?;
         gateway.register(dynamodb.clone())?;
         gateway.register(FunctionUrls::new(&functions))?;
@@ -169,6 +182,7 @@ impl Node {
         });
         node.work.spawn(|stop| expiry.run(stop));
         node.work.spawn(|stop| scrubber.run(stop));
+        node.work.spawn(|stop| key_deletions.run(stop));
         node.work.spawn(|stop| access_logs.run(stop));
         node.work.spawn(|stop| dynamodb.sweeper().run(stop));
         node.work.spawn(|stop| dynamodb.feeds().run(stop));

@@ -144,6 +144,17 @@ tables! {
     CHANGE_SETS = 0x0601;
     /// Stack events.
     STACK_EVENTS = 0x0602;
+
+    /// Keys of KMS.
+    KMS_KEYS = 0x0D00;
+    /// Aliases of keys of KMS.
+    KMS_ALIASES = 0x0D01;
+    /// What is known of the key under which those of KMS are kept (a row of the node).
+    KMS_MASTERS = 0x0D02;
+    /// Keys of KMS that are to be deleted, by time (rows of the node).
+    KMS_DELETIONS = 0x0D03;
+    /// An account's keys of KMS that services use by default.
+    KMS_SERVICE_KEYS = 0x0D04;
 }
 
 #[cfg(test)]

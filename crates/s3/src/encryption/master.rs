@@ -118,6 +118,11 @@ impl MasterKey {
         Err(KeyFileError::Another(self.path.clone()))
     }
 
+    /// A key for something else on the node than objects, so that one file has to be kept apart.
+    pub fn derived(&self, purpose: &str) -> [u8; 32] {
+        derive(&self.key.0, b"derived", purpose.as_bytes()).0
+    }
+
     pub(super) fn data_key(&self, salt: &Bits<16>) -> DataKey {
         DataKey(derive(&self.key.0, b"object", &salt.0))
     }

@@ -3,16 +3,19 @@
 //!
 //! Every object is sealed under a data key of its own, which is derived from 128 random bits in its row and either
 //! the node's master key (SSE-S3, the default) or the key that the client sends along with every request
-//! (SSE-C), of which nothing is kept but a salted digest. Each blob of an object is sealed under a key derived from
+//! (SSE-C), of which nothing is kept but a salted digest; or which was made by KMS under a key there, and is kept as
+//! KMS has sealed it (SSE-KMS, see `kms`). Each blob of an object is sealed under a key derived from
 //! the data key and the blob's id.
 //!
 //! Invariant: keys are never stored beside what they seal, never logged, never answered.
 
 mod cipher;
+mod kms;
 mod master;
 
 use std::fmt;
 
+use aws::{Caller, DataKeys};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -24,6 +27,7 @@ use types::Env;
 use crate::Error;
 use crate::checksum::Digests;
 pub(crate) use cipher::{DoesNotOpen, StreamKey, sealed_length, sealed_range};
+pub(crate) use kms::{AskedKey, UnderKey};
 pub use master::{KeyFileError, MasterKey};
 
 const ALGORITHM: &str = "x-amz-server-side-encryption";
@@ -58,7 +62,7 @@ impl<'de, const N: usize> Deserialize<'de> for Bits<N> {
 }
 
 /// How an object is sealed, as its row says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Encryption {
     /// SSE-S3: under the node's master key.
     #[serde(rename = "s")]
@@ -71,6 +75,9 @@ pub(crate) enum Encryption {
         #[serde(rename = "v")]
         check: Bits<16>,
     },
+    /// SSE-KMS: under a key of KMS.
+    #[serde(rename = "k")]
+    Kms(Box<UnderKey>),
 }
 
 fn derive(key: &[u8], purpose: &[u8], of: &[u8]) -> Bits<32> {
@@ -97,16 +104,16 @@ impl DataKey {
 }
 
 /// How new bytes are sealed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Seal {
     pub(crate) encryption: Encryption,
     pub(crate) key: DataKey,
 }
 
-/// The ETag of bytes that were sealed so. Under a customer's key it says nothing of them.
+/// The ETag of bytes that were sealed so. Under a customer's key or one of KMS it says nothing of them.
 pub(crate) fn etag(seal: Option<&Seal>, digests: &Digests) -> String {
     match seal {
-        Some(Seal { encryption: Encryption::Customer { .. }, key }) => {
+        Some(Seal { encryption: Encryption::Customer { .. } | Encryption::Kms(_), key }) => {
             hex::encode(&derive(&key.0.0, b"etag", &digests.md5).0[..16])
         }
         Some(Seal { encryption: Encryption::Managed(_), .. }) | None => digests.etag(),
@@ -174,6 +181,14 @@ impl CustomerKey {
         Self::read(headers, COPY_SOURCE_CUSTOMER)
     }
 
+    fn seal(&self, env: &dyn Env) -> Seal {
+        let salt = salt(env);
+        Seal {
+            encryption: Encryption::Customer { salt, check: self.check(&salt) },
+            key: self.data_key(&salt),
+        }
+    }
+
     fn data_key(&self, salt: &Bits<16>) -> DataKey {
         DataKey(derive(&self.key.0, b"object", &salt.0))
     }
@@ -184,72 +199,134 @@ impl CustomerKey {
     }
 }
 
+fn salt(env: &dyn Env) -> Bits<16> {
+    let mut salt = Bits([0; 16]);
+    env.fill(&mut salt.0);
+    salt
+}
+
+/// A seal under the node's master key that no object has had before.
+pub(crate) fn managed(master: &MasterKey, env: &dyn Env) -> Seal {
+    let salt = salt(env);
+    Seal { key: master.data_key(&salt), encryption: Encryption::Managed(salt) }
+}
+
 /// What a request says of how the object that it makes is to be sealed.
 pub(crate) enum Asked {
-    /// Nothing, or `AES256`.
+    /// Nothing, but for bucket keys: as the bucket says.
+    Default {
+        /// Whether it wants one.
+        bucket_key: Option<bool>,
+    },
+    /// `AES256`.
     Managed,
     /// With the customer's key.
     Customer(CustomerKey),
+    /// With a key of KMS.
+    Kms(AskedKey),
 }
 
 impl Asked {
     pub(crate) fn of_request(headers: &HeaderMap) -> Result<Self, Error> {
-        Ok(match CustomerKey::of_request(headers)? {
-            None => Self::Managed,
-            Some(_) if headers.contains_key(ALGORITHM) => {
-                return Err(Error::argument(
+        let algorithm = headers.get(ALGORITHM).map(|value| value.to_str().unwrap_or_default());
+        if let Some(key) = CustomerKey::of_request(headers)? {
+            return match algorithm {
+                None => Ok(Self::Customer(key)),
+                Some(algorithm) => Err(Error::argument(
                     ALGORITHM,
-                    "AES256",
+                    algorithm,
                     "Server Side Encryption with Customer provided key is incompatible with the encryption method specified",
-                ));
+                )),
+            };
+        }
+        match algorithm {
+            Some("aws:kms") => Ok(Self::Kms(AskedKey::read(headers)?)),
+            other => {
+                kms::refuse_without(headers)?;
+                let bucket_key = kms::bucket_key(headers)?;
+                match other {
+                    None => Ok(Self::Default { bucket_key }),
+                    Some(_) => kms::refuse_bucket_key(bucket_key).map(|()| Self::Managed),
+                }
             }
-            Some(key) => Self::Customer(key),
-        })
+        }
     }
 
-    /// A data key that no object has had before.
-    pub(crate) fn seal(&self, master: &MasterKey, env: &dyn Env) -> Seal {
-        let mut salt = Bits([0; 16]);
-        env.fill(&mut salt.0);
-        match self {
-            Self::Managed => Seal { encryption: Encryption::Managed(salt), key: master.data_key(&salt) },
-            Self::Customer(key) => Seal {
-                encryption: Encryption::Customer { salt, check: key.check(&salt) },
-                key: key.data_key(&salt),
-            },
+    /// A seal that no object has had before, for the object of that ARN in a bucket that seals so by default.
+    pub(crate) async fn seal(
+        self,
+        means: Means<'_>,
+        env: &dyn Env,
+        object_arn: &str,
+        usual: Option<&AskedKey>,
+    ) -> Result<Seal, Error> {
+        match (self, usual) {
+            (Self::Managed, _) => Ok(managed(means.master, env)),
+            (Self::Default { bucket_key }, None) => {
+                kms::refuse_bucket_key(bucket_key).map(|()| managed(means.master, env))
+            }
+            (Self::Default { bucket_key }, Some(usual)) => {
+                usual.with_bucket_key(bucket_key).seal(means, object_arn).await
+            }
+            (Self::Customer(key), _) => Ok(key.seal(env)),
+            (Self::Kms(asked), usual) => asked.or(usual).seal(means, object_arn).await,
         }
     }
 }
 
-/// The key that opens what is stored, given what the client sent along; `None` for what is not sealed.
-pub(crate) fn opener(
+/// What a request can open what is sealed with.
+#[derive(Clone, Copy)]
+pub(crate) struct Means<'a> {
+    pub(crate) master: &'a MasterKey,
+    pub(crate) keys: &'a dyn DataKeys,
+    /// Who must have the right to use a key.
+    pub(crate) caller: &'a Caller,
+    /// The key that came with the request.
+    pub(crate) customer: Option<&'a CustomerKey>,
+}
+
+/// Refuses a request whose customer's key does not go with what is stored.
+pub(crate) fn check_customer(
     encryption: Option<&Encryption>,
-    master: &MasterKey,
     customer: Option<&CustomerKey>,
-) -> Result<Option<DataKey>, Error> {
+) -> Result<(), Error> {
     match (encryption, customer) {
-        (None, None) => Ok(None),
-        (Some(Encryption::Managed(salt)), None) => Ok(Some(master.data_key(salt))),
-        (None | Some(Encryption::Managed(_)), Some(_)) => Err(Error::invalid_request(NOT_NEEDED)),
-        (Some(Encryption::Customer { .. }), None) => Err(Error::invalid_request(NEEDED)),
-        (Some(Encryption::Customer { salt, check }), Some(key)) if key.check(salt) == *check => {
-            Ok(Some(key.data_key(salt)))
+        (None | Some(Encryption::Managed(_) | Encryption::Kms(_)), None) => Ok(()),
+        (None | Some(Encryption::Managed(_) | Encryption::Kms(_)), Some(_)) => {
+            Err(Error::invalid_request(NOT_NEEDED))
         }
+        (Some(Encryption::Customer { .. }), None) => Err(Error::invalid_request(NEEDED)),
+        (Some(Encryption::Customer { salt, check }), Some(key)) if key.check(salt) == *check => Ok(()),
         (Some(Encryption::Customer { .. }), Some(_)) => Err(Error::AccessDenied),
     }
 }
 
-/// How a part of an upload is sealed: as the upload was begun; `None` for uploads that an older version began.
-pub(crate) fn of_part(
+/// The key that opens what is stored, given what the client sent along; `None` for what is not sealed.
+pub(crate) async fn opener(
     encryption: Option<&Encryption>,
-    master: &MasterKey,
-    customer: Option<&CustomerKey>,
+    means: Means<'_>,
+) -> Result<Option<DataKey>, Error> {
+    check_customer(encryption, means.customer)?;
+    match (encryption, means.customer) {
+        (None, _) => Ok(None),
+        (Some(Encryption::Managed(salt)), _) => Ok(Some(means.master.data_key(salt))),
+        (Some(Encryption::Kms(under)), _) => under.open(means).await.map(Some),
+        (Some(Encryption::Customer { salt, .. }), Some(key)) => Ok(Some(key.data_key(salt))),
+        (Some(Encryption::Customer { .. }), None) => Err(Error::invalid_request(NEEDED)),
+    }
+}
+
+/// How a part of an upload is sealed: as the upload was begun; `None` for uploads that an older version began.
+pub(crate) async fn of_part(
+    encryption: Option<&Encryption>,
+    means: Means<'_>,
 ) -> Result<Option<Seal>, Error> {
-    let seal = |encryption: &Encryption, key| Ok(Some(Seal { encryption: *encryption, key }));
-    match (encryption, customer) {
+    let seal = |encryption: &Encryption, key| Ok(Some(Seal { encryption: encryption.clone(), key }));
+    match (encryption, means.customer) {
         (None, None) => Ok(None),
-        (Some(managed @ Encryption::Managed(salt)), None) => seal(managed, master.data_key(salt)),
-        (None | Some(Encryption::Managed(_)), Some(_)) => Err(Error::invalid_request(
+        (Some(managed @ Encryption::Managed(salt)), None) => seal(managed, means.master.data_key(salt)),
+        (Some(kms @ Encryption::Kms(under)), None) => seal(kms, under.open(means).await?),
+        (None | Some(Encryption::Managed(_) | Encryption::Kms(_)), Some(_)) => Err(Error::invalid_request(
             "The multipart upload initiate did not request encryption. Please resend the request without sending encryption parameters.",
         )),
         (Some(Encryption::Customer { .. }), None) => Err(Error::invalid_request(
@@ -271,6 +348,7 @@ pub(crate) fn show(encryption: Option<&Encryption>, request: &HeaderMap, answer:
         Some(Encryption::Managed(_)) => {
             answer.insert(ALGORITHM, HeaderValue::from_static("AES256"));
         }
+        Some(Encryption::Kms(under)) => under.show(answer),
         Some(Encryption::Customer { .. }) => {
             // The request had to name them.
             for name in ["algorithm", "key-md5"] {
@@ -292,8 +370,8 @@ pub(crate) fn check(headers: &HeaderMap, reads: bool) -> Result<(), Error> {
         return Err(Error::argument(ALGORITHM, value, message));
     }
     match value {
-        "AES256" => Ok(()),
-        "aws:kms" | "aws:kms:dsse" | "aws:fsx" => {
+        "AES256" | "aws:kms" => Ok(()),
+        "aws:kms:dsse" | "aws:fsx" => {
             Err(Error::NotImplemented(format!("The header {ALGORITHM} with the value `{value}`")))
         }
         other => Err(Error::argument(ALGORITHM, other, "The encryption method specified is not supported")),

@@ -22,7 +22,7 @@ pub(crate) async fn get(
     let account = home.owner;
     let address = cx.address(&home, input.version_id.as_deref())?;
     let object = read::find(&cx.inner, address, false).await?.object;
-    cx.opener(object.encryption.as_ref())?;
+    cx.check_customer(object.encryption.as_ref())?;
     let mut output = GetObjectAttributesOutput {
         last_modified: Some(timestamp(object.modified)),
         version_id: home.versioned.then(|| versions::name(object.version)),

@@ -10,7 +10,7 @@ use s3s::dto::{
     GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput, HeadBucketInput, HeadBucketOutput,
     ListBucketsInput, ListBucketsOutput, ObjectOwnership, Payer,
 };
-use store::key::{KeyReader, after};
+use store::key::after;
 use store::{Read, Write};
 
 use crate::Error;
@@ -52,9 +52,7 @@ pub(crate) async fn list(cx: &Cx, input: ListBucketsInput) -> Result<S3Response<
         if elsewhere { (Vec::new(), false) } else { BUCKETS.scan(&cx.inner.store, range).await? };
     let mut buckets = Vec::with_capacity(rows.len());
     for row in rows {
-        let name = KeyReader::new(&row.key).and_then(|mut reader| reader.text());
-        let name =
-            name.map_err(|e| store::Error::Corrupt { table: "account_buckets", reason: e.to_string() })?;
+        let name = tables::bucket_in(&row.key)?;
         buckets.push(BucketShape {
             bucket_region: Some(region.clone()),
             creation_date: Some(precise(row.value.created_at)),
@@ -173,7 +171,7 @@ pub(crate) async fn delete(
             ];
             let mut dead = Vec::new();
             for entry in &pages[2].entries {
-                let upload = upload_id(&entry.key)?;
+                let upload = tables::upload_in(&entry.key)?;
                 writes.push(Write::Delete(entry.key.clone()));
                 dead.push(Dead::Upload { account, id: upload });
             }
@@ -266,16 +264,6 @@ pub(crate) async fn try_configure(
             Ok::<_, Error>((vec![BUCKETS.put(key.clone(), &bucket)], ()))
         })
         .await
-}
-
-fn upload_id(key: &[u8]) -> Result<String, Error> {
-    let read = || {
-        let mut reader = KeyReader::new(key)?;
-        reader.bytes()?;
-        reader.bytes()?;
-        reader.text()
-    };
-    read().map_err(|e| store::Error::Corrupt { table: "uploads", reason: e.to_string() }.into())
 }
 
 pub(crate) async fn location(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use md5::Digest as _;
 use s3s::S3Response;
 use s3s::dto::{ChecksumType, CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart};
@@ -13,7 +13,7 @@ use types::AccountId;
 use crate::checksum::{Checksum, UploadPlan, decode, given_checksums, show_checksum};
 use crate::ops::conditions::WriteConditions;
 use crate::ops::install::{Install, Placement};
-use crate::ops::{MIN_PART_BYTES, etag};
+use crate::ops::{MIN_PART_BYTES, etag, lifecycle};
 use crate::service::Cx;
 use crate::tables::{
     self, Data, Dead, NameRow, Object, PARTS, Part, Parts, Segment, UPLOAD_PARTS, UPLOADS, Upload,
@@ -67,9 +67,11 @@ pub(crate) async fn complete(
         checksum_type: Some(ChecksumType::from_static(object.checksum.kind.name())),
         ..CompleteMultipartUploadOutput::default()
     };
+    let expiration = lifecycle::expiration(cx, &home, &object).await?;
     show_checksum!(output, object.checksum.algorithm, object.checksum.value);
     let mut headers = HeaderMap::new();
     encryption::show(object.encryption.as_ref(), &cx.state.headers, &mut headers);
+    headers.extend(expiration.map(|at| (HeaderName::from_static(lifecycle::EXPIRATION), at)));
     Ok(S3Response::with_headers(output, headers))
 }
 

@@ -3,7 +3,7 @@
 //! The bytes are read and written again (which verifies them), except where an object is copied onto itself to
 //! change what is said of it: then they stay.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use s3s::S3Response;
 use s3s::dto::{
     ChecksumAlgorithm, ChecksumType, CopyObjectInput, CopyObjectOutput, CopyObjectResult, MetadataDirective,
@@ -15,7 +15,9 @@ use crate::encryption::{CustomerKey, DataKey};
 use crate::ingest::Content;
 use crate::ops::conditions::{ReadConditions, WriteConditions};
 use crate::ops::install::{Install, Placement, Replaced, placed, settled};
-use crate::ops::{MAX_UPLOAD_BYTES, etag, system_headers, tagging, timestamp, user_metadata, website};
+use crate::ops::{
+    MAX_UPLOAD_BYTES, etag, lifecycle, system_headers, tagging, timestamp, user_metadata, website,
+};
 use crate::read::Found;
 use crate::service::Cx;
 use crate::tables::{Data, NameRow, Object};
@@ -92,7 +94,7 @@ pub(crate) async fn copy(cx: &Cx, input: CopyObjectInput) -> Result<S3Response<C
         let found = read::find(&cx.inner, source.address(&source_home)?, true).await?;
         conditions.check_source(&found.object)?;
         let opener =
-            encryption::opener(found.object.encryption.as_ref(), &cx.inner.master, source_key.as_ref())?;
+            encryption::opener(found.object.encryption.as_ref(), cx.means(source_key.as_ref())).await?;
         if found.object.size > MAX_UPLOAD_BYTES {
             return Err(Error::invalid_request(format!(
                 "The specified copy source is larger than the maximum allowable size for a copy source: {MAX_UPLOAD_BYTES}"
@@ -132,6 +134,7 @@ pub(crate) async fn copy(cx: &Cx, input: CopyObjectInput) -> Result<S3Response<C
         checksum_type: Some(ChecksumType::from_static(object.checksum.kind.name())),
         ..CopyObjectResult::default()
     };
+    let expiration = lifecycle::expiration(cx, &home, &object).await?;
     show_checksum!(result, object.checksum.algorithm, object.checksum.value);
     let output = CopyObjectOutput {
         copy_object_result: Some(result),
@@ -141,6 +144,7 @@ pub(crate) async fn copy(cx: &Cx, input: CopyObjectInput) -> Result<S3Response<C
     };
     let mut headers = HeaderMap::new();
     encryption::show(object.encryption.as_ref(), &cx.state.headers, &mut headers);
+    headers.extend(expiration.map(|at| (HeaderName::from_static(lifecycle::EXPIRATION), at)));
     Ok(S3Response::with_headers(output, headers))
 }
 
@@ -166,9 +170,9 @@ async fn make(
     let (content, data, bytes, along, e_tag, checksum, encryption) = if may_keep && same_digests {
         let bytes = Placement::Kept(found.version);
         let (etag, checksum) = (source.etag.clone(), source.checksum.clone());
-        (None, source.data, bytes, Vec::new(), etag, checksum, source.encryption)
+        (None, source.data, bytes, Vec::new(), etag, checksum, source.encryption.clone())
     } else {
-        let seal = cx.seal()?;
+        let seal = cx.seal().await?;
         let body = read::body(&cx.inner, source_home.owner, found, opener, 0..source.size).await?;
         let limit = cx.inner.config.inline_limit_bytes;
         let hashers = Hashers::new([algorithm]);

@@ -10,7 +10,7 @@ use types::AccountId;
 use crate::checksum::{Kind, encode, show_checksum};
 use crate::ops::conditions::ReadConditions;
 use crate::ops::range::{Wanted, wanted};
-use crate::ops::{etag, timestamp};
+use crate::ops::{etag, lifecycle, timestamp};
 use crate::read::{self, Found};
 use crate::route::Query;
 use crate::service::Cx;
@@ -132,7 +132,7 @@ pub(crate) async fn get(cx: &Cx, input: GetObjectInput) -> Result<S3Response<Get
     let address = cx.address(&home, input.version_id.as_deref())?;
     let found = read::find(&cx.inner, address, true).await?;
     let Found { object, .. } = &found;
-    let key = cx.opener(object.encryption.as_ref())?;
+    let key = cx.opener(object.encryption.as_ref()).await?;
     let conditions = ReadConditions {
         if_match: input.if_match.as_ref(),
         if_none_match: input.if_none_match.as_ref(),
@@ -142,7 +142,11 @@ pub(crate) async fn get(cx: &Cx, input: GetObjectInput) -> Result<S3Response<Get
     conditions.check(object)?;
     let show = is_enabled(input.checksum_mode.as_ref());
     let selection = select(cx, account, object, input.part_number, show).await?;
-    let headers = headers(cx, object, &cx.state.query)?;
+    let mut headers = headers(cx, object, &cx.state.query)?;
+    if found.other.is_none() {
+        let expiration = lifecycle::expiration(cx, &home, object).await?;
+        headers.extend(expiration.map(|at| (HeaderName::from_static(lifecycle::EXPIRATION), at)));
+    }
     let mut output = GetObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
         content_length: length(&selection.range),
@@ -168,7 +172,7 @@ pub(crate) async fn head(cx: &Cx, input: HeadObjectInput) -> Result<S3Response<H
     let address = cx.address(&home, input.version_id.as_deref())?;
     let found = read::find(&cx.inner, address, false).await?;
     let object = &found.object;
-    cx.opener(object.encryption.as_ref())?;
+    cx.check_customer(object.encryption.as_ref())?;
     let conditions = ReadConditions {
         if_match: input.if_match.as_ref(),
         if_none_match: input.if_none_match.as_ref(),
@@ -178,7 +182,11 @@ pub(crate) async fn head(cx: &Cx, input: HeadObjectInput) -> Result<S3Response<H
     conditions.check(object)?;
     let show = is_enabled(input.checksum_mode.as_ref());
     let selection = select(cx, account, object, input.part_number, show).await?;
-    let headers = headers(cx, object, &cx.state.query)?;
+    let mut headers = headers(cx, object, &cx.state.query)?;
+    if found.other.is_none() {
+        let expiration = lifecycle::expiration(cx, &home, object).await?;
+        headers.extend(expiration.map(|at| (HeaderName::from_static(lifecycle::EXPIRATION), at)));
+    }
     let mut output = HeadObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
         content_length: length(&selection.range),

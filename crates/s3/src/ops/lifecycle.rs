@@ -1,5 +1,6 @@
 //! GetBucketLifecycleConfiguration, PutBucketLifecycleConfiguration, DeleteBucketLifecycle.
 
+use http::HeaderValue;
 use s3s::S3Response;
 use s3s::dto::{
     AbortIncompleteMultipartUpload, DeleteBucketLifecycleInput, DeleteBucketLifecycleOutput,
@@ -11,22 +12,18 @@ use s3s::dto::{
 use store::{Read, Write};
 
 use crate::Error;
-use crate::lifecycle::{Expire, Filter, Form, Rule};
+use crate::lifecycle::{self, Expire, Filter, Form, Rule};
 use crate::ops::bucket::{absent, configured};
 use crate::ops::install::bucket_of;
-use crate::ops::{seconds, timestamp};
+use crate::ops::{http_date, seconds, tagging, timestamp};
 use crate::service::Cx;
-use crate::tables::{self, BUCKETS, CHORES, Chore};
+use crate::tables::{self, BUCKETS, CHORES, Chore, NAMES, NameRow, Object};
 
 const MAX_RULES: usize = 1000;
 
-fn tag((key, value): (String, String)) -> Tag {
-    Tag { key: Some(key), value: Some(value) }
-}
-
 fn shape(rule: Rule) -> LifecycleRule {
     let filter = rule.filter;
-    let mut tags = filter.tags.into_iter().map(tag);
+    let mut tags = tagging::shape(filter.tags).into_iter();
     let prefix = Some(filter.prefix);
     let shown = prefix.clone().filter(|prefix| !prefix.is_empty());
     let (old_prefix, filter) = match filter.form {
@@ -247,18 +244,42 @@ pub(crate) async fn delete(
 async fn set(cx: &Cx, rules: Vec<Rule>) -> Result<(), Error> {
     let owner = cx.owner().await?;
     let name = cx.bucket().to_owned();
-    let key = tables::bucket_key(owner, &name);
+    let (key, name_key) = (tables::bucket_key(owner, &name), tables::name_key(&name));
+    let reads = vec![Read::Key(key.clone()), Read::Key(name_key.clone())];
     cx.inner
         .store
-        .transact(vec![Read::Key(key.clone())], move |pages, _| {
+        .transact(reads, move |pages, _| {
             let mut bucket = bucket_of(&pages[0], &name)?;
             bucket.lifecycle.clone_from(&rules);
+            let home = NAMES.first(&pages[1])?.ok_or_else(|| Error::NoSuchBucket(name.clone()))?;
+            let home = NameRow { has_rules: !rules.is_empty(), ..home.value };
             let chore = tables::chore_key(&name);
             let chore =
                 if rules.is_empty() { Write::Delete(chore) } else { CHORES.put(chore, &Chore { owner }) };
-            Ok::<_, Error>((vec![BUCKETS.put(key.clone(), &bucket), chore], ()))
+            let home = NAMES.put(name_key.clone(), &home);
+            Ok::<_, Error>((vec![BUCKETS.put(key.clone(), &bucket), home, chore], ()))
         })
         .await?;
     cx.inner.chores.notify_one();
     Ok(())
 }
+
+/// What an answer says of when the request's current object goes: the time, and the rule.
+pub(crate) async fn expiration(
+    cx: &Cx,
+    home: &NameRow,
+    object: &Object,
+) -> Result<Option<HeaderValue>, Error> {
+    if !home.has_rules {
+        return Ok(None);
+    }
+    let bucket = configured(cx).await?;
+    let found = lifecycle::expiration(&bucket.lifecycle, cx.key(), object);
+    Ok(found.and_then(|(at, rule)| {
+        let (date, id) = (http_date(at), crate::notify::url_encode(&rule.id));
+        HeaderValue::from_str(&format!("expiry-date=\"{date}\", rule-id=\"{id}\"")).ok()
+    }))
+}
+
+/// The header that says so.
+pub(crate) const EXPIRATION: &str = "x-amz-expiration";

@@ -74,21 +74,6 @@ struct ListedPage {
     last_is_prefix: bool,
 }
 
-fn walk<'a>(
-    account: AccountId,
-    bucket: &'a str,
-    prefix: Option<&'a String>,
-    delimiter: Option<&'a String>,
-) -> Walk<'a> {
-    Walk {
-        table: ids::OBJECTS,
-        owner: account,
-        bucket,
-        prefix: prefix.map(String::as_str).unwrap_or_default(),
-        delimiter: delimiter.map(String::as_str).filter(|delimiter| !delimiter.is_empty()),
-    }
-}
-
 impl Listing<'_> {
     async fn page(&self, cx: &Cx) -> Result<ListedPage, Error> {
         let (items, truncated) = self.walk.run(&cx.inner, self.from.clone(), self.limit).await?;
@@ -135,7 +120,8 @@ pub(crate) async fn v1(cx: &Cx, input: ListObjectsInput) -> Result<S3Response<Li
     let account = cx.owner().await?;
     let limit = page_size("max-keys", input.max_keys)?;
     let encoding = Encoding::of(input.encoding_type.as_ref())?;
-    let walk = walk(account, &input.bucket, input.prefix.as_ref(), input.delimiter.as_ref());
+    let (prefix, delimiter) = (input.prefix.as_ref(), input.delimiter.as_ref());
+    let walk = Walk::of_request(ids::OBJECTS, account, &input.bucket, prefix, delimiter);
     let from = input.marker.as_deref().filter(|m| !m.is_empty()).map(|marker| walk.behind_marker(marker));
     let listing = Listing { owner: account, walk, from, limit, encoding, with_owner: true };
     let page = listing.page(cx).await?;
@@ -160,7 +146,8 @@ pub(crate) async fn v2(cx: &Cx, input: ListObjectsV2Input) -> Result<S3Response<
     let account = cx.owner().await?;
     let limit = page_size("max-keys", input.max_keys)?;
     let encoding = Encoding::of(input.encoding_type.as_ref())?;
-    let walk = walk(account, &input.bucket, input.prefix.as_ref(), input.delimiter.as_ref());
+    let (prefix, delimiter) = (input.prefix.as_ref(), input.delimiter.as_ref());
+    let walk = Walk::of_request(ids::OBJECTS, account, &input.bucket, prefix, delimiter);
     let from = match (&input.continuation_token, &input.start_after) {
         (Some(token), _) => Some(place(&walk, token)?),
         (None, Some(key)) if !key.is_empty() => Some(walk.behind_marker(key)),

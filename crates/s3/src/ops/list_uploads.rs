@@ -6,7 +6,7 @@ use s3s::dto::{
     ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput, MultipartUpload, Part as PartShape,
     StorageClass,
 };
-use store::key::{KeyReader, after};
+use store::key::after;
 use store::tables as ids;
 
 use crate::Error;
@@ -15,7 +15,7 @@ use crate::ops::complete::number_of;
 use crate::ops::list::{Encoding, page_size};
 use crate::ops::{etag, owner, precise, timestamp, upload};
 use crate::service::Cx;
-use crate::tables::{self, UPLOAD_PARTS, UPLOADS};
+use crate::tables::{self, UPLOAD_PARTS, UPLOADS, upload_in};
 use crate::walk::{Item, Walk};
 
 fn standard() -> StorageClass {
@@ -33,13 +33,8 @@ pub(crate) async fn uploads(
     let account = cx.owner().await?;
     let limit = page_size("max-uploads", input.max_uploads)?;
     let encoding = Encoding::of(input.encoding_type.as_ref())?;
-    let walk = Walk {
-        table: ids::UPLOADS,
-        owner: account,
-        bucket: &input.bucket,
-        prefix: input.prefix.as_deref().unwrap_or_default(),
-        delimiter: input.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty()),
-    };
+    let (prefix, delimiter) = (input.prefix.as_ref(), input.delimiter.as_ref());
+    let walk = Walk::of_request(ids::UPLOADS, account, &input.bucket, prefix, delimiter);
     let marker = input.key_marker.as_deref().filter(|marker| !marker.is_empty());
     let from = match (marker, input.upload_id_marker.as_deref().filter(|marker| !marker.is_empty())) {
         (Some(key), Some(id)) => Some(after(&tables::upload_key(account, &input.bucket, key, id))),
@@ -56,9 +51,7 @@ pub(crate) async fn uploads(
                 last = (Some(prefix), None);
             }
             Item::Row(key, entry) => {
-                let mut reader = KeyReader::new(&entry.key).map_err(corrupt)?;
-                reader.bytes().and_then(|_| reader.bytes()).map_err(corrupt)?;
-                let id = reader.text().map_err(corrupt)?;
+                let id = upload_in(&entry.key)?;
                 let row = UPLOADS.decode(&entry)?.value;
                 let plan = row.plan;
                 uploads.push(MultipartUpload {
@@ -93,10 +86,6 @@ pub(crate) async fn uploads(
         upload_id_marker: Some(input.upload_id_marker.clone().unwrap_or_default()),
         uploads: Some(uploads),
     }))
-}
-
-fn corrupt(error: store::key::KeyError) -> Error {
-    store::Error::Corrupt { table: "uploads", reason: error.to_string() }.into()
 }
 
 pub(crate) async fn parts(cx: &Cx, input: ListPartsInput) -> Result<S3Response<ListPartsOutput>, Error> {

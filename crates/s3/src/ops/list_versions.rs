@@ -7,7 +7,7 @@ use s3s::dto::{
     ChecksumAlgorithm, ChecksumType, CommonPrefix, DeleteMarkerEntry, ListObjectVersionsInput,
     ListObjectVersionsOutput, ObjectVersion, ObjectVersionStorageClass,
 };
-use store::key::{KeyReader, after, prefix_end};
+use store::key::{after, prefix_end};
 use store::{Entry, Key, Page, Range, Read, tables as ids};
 use types::AccountId;
 
@@ -15,7 +15,7 @@ use crate::Error;
 use crate::ops::list::{Encoding, page_size};
 use crate::ops::{etag, owner, timestamp};
 use crate::service::{Cx, Inner};
-use crate::tables::{self, LISTED, LISTED_VERSIONS, Listed, ListedVersion, NULLS, listing_prefix};
+use crate::tables::{self, LISTED, LISTED_VERSIONS, Listed, ListedVersion, NULLS, key_in, listing_prefix};
 use crate::versions::{self, VersionId};
 use crate::walk::Walk;
 
@@ -48,18 +48,8 @@ struct Run {
 
 impl Run {
     fn new(page: Page) -> Result<Self, Error> {
-        let read = |entry: Entry| {
-            let mut reader = KeyReader::new(&entry.key)?;
-            reader.bytes()?;
-            let key = reader.text()?;
-            Ok((key, entry))
-        };
-        let entries: Vec<_> = page.entries.into_iter().map(read).collect::<Result<_, _>>().map_err(
-            |error: store::key::KeyError| store::Error::Corrupt {
-                table: "object_versions",
-                reason: error.to_string(),
-            },
-        )?;
+        let read = |entry: Entry| Ok::<_, Error>((key_in(&entry.key)?, entry));
+        let entries: Vec<_> = page.entries.into_iter().map(read).collect::<Result<_, _>>()?;
         Ok(Self { entries: entries.into_iter().peekable(), more: page.more })
     }
 
@@ -177,13 +167,8 @@ pub(crate) async fn list(
     let account = cx.owner().await?;
     let limit = page_size("max-keys", input.max_keys)?;
     let encoding = Encoding::of(input.encoding_type.as_ref())?;
-    let walk = |table| Walk {
-        table,
-        owner: account,
-        bucket: &input.bucket,
-        prefix: input.prefix.as_deref().unwrap_or_default(),
-        delimiter: input.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty()),
-    };
+    let (prefix, delimiter) = (input.prefix.as_ref(), input.delimiter.as_ref());
+    let walk = |table| Walk::of_request(table, account, &input.bucket, prefix, delimiter);
     let walk = Versions { objects: walk(ids::OBJECTS), others: walk(ids::OBJECT_VERSIONS) };
     let marker = input.key_marker.as_deref().filter(|marker| !marker.is_empty());
     let version_marker = input.version_id_marker.as_deref();

@@ -128,6 +128,7 @@ fn is_known_key(key: &str) -> bool {
         "s3:x-amz-copy-source",
         "s3:x-amz-metadata-directive",
         "s3:x-amz-server-side-encryption",
+        "s3:x-amz-server-side-encryption-aws-kms-key-id",
         "s3:x-amz-server-side-encryption-customer-algorithm",
         "s3:x-amz-storage-class",
     ];

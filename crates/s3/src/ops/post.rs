@@ -20,7 +20,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
 use crate::checksum::{Algorithm, Expected, Hashers};
-use crate::encryption::{self, Asked};
+use crate::encryption;
 use crate::form::{Form, FormFile};
 use crate::garbage::Writing;
 use crate::ops::conditions::WriteConditions;
@@ -219,7 +219,7 @@ async fn receive(inner: &Arc<Inner>, mut file: FormFile, most: u64) -> Result<Fi
     }
     let waiting = Writing::begin(inner).await?;
     // Of a length that no file has, since its own is not known yet.
-    let key = Asked::Managed.seal(&inner.master, &*inner.env).key;
+    let key = encryption::managed(&inner.master, &*inner.env).key;
     let count = Arc::new(AtomicU64::new(0));
     let first = stream::once(async move { Ok(Bytes::from(held)) });
     let counted = {
@@ -245,7 +245,7 @@ impl PostObject {
         let cx = &cx;
         let home = cx.home().await?;
         let acl = home.acl_of_new(&cx.state.headers, &cx.state.context.caller)?;
-        let seal = cx.seal()?;
+        let seal = cx.seal().await?;
         let metadata = cx.state.headers.iter().filter_map(|(name, value)| {
             let name = name.as_str().strip_prefix("x-amz-meta-")?;
             Some((name.to_owned(), value.to_str().ok()?.to_owned()))
@@ -280,7 +280,7 @@ impl PostObject {
             tags,
             parts: 0,
             upload: None,
-            encryption: Some(seal.encryption),
+            encryption: Some(seal.encryption.clone()),
             version: None,
             acl,
             redirect,

@@ -1,13 +1,13 @@
 //! PutObject.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use s3s::S3Response;
 use s3s::dto::{ChecksumType, PutObjectInput, PutObjectOutput};
 
 use crate::checksum::{Algorithm, Expected, Hashers, show_checksum};
 use crate::ops::conditions::WriteConditions;
 use crate::ops::install::{Install, Installed, placed, settled};
-use crate::ops::{etag, system_headers, tagging, user_metadata, website};
+use crate::ops::{etag, lifecycle, system_headers, tagging, user_metadata, website};
 use crate::service::Cx;
 use crate::tables::Object;
 use crate::{Error, encryption, ingest};
@@ -16,7 +16,7 @@ pub(crate) async fn put(cx: &Cx, input: PutObjectInput) -> Result<S3Response<Put
     let home = cx.home().await?;
     let acl = home.acl_of_new(&cx.state.headers, &cx.state.context.caller)?;
     let (redirect, lock) = (website::redirect(cx)?, cx.lock()?);
-    let seal = cx.seal()?;
+    let seal = cx.seal().await?;
     let conditions = WriteConditions::new(input.if_match, input.if_none_match)?;
     let metadata = user_metadata(input.metadata)?;
     let tags = tagging::of_header(input.tagging.as_deref())?;
@@ -38,13 +38,14 @@ pub(crate) async fn put(cx: &Cx, input: PutObjectInput) -> Result<S3Response<Put
         tags,
         parts: 0,
         upload: None,
-        encryption: Some(seal.encryption),
+        encryption: Some(seal.encryption.clone()),
         version: None,
         acl,
         redirect,
         lock,
     };
     let e_tag = etag(&object.etag);
+    let expiration = lifecycle::expiration(cx, &home, &object).await?;
     let install = Install {
         owner: home.owner,
         bucket: cx.bucket().to_owned(),
@@ -72,5 +73,6 @@ pub(crate) async fn put(cx: &Cx, input: PutObjectInput) -> Result<S3Response<Put
     show_checksum!(output, checksum.algorithm, checksum.value);
     let mut headers = HeaderMap::new();
     encryption::show(Some(&seal.encryption), &cx.state.headers, &mut headers);
+    headers.extend(expiration.map(|at| (HeaderName::from_static(lifecycle::EXPIRATION), at)));
     Ok(S3Response::with_headers(output, headers))
 }

@@ -57,7 +57,8 @@ fn of_shape(tags: Vec<Tag>, limit: usize) -> Result<Tags, Error> {
     valid(pairs.collect(), limit)
 }
 
-fn shape(tags: Tags) -> Vec<Tag> {
+/// Tags as documents have them.
+pub(crate) fn shape(tags: Tags) -> Vec<Tag> {
     tags.into_iter().map(|(key, value)| Tag { key: Some(key), value: Some(value) }).collect()
 }
 

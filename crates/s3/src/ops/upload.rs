@@ -35,7 +35,7 @@ pub(crate) async fn create(
         input.checksum_type.as_ref().map(ChecksumType::as_str),
     )?;
     let now = cx.now();
-    let encryption = cx.seal()?.encryption;
+    let encryption = cx.seal().await?.encryption;
     let upload = Upload {
         initiated_at: now,
         initiator: cx.state.context.caller.principal.arn(),
@@ -43,7 +43,7 @@ pub(crate) async fn create(
         headers: system_headers(cx),
         metadata: user_metadata(input.metadata)?,
         tags: tagging::of_header(input.tagging.as_deref())?,
-        encryption: Some(encryption),
+        encryption: Some(encryption.clone()),
         acl: home.acl_of_new(&cx.state.headers, &cx.state.context.caller)?,
         redirect: website::redirect(cx)?,
         lock: cx.lock()?,
@@ -78,9 +78,9 @@ fn sealed_headers(cx: &Cx, encryption: Option<&Encryption>) -> HeaderMap {
 }
 
 /// How a part of an upload that was begun so is sealed.
-fn part_seal(cx: &Cx, upload: &Upload) -> Result<Option<Seal>, Error> {
+async fn part_seal(cx: &Cx, upload: &Upload) -> Result<Option<Seal>, Error> {
     let customer = CustomerKey::of_request(&cx.state.headers)?;
-    encryption::of_part(upload.encryption.as_ref(), &cx.inner.master, customer.as_ref())
+    encryption::of_part(upload.encryption.as_ref(), cx.means(customer.as_ref())).await
 }
 
 /// An upload under way.
@@ -145,7 +145,7 @@ pub(crate) async fn part(cx: &Cx, input: UploadPartInput) -> Result<S3Response<U
     let owner = cx.owner().await?;
     let number = part_number(input.part_number)?;
     let upload = find(cx, owner, &input.upload_id).await?;
-    let (plan, seal) = (upload.plan, part_seal(cx, &upload)?);
+    let (plan, seal) = (upload.plan, part_seal(cx, &upload).await?);
     let expected = Expected::read(&cx.state.headers)?;
     if let Some(algorithm) = expected.algorithm
         && plan.asked
@@ -179,12 +179,12 @@ pub(crate) async fn part_copy(
     let owner = cx.owner().await?;
     let number = part_number(input.part_number)?;
     let upload = find(cx, owner, &input.upload_id).await?;
-    let (plan, seal) = (upload.plan, part_seal(cx, &upload)?);
+    let (plan, seal) = (upload.plan, part_seal(cx, &upload).await?);
     let source = crate::route::copy_source(&cx.state.headers)?;
     let source_home = cx.source_home(&source.bucket)?;
     let found = read::find(&cx.inner, source.address(&source_home)?, true).await?;
     let source_key = CustomerKey::of_copy_source(&cx.state.headers)?;
-    let opener = encryption::opener(found.object.encryption.as_ref(), &cx.inner.master, source_key.as_ref())?;
+    let opener = encryption::opener(found.object.encryption.as_ref(), cx.means(source_key.as_ref())).await?;
     let conditions = ReadConditions {
         if_match: input.copy_source_if_match.as_ref(),
         if_none_match: input.copy_source_if_none_match.as_ref(),

@@ -99,7 +99,7 @@ async fn what_is_not_offered_is_refused_by_name() {
         node.put("/photos?accelerate", "<AccelerateConfiguration/>"),
         node.put("/photos/a", "x").header("x-amz-acl", "aws-exec-read"),
         node.put("/photos/a", "x").header("x-amz-storage-class", "GLACIER"),
-        node.put("/photos/a", "x").header("x-amz-server-side-encryption", "aws:kms"),
+        node.put("/photos/a", "x").header("x-amz-server-side-encryption", "aws:kms:dsse"),
         node.get("/photos/a?torrent"),
     ] {
         assert_eq!(call.fails().await, ("NotImplemented".into(), 501));

@@ -75,7 +75,7 @@ async fn everything_is_sealed() {
         }
     }
     node.put("/photos/a", "x").header(SSE, "AES256").ok().await;
-    for (value, code) in [("aws:kms", "NotImplemented"), ("AES512", "InvalidArgument")] {
+    for (value, code) in [("aws:kms:dsse", "NotImplemented"), ("AES512", "InvalidArgument")] {
         assert_eq!(node.put("/photos/a", "x").header(SSE, value).fails().await.0, code);
     }
     assert_eq!(node.get("/photos/a").header(SSE, "AES256").fails().await.0, "InvalidArgument");
@@ -190,7 +190,13 @@ async fn buckets_have_a_default() {
     };
     node.put("/photos?encryption", rule("AES256", true)).ok().await;
     assert_eq!(node.get("/photos?encryption").ok().await.one("BucketKeyEnabled"), "true");
-    assert_eq!(node.put("/photos?encryption", rule("aws:kms", true)).fails().await.0, "NotImplemented");
+    assert_eq!(node.put("/photos?encryption", rule("aws:kms:dsse", true)).fails().await.0, "NotImplemented");
+    node.put("/photos?encryption", rule("aws:kms", true)).ok().await;
+    assert_eq!(node.get("/photos?encryption").ok().await.one("SSEAlgorithm"), "aws:kms");
+    let put = node.put("/photos/a", "x").ok().await;
+    assert_eq!(put.header(SSE), "aws:kms");
+    assert_eq!(put.header("x-amz-server-side-encryption-bucket-key-enabled"), "true");
+    assert_eq!(node.put("/photos/a", "x").header(SSE, "AES256").ok().await.header(SSE), "AES256");
     assert_eq!(node.put("/photos?encryption", rule("rot13", true)).fails().await.0, "MalformedXML");
     node.delete("/photos?encryption").ok().await;
     assert_eq!(node.get("/photos?encryption").ok().await.one("BucketKeyEnabled"), "false");
@@ -214,4 +220,40 @@ async fn bytes_from_before_stay_readable() {
     node.put("/photos/new", "").header("x-amz-copy-source", "photos/old").ok().await;
     let got = node.get("/photos/new").ok().await;
     assert_eq!((&got.body[..], got.header(SSE)), (&b"abc"[..], "AES256"));
+}
+
+#[tokio::test]
+async fn keys_of_kms_seal_objects_for_those_who_may_use_them() {
+    const KEY_ID: &str = "x-amz-server-side-encryption-aws-kms-key-id";
+    const BUCKET_KEY: &str = "x-amz-server-side-encryption-bucket-key-enabled";
+    let node = Node::with_bucket("photos").await;
+    for size in [0, 1000, 300_000] {
+        let body = noise(size);
+        let put = node.put("/photos/a", body.clone()).header(SSE, "aws:kms").header(KEY_ID, "k").ok().await;
+        assert_eq!(put.header(SSE), "aws:kms");
+        assert!(put.header(KEY_ID).ends_with(":key/k"));
+        assert_ne!(put.header("etag"), format!("\"{}\"", hex::encode(md5::Md5::digest(&body))));
+        let got = node.get("/photos/a").ok().await;
+        assert_eq!((got.body, got.headers.get(SSE)), (body.clone(), put.headers.get(SSE)));
+        if size >= 1000 {
+            assert!(!is_stored(&node, &body[500..600]).await);
+            let part = node.get("/photos/a").header("range", "bytes=10-700").ok().await;
+            assert_eq!(part.body, body.slice(10..701));
+        }
+    }
+    // Bound to the object, or to the bucket if that is asked for.
+    let put = node.put("/photos/b", "b").header(SSE, "aws:kms").header(BUCKET_KEY, "true").ok().await;
+    assert_eq!(put.header(BUCKET_KEY), "true");
+    assert!(put.header(KEY_ID).ends_with(":key/own"));
+    assert_eq!(node.get("/photos/b").ok().await.body, "b");
+
+    let fails = node.put("/photos/a", "x").header(SSE, "aws:kms").header(KEY_ID, "missing").fails().await;
+    assert_eq!(fails.0, "KMS.NotFoundException");
+    for (name, value) in
+        [(KEY_ID, "k"), (BUCKET_KEY, "true"), ("x-amz-server-side-encryption-context", "e30=")]
+    {
+        let fails = node.put("/photos/a", "x").header(name, value).fails().await;
+        assert_eq!(fails.0, "InvalidArgument", "{name}");
+    }
+    assert_eq!(node.get("/photos/a").key(1).fails().await.0, "InvalidRequest");
 }

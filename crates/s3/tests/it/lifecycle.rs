@@ -253,3 +253,36 @@ async fn what_is_locked_stays() {
     assert_eq!(call.fails().await, ("InvalidRequest".into(), 400));
     assert_eq!(node.get("/photos/a?retention").fails().await, ("InvalidRequest".into(), 400));
 }
+
+#[tokio::test]
+async fn answers_say_when_objects_expire() {
+    let (node, clock) = node().await;
+    let put = node.put("/photos/old/a", "x").ok().await;
+    assert_eq!(put.header("x-amz-expiration"), "");
+    rules(
+        &node,
+        "<Rule><ID>in ten</ID><Status>Enabled</Status><Filter><Prefix>old/</Prefix></Filter>\
+         <Expiration><Days>10</Days></Expiration></Rule>\
+         <Rule><ID>five</ID><Status>Enabled</Status><Filter><And><Prefix>old/</Prefix>\
+         <Tag><Key>short</Key><Value>yes</Value></Tag></And></Filter><Expiration><Days>5</Days></Expiration></Rule>",
+    )
+    .await;
+    let midnight = |days: i64| {
+        let seconds = (clock.now().as_second() + days * 86_400).div_euclid(86_400) * 86_400 + 86_400;
+        Timestamp::from_second(seconds).unwrap().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    };
+    let expected = |days, rule: &str| format!("expiry-date=\"{}\", rule-id=\"{rule}\"", midnight(days));
+    let put = node.put("/photos/old/a", "x").ok().await;
+    assert_eq!(put.header("x-amz-expiration"), expected(10, "in+ten"));
+    let put = node.put("/photos/old/b", "x").header("x-amz-tagging", "short=yes").ok().await;
+    assert_eq!(put.header("x-amz-expiration"), expected(5, "five"));
+    for (key, header) in [("old/a", expected(10, "in+ten")), ("old/b", expected(5, "five"))] {
+        let got = node.get(&format!("/photos/{key}")).ok().await;
+        assert_eq!(got.header("x-amz-expiration"), header);
+        let head = node.call(http::Method::HEAD, &format!("/photos/{key}")).ok().await;
+        assert_eq!(head.header("x-amz-expiration"), header);
+    }
+    assert_eq!(node.put("/photos/new", "x").ok().await.header("x-amz-expiration"), "");
+    node.call(http::Method::DELETE, "/photos?lifecycle").ok().await;
+    assert_eq!(node.get("/photos/old/a").ok().await.header("x-amz-expiration"), "");
+}
