@@ -56,6 +56,11 @@ impl Activity {
     pub(crate) fn leave_unread(&self) {
         self.unread.store(true, Ordering::Release);
     }
+
+    /// Whether that was so: then the connection ends with this answer.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.unread.load(Ordering::Acquire)
+    }
 }
 
 /// A request is in progress.
@@ -251,6 +256,6 @@ impl<S: AsyncWrite + AsyncRead + Unpin> AsyncWrite for Guarded<S> {
         if self.lingering.is_none() {
             ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
         }
-        if self.activity.unread.load(Ordering::Acquire) { self.poll_linger(cx) } else { Poll::Ready(Ok(())) }
+        if self.activity.has_unread() { self.poll_linger(cx) } else { Poll::Ready(Ok(())) }
     }
 }

@@ -10,7 +10,7 @@ use aws::{
     body, checked, chunked, sigv2,
 };
 use futures_util::FutureExt;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -94,6 +94,10 @@ impl Gateway {
         allow_any_origin(uri.path(), response.headers_mut());
         dress(&mut response, shape.protocol, &exchange);
         let status = response.status().as_u16();
+        // Said, so that the client does not send its next request into a connection that is about to end.
+        if status >= 400 && connection.activity.has_unread() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         let traced = response.extensions().get::<Traced>().is_some();
         exchange.record(&*self.env, self.spans.as_deref(), status, error.as_ref(), traced).await;
         response.map(|inner| Outbound { inner, _busy: busy })

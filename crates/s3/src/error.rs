@@ -155,16 +155,22 @@ impl From<blobs::Error> for Error {
     fn from(error: blobs::Error) -> Self {
         match error {
             // Our own error, on its way back through the blob store.
-            blobs::Error::Body(inner) => match inner.downcast::<Self>() {
-                Ok(ours) => *ours,
-                Err(inner) => Self::Body(aws::body::from_body_error(inner)),
-            },
+            blobs::Error::Body(inner) => Self::of_body(inner),
             other => Self::Blobs(other),
         }
     }
 }
 
 impl Error {
+    /// The failure of a body: our own error, one of the blobs that it comes from, or its client's.
+    pub(crate) fn of_body(error: aws::BodyError) -> Self {
+        match error.downcast::<Self>().map_err(|error| error.downcast::<blobs::Error>()) {
+            Ok(ours) => *ours,
+            Err(Ok(blobs)) => (*blobs).into(),
+            Err(Err(theirs)) => Self::Body(aws::body::from_body_error(theirs)),
+        }
+    }
+
     pub(crate) fn invalid_request(message: impl Into<String>) -> Self {
         Self::InvalidRequest(message.into())
     }

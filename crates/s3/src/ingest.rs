@@ -81,7 +81,7 @@ pub(crate) async fn body_of(
             bytes.push(if seal.is_some() { INLINE_SEALED_FORMAT } else { INLINE_FORMAT });
             let mut frames = body.into_data_stream();
             while let Some(frame) = frames.next().await {
-                let frame = frame.map_err(|error| Error::Body(aws::body::from_body_error(error)))?;
+                let frame = frame.map_err(Error::of_body)?;
                 if bytes.len() + frame.len() > length + 1 {
                     return Err(Error::IncompleteBody);
                 }
