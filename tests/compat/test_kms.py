@@ -333,3 +333,60 @@ def test_more_keys_than_a_page(node, kms):
     pages = list(kms.get_paginator("list_keys").paginate(PaginationConfig={"PageSize": 5}))
     found = [k["KeyId"] for page in pages for k in page["Keys"]]
     assert len(found) == len(set(found)) and set(found) == before | made
+
+
+TEMPLATE = """
+Resources:
+  Key:
+    Type: AWS::KMS::Key
+    Properties:
+      Description: of a stack
+      EnableKeyRotation: true
+      PendingWindowInDays: 7
+      Tags: [{Key: team, Value: red}]
+  Name:
+    Type: AWS::KMS::Alias
+    Properties: {AliasName: %(alias)s, TargetKeyId: !Ref Key}
+  Bucket:
+    Type: AWS::S3::Bucket
+    Properties:
+      BucketName: %(bucket)s
+      BucketEncryption:
+        ServerSideEncryptionConfiguration:
+          - ServerSideEncryptionByDefault: {SSEAlgorithm: aws:kms, KMSMasterKeyID: !GetAtt Key.Arn}
+            BucketKeyEnabled: true
+Outputs:
+  Arn: {Value: !GetAtt Key.Arn}
+  Id: {Value: !Ref Key}
+"""
+
+
+def test_keys_of_a_stack(node, kms, s3):
+    stacks, name = node.client("cloudformation"), unique("keys")
+    names = {"alias": f"alias/{name}", "bucket": name}
+
+    def deploy(template, verb):
+        getattr(stacks, f"{verb}_stack")(StackName=name, TemplateBody=template)
+        stacks.get_waiter(f"stack_{verb}_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
+        (stack,) = stacks.describe_stacks(StackName=name)["Stacks"]
+        return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+    out = deploy(TEMPLATE % names, "create")
+    key = kms.describe_key(KeyId=names["alias"])["KeyMetadata"]
+    assert (key["KeyId"], key["Arn"], key["Description"]) == (out["Id"], out["Arn"], "of a stack")
+    assert kms.get_key_rotation_status(KeyId=out["Id"])["KeyRotationEnabled"]
+    assert kms.list_resource_tags(KeyId=out["Id"])["Tags"] == [{"TagKey": "team", "TagValue": "red"}]
+    put = s3.put_object(Bucket=name, Key="k", Body=b"x")
+    assert (put["SSEKMSKeyId"], put["BucketKeyEnabled"]) == (out["Arn"], True)
+
+    changed = (TEMPLATE % names).replace("of a stack", "changed").replace("Rotation: true", "Rotation: false").replace("Key: team", "Key: crew")
+    assert deploy(changed, "update") == out
+    assert kms.describe_key(KeyId=out["Id"])["KeyMetadata"]["Description"] == "changed"
+    assert not kms.get_key_rotation_status(KeyId=out["Id"])["KeyRotationEnabled"]
+    assert [tag["TagKey"] for tag in kms.list_resource_tags(KeyId=out["Id"])["Tags"]] == ["crew"]
+
+    s3.delete_object(Bucket=name, Key="k")
+    stacks.delete_stack(StackName=name)
+    stacks.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
+    assert kms.describe_key(KeyId=out["Id"])["KeyMetadata"]["KeyState"] == "PendingDeletion"
+    assert refusal(kms.describe_key, KeyId=names["alias"]) == "NotFoundException"

@@ -36,6 +36,11 @@ impl Calls {
         at.is_some_and(|at| at.as_millisecond() >= self.begun_at.as_millisecond())
     }
 
+    /// The same of a time in seconds since the epoch, to the millisecond.
+    pub(crate) fn since_begun_at(&self, seconds: f64) -> bool {
+        (seconds * 1000.0).round() >= self.begun_at.as_millisecond() as f64
+    }
+
     /// A call; what fails in passing is tried again.
     pub(crate) async fn send(
         &self,

@@ -14,6 +14,7 @@ mod event_invoke_config;
 mod function;
 mod function_url;
 mod function_version;
+mod key;
 mod layer;
 mod permission;
 mod policy;
@@ -145,6 +146,8 @@ const TYPES: &[&ResourceType] = &[
     &permission::PERMISSION,
     &bucket::BUCKET,
     &bucket_policy::BUCKET_POLICY,
+    &key::KEY,
+    &key::KEY_ALIAS,
 ];
 
 /// The type of that name.
@@ -200,7 +203,8 @@ pub(crate) fn text<'a>(properties: &'a Properties, name: &str) -> Option<&'a str
 pub(crate) fn is_gone(error: &aws::Error) -> bool {
     error.kind == types::ErrorKind::NotFound
         || error.status == 404
-        || ["NoSuchEntity", "NoSuchBucket", "ResourceNotFoundException"].contains(&error.code.as_ref())
+        || ["NoSuchEntity", "NoSuchBucket", "ResourceNotFoundException", "NotFoundException"]
+            .contains(&error.code.as_ref())
 }
 
 /// True if the error says that what was to be made is there.
