@@ -94,6 +94,22 @@ async fn slow_peers_are_let_go() {
 }
 
 #[tokio::test]
+async fn a_refusal_says_that_it_ends_the_connection() {
+    let node = Node::start().await;
+    let mut client = Client::to(node.addr).await;
+    client.send(b"PUT /b/secret HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n").await;
+    let answer = client.receive().await.unwrap();
+    assert_eq!((answer.status, answer.headers["connection"].as_str()), (403, "close"), "{}", answer.body);
+    // One that was read to its end goes on.
+    let mut client = Client::to(node.addr).await;
+    client.send(b"PUT /b/secret HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").await;
+    let answer = client.receive().await.unwrap();
+    assert_eq!((answer.status, answer.headers.get("connection")), (403, None));
+    assert_eq!(client.call(&Call::new("rest", "/echo", "x")).await.body, "x");
+    still_serves(&node).await;
+}
+
+#[tokio::test]
 async fn memory_is_not_held_by_announcing_bodies() {
     let node = Node::with(Config { max_held_body_bytes: 256 * 1024, ..Config::default() }).await;
     let mut slow = Vec::new();
