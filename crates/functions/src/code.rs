@@ -246,7 +246,7 @@ impl Inner {
         let (blob, since) = (BlobId(id), self.env.now());
         let pending = CODE_UNUSED.put(unused_key(account, since, blob), &UnusedRow::default());
         self.store.write(vec![pending]).await?;
-        self.sweep.lock().expect("no holder of this lock panics").insert(account);
+        self.code_may_be_unused(account);
         let body = match &package.source {
             Source::Memory(zip) => {
                 let zip = zip.clone();
@@ -259,6 +259,11 @@ impl Inner {
             return Err(Error::InvalidParameter("The image changed while it was read; try again.".into()));
         }
         Ok(Uploaded { code, written: Some((blob, since)) })
+    }
+
+    /// Has the next sweep look at `account`, code of which may have lost its last user.
+    pub(crate) fn code_may_be_unused(&self, account: AccountId) {
+        self.sweep.lock().expect("no holder of this lock panics").insert(account);
     }
 
     /// Removes blobs of `account` that were not used for long enough; true if some are left for later.

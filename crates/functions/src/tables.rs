@@ -411,6 +411,27 @@ pub(crate) fn qualifier_of(key: &Key) -> Option<String> {
     reader.text().ok()
 }
 
+/// Where the page after the row of that key begins.
+pub(crate) fn marker_of(key: &Key) -> String {
+    qualifier_of(key).unwrap_or_else(|| crate::LATEST.to_owned())
+}
+
+/// A page of what belongs to a function and its qualifiers: what comes after `marker`.
+pub(crate) fn page_of<V: store::Record>(
+    table: &Table<V>,
+    account: AccountId,
+    name: &str,
+    marker: Option<&str>,
+    limit: usize,
+) -> Range {
+    let mut range = all_of(table, account, name, limit);
+    if let Some(marker) = marker {
+        let owner = Some(marker).filter(|marker| *marker != crate::LATEST);
+        range.start = store::key::after(&by_qualifier(table, account, name, owner));
+    }
+    range
+}
+
 /// Everything of a function in a table: at most `limit` rows.
 pub(crate) fn all_of<V: store::Record>(
     table: &Table<V>,

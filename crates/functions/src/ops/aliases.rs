@@ -2,14 +2,15 @@
 
 use aws::Response;
 use serde_json::{Value, json};
-use store::key::after;
 use store::{Read, Write};
 
 use super::{Cx, check_revision, settings};
 use crate::Error;
 use crate::invoke::MOST_QUALIFIERS;
 use crate::name::{FunctionName, Version};
-use crate::tables::{ALIASES, AliasRow, FUNCTIONS, VERSIONS, all_of, by_name, by_number, by_qualifier};
+use crate::tables::{
+    ALIASES, AliasRow, FUNCTIONS, VERSIONS, all_of, by_name, by_number, by_qualifier, page_of,
+};
 use crate::wire::input::{Alias, RoutingConfig};
 
 fn check_name(name: &str) -> Result<(), Error> {
@@ -231,10 +232,7 @@ impl Cx {
     ) -> Result<Response, Error> {
         self.row(&function.name).await?;
         let version = version.as_deref().map(parse_version).transpose()?;
-        let mut range = all_of(&ALIASES, self.account, &function.name, limit);
-        if let Some(marker) = &marker {
-            range.start = after(&by_qualifier(&ALIASES, self.account, &function.name, Some(marker)));
-        }
+        let range = page_of(&ALIASES, self.account, &function.name, marker.as_deref(), limit);
         let (rows, more) = ALIASES.scan(&self.inner.store, range).await?;
         let last = rows.last().filter(|_| more).map(|row| row.value.name.clone());
         let wanted = |alias: &AliasRow| {

@@ -8,7 +8,7 @@ use types::Arn;
 use super::Cx;
 use crate::Error;
 use crate::name::FunctionName;
-use crate::tables::{EVENT_CONFIGS, EventConfigRow, all_of, by_qualifier, qualifier_of};
+use crate::tables::{EVENT_CONFIGS, EventConfigRow, by_qualifier, marker_of, page_of, qualifier_of};
 use crate::wire::input::{Destination, EventInvokeConfig};
 
 fn within(value: i64, at: &str, least: u32, most: u32) -> Result<u32, Error> {
@@ -146,15 +146,24 @@ impl Cx {
         Ok(aws::json::empty(204))
     }
 
-    pub(super) async fn list_event_configs(&self, function: FunctionName) -> Result<Response, Error> {
+    pub(super) async fn list_event_configs(
+        &self,
+        function: FunctionName,
+        marker: Option<String>,
+        limit: usize,
+    ) -> Result<Response, Error> {
         self.require_latest(&function)?;
         self.row(&function.name).await?;
-        let range = all_of(&EVENT_CONFIGS, self.account, &function.name, crate::invoke::MOST_QUALIFIERS);
-        let (rows, _) = EVENT_CONFIGS.scan(&self.inner.store, range).await?;
+        let range = page_of(&EVENT_CONFIGS, self.account, &function.name, marker.as_deref(), limit);
+        let (rows, more) = EVENT_CONFIGS.scan(&self.inner.store, range).await?;
         let shown: Vec<_> = rows
             .iter()
             .map(|row| self.shown(&function.name, qualifier_of(&row.key).as_deref(), &row.value))
             .collect();
-        Ok(aws::json::output(&json!({ "FunctionEventInvokeConfigs": shown })))
+        let mut output = json!({ "FunctionEventInvokeConfigs": shown });
+        if let Some(last) = rows.last().filter(|_| more) {
+            output["NextMarker"] = json!(marker_of(&last.key));
+        }
+        Ok(aws::json::output(&output))
     }
 }

@@ -65,11 +65,11 @@ pub(crate) enum Op {
     UpdateFunctionUrlConfig(FunctionName, input::FunctionUrlConfig),
     GetFunctionUrlConfig(FunctionName),
     DeleteFunctionUrlConfig(FunctionName),
-    ListFunctionUrlConfigs(FunctionName),
+    ListFunctionUrlConfigs { function: FunctionName, marker: Option<String>, limit: usize },
     PutProvisionedConcurrencyConfig(FunctionName, i64),
     GetProvisionedConcurrencyConfig(FunctionName),
     DeleteProvisionedConcurrencyConfig(FunctionName),
-    ListProvisionedConcurrencyConfigs(FunctionName),
+    ListProvisionedConcurrencyConfigs { function: FunctionName, marker: Option<String>, limit: usize },
     PutFunctionRecursionConfig(FunctionName, input::PutFunctionRecursionConfig),
     GetFunctionRecursionConfig(FunctionName),
     PutRuntimeManagementConfig(FunctionName, input::PutRuntimeManagementConfig),
@@ -89,7 +89,7 @@ pub(crate) enum Op {
     PutFunctionEventInvokeConfig { function: FunctionName, input: input::EventInvokeConfig, merge: bool },
     GetFunctionEventInvokeConfig(FunctionName),
     DeleteFunctionEventInvokeConfig(FunctionName),
-    ListFunctionEventInvokeConfigs(FunctionName),
+    ListFunctionEventInvokeConfigs { function: FunctionName, marker: Option<String>, limit: usize },
     TagResource(FunctionName, BTreeMap<String, String>),
     UntagResource(FunctionName, Vec<String>),
     ListTags(FunctionName),
@@ -148,11 +148,11 @@ impl Operation for Call {
             Op::UpdateFunctionUrlConfig(..) => "UpdateFunctionUrlConfig",
             Op::GetFunctionUrlConfig(_) => "GetFunctionUrlConfig",
             Op::DeleteFunctionUrlConfig(_) => "DeleteFunctionUrlConfig",
-            Op::ListFunctionUrlConfigs(_) => "ListFunctionUrlConfigs",
+            Op::ListFunctionUrlConfigs { .. } => "ListFunctionUrlConfigs",
             Op::PutProvisionedConcurrencyConfig(..) => "PutProvisionedConcurrencyConfig",
             Op::GetProvisionedConcurrencyConfig(_) => "GetProvisionedConcurrencyConfig",
             Op::DeleteProvisionedConcurrencyConfig(_) => "DeleteProvisionedConcurrencyConfig",
-            Op::ListProvisionedConcurrencyConfigs(_) => "ListProvisionedConcurrencyConfigs",
+            Op::ListProvisionedConcurrencyConfigs { .. } => "ListProvisionedConcurrencyConfigs",
             Op::PutFunctionRecursionConfig(..) => "PutFunctionRecursionConfig",
             Op::GetFunctionRecursionConfig(_) => "GetFunctionRecursionConfig",
             Op::PutRuntimeManagementConfig(..) => "PutRuntimeManagementConfig",
@@ -173,7 +173,7 @@ impl Operation for Call {
             Op::PutFunctionEventInvokeConfig { merge: true, .. } => "UpdateFunctionEventInvokeConfig",
             Op::GetFunctionEventInvokeConfig(_) => "GetFunctionEventInvokeConfig",
             Op::DeleteFunctionEventInvokeConfig(_) => "DeleteFunctionEventInvokeConfig",
-            Op::ListFunctionEventInvokeConfigs(_) => "ListFunctionEventInvokeConfigs",
+            Op::ListFunctionEventInvokeConfigs { .. } => "ListFunctionEventInvokeConfigs",
             Op::TagResource(..) => "TagResource",
             Op::UntagResource(..) => "UntagResource",
             Op::ListTags(_) => "ListTags",
@@ -228,7 +228,9 @@ impl Operation for Call {
             Op::UpdateFunctionUrlConfig(f, _) => on("lambda:UpdateFunctionUrlConfig", &qualified(f)),
             Op::GetFunctionUrlConfig(f) => on("lambda:GetFunctionUrlConfig", &qualified(f)),
             Op::DeleteFunctionUrlConfig(f) => on("lambda:DeleteFunctionUrlConfig", &qualified(f)),
-            Op::ListFunctionUrlConfigs(f) => on("lambda:ListFunctionUrlConfigs", &plain(f)),
+            Op::ListFunctionUrlConfigs { function, .. } => {
+                on("lambda:ListFunctionUrlConfigs", &plain(function))
+            }
             Op::PutProvisionedConcurrencyConfig(f, _) => {
                 on("lambda:PutProvisionedConcurrencyConfig", &qualified(f))
             }
@@ -238,8 +240,8 @@ impl Operation for Call {
             Op::DeleteProvisionedConcurrencyConfig(f) => {
                 on("lambda:DeleteProvisionedConcurrencyConfig", &qualified(f))
             }
-            Op::ListProvisionedConcurrencyConfigs(f) => {
-                on("lambda:ListProvisionedConcurrencyConfigs", &plain(f))
+            Op::ListProvisionedConcurrencyConfigs { function, .. } => {
+                on("lambda:ListProvisionedConcurrencyConfigs", &plain(function))
             }
             Op::PutFunctionRecursionConfig(f, _) => on("lambda:PutFunctionRecursionConfig", &plain(f)),
             Op::GetFunctionRecursionConfig(f) => on("lambda:GetFunctionRecursionConfig", &plain(f)),
@@ -278,7 +280,9 @@ impl Operation for Call {
             Op::DeleteFunctionEventInvokeConfig(f) => {
                 on("lambda:DeleteFunctionEventInvokeConfig", &qualified(f))
             }
-            Op::ListFunctionEventInvokeConfigs(f) => on("lambda:ListFunctionEventInvokeConfigs", &plain(f)),
+            Op::ListFunctionEventInvokeConfigs { function, .. } => {
+                on("lambda:ListFunctionEventInvokeConfigs", &plain(function))
+            }
             Op::TagResource(f, _) => on("lambda:TagResource", &plain(f)),
             Op::UntagResource(f, _) => on("lambda:UntagResource", &plain(f)),
             Op::ListTags(f) => on("lambda:ListTags", &plain(f)),
@@ -327,13 +331,17 @@ impl Operation for Call {
             Op::UpdateFunctionUrlConfig(function, input) => Ok(cx.update_url(function, input).await?),
             Op::GetFunctionUrlConfig(function) => Ok(cx.get_url(function).await?),
             Op::DeleteFunctionUrlConfig(function) => Ok(cx.delete_url(function).await?),
-            Op::ListFunctionUrlConfigs(function) => Ok(cx.list_urls(function).await?),
+            Op::ListFunctionUrlConfigs { function, marker, limit } => {
+                Ok(cx.list_urls(function, marker, limit).await?)
+            }
             Op::PutProvisionedConcurrencyConfig(function, wanted) => {
                 Ok(cx.put_provisioned(function, wanted).await?)
             }
             Op::GetProvisionedConcurrencyConfig(function) => Ok(cx.get_provisioned(function).await?),
             Op::DeleteProvisionedConcurrencyConfig(function) => Ok(cx.delete_provisioned(function).await?),
-            Op::ListProvisionedConcurrencyConfigs(function) => Ok(cx.list_provisioned(function).await?),
+            Op::ListProvisionedConcurrencyConfigs { function, marker, limit } => {
+                Ok(cx.list_provisioned(function, marker, limit).await?)
+            }
             Op::PutFunctionRecursionConfig(function, input) => Ok(cx.put_recursion(function, input).await?),
             Op::GetFunctionRecursionConfig(function) => Ok(cx.get_recursion(function).await?),
             Op::PutRuntimeManagementConfig(function, input) => {
@@ -363,7 +371,9 @@ impl Operation for Call {
             }
             Op::GetFunctionEventInvokeConfig(function) => Ok(cx.get_event_config(function).await?),
             Op::DeleteFunctionEventInvokeConfig(function) => Ok(cx.delete_event_config(function).await?),
-            Op::ListFunctionEventInvokeConfigs(function) => Ok(cx.list_event_configs(function).await?),
+            Op::ListFunctionEventInvokeConfigs { function, marker, limit } => {
+                Ok(cx.list_event_configs(function, marker, limit).await?)
+            }
             Op::TagResource(function, tags) => Ok(cx.tag(function, tags).await?),
             Op::UntagResource(function, keys) => Ok(cx.untag(function, keys).await?),
             Op::ListTags(function) => Ok(cx.list_tags(function).await?),

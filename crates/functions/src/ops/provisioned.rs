@@ -1,6 +1,5 @@
 //! Provisioned concurrency: instances that are ready before a request comes.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws::Response;
@@ -14,7 +13,7 @@ use crate::name::{FunctionName, LATEST};
 use crate::service::Inner;
 use crate::tables::{
     ALIASES, FUNCTIONS, PROVISIONED, ProvisionedRow, VERSIONS, all_of, by_name, by_number, by_qualifier,
-    qualifier_of,
+    marker_of, page_of, qualifier_of,
 };
 
 impl Inner {
@@ -180,18 +179,26 @@ impl Cx {
         Ok(aws::json::empty(204))
     }
 
-    pub(super) async fn list_provisioned(&self, function: FunctionName) -> Result<Response, Error> {
+    pub(super) async fn list_provisioned(
+        &self,
+        function: FunctionName,
+        marker: Option<String>,
+        limit: usize,
+    ) -> Result<Response, Error> {
         self.row(&function.name).await?;
-        let range = all_of(&PROVISIONED, self.account, &function.name, crate::invoke::MOST_QUALIFIERS);
-        let (rows, _) = PROVISIONED.scan(&self.inner.store, range).await?;
+        let range = page_of(&PROVISIONED, self.account, &function.name, marker.as_deref(), limit);
+        let (rows, more) = PROVISIONED.scan(&self.inner.store, range).await?;
         let mut shown = Vec::new();
-        let by_qualifier: HashMap<_, _> =
-            rows.iter().filter_map(|row| Some((qualifier_of(&row.key)?, row.value))).collect();
-        for (qualifier, row) in by_qualifier {
-            let mut one = self.shown_provisioned(&function, &qualifier, &row).await?;
+        for row in &rows {
+            let Some(qualifier) = qualifier_of(&row.key) else { continue };
+            let mut one = self.shown_provisioned(&function, &qualifier, &row.value).await?;
             one["FunctionArn"] = json!(format!("{}:{qualifier}", self.arn(&function.name)));
             shown.push(one);
         }
-        Ok(aws::json::output(&json!({ "ProvisionedConcurrencyConfigs": shown })))
+        let mut output = json!({ "ProvisionedConcurrencyConfigs": shown });
+        if let Some(last) = rows.last().filter(|_| more) {
+            output["NextMarker"] = json!(marker_of(&last.key));
+        }
+        Ok(aws::json::output(&output))
     }
 }

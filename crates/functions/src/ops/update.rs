@@ -66,7 +66,7 @@ impl Cx {
             };
             row = self.touch(&function.name, None, change).await?;
         }
-        self.inner.sweep.lock().expect("no holder of this lock panics").insert(self.account);
+        self.inner.code_may_be_unused(self.account);
         self.inner.changed(self.account, &row.name, row.deployment != before.deployment);
         if row.deployment != before.deployment {
             self.inner.prepare(&row);
@@ -147,7 +147,7 @@ impl Cx {
                 Ok((writes, true))
             });
             if swapped.await? {
-                self.inner.sweep.lock().expect("no holder of this lock panics").insert(account);
+                self.inner.code_may_be_unused(account);
                 return Ok(());
             }
         }

@@ -10,7 +10,8 @@ use super::Cx;
 use crate::Error;
 use crate::name::FunctionName;
 use crate::tables::{
-    ALIASES, Cors, FUNCTIONS, URL_IDS, URLS, UrlIdRow, UrlRow, all_of, by_name, by_qualifier, qualifier_of,
+    ALIASES, Cors, FUNCTIONS, URL_IDS, URLS, UrlIdRow, UrlRow, by_name, by_qualifier, marker_of, page_of,
+    qualifier_of,
 };
 use crate::url::UrlId;
 use crate::wire::input::FunctionUrlConfig;
@@ -199,16 +200,25 @@ impl Cx {
         Ok(aws::json::empty(204))
     }
 
-    pub(super) async fn list_urls(&self, function: FunctionName) -> Result<Response, Error> {
+    pub(super) async fn list_urls(
+        &self,
+        function: FunctionName,
+        marker: Option<String>,
+        limit: usize,
+    ) -> Result<Response, Error> {
         self.require_latest(&function)?;
         self.row(&function.name).await?;
-        let range = all_of(&URLS, self.account, &function.name, crate::invoke::MOST_QUALIFIERS);
-        let (rows, _) = URLS.scan(&self.inner.store, range).await?;
+        let range = page_of(&URLS, self.account, &function.name, marker.as_deref(), limit);
+        let (rows, more) = URLS.scan(&self.inner.store, range).await?;
         let shown: Vec<_> = rows
             .iter()
             .map(|row| self.shown_url(&function.name, qualifier_of(&row.key).as_deref(), &row.value))
             .collect();
-        Ok(aws::json::output(&json!({ "FunctionUrlConfigs": shown })))
+        let mut output = json!({ "FunctionUrlConfigs": shown });
+        if let Some(last) = rows.last().filter(|_| more) {
+            output["NextMarker"] = json!(marker_of(&last.key));
+        }
+        Ok(aws::json::output(&output))
     }
 }
 

@@ -247,7 +247,7 @@ impl Cx {
                 break;
             }
         }
-        self.inner.sweep.lock().expect("no holder of this lock panics").insert(account);
+        self.inner.code_may_be_unused(account);
         self.inner.gone(account, name, Some(Version::Number(number)));
         Ok(())
     }

@@ -187,9 +187,8 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
             }
         }
         ("GET", ["2019-09-25", "functions", function, "event-invoke-config", "list"]) => {
-            query.take("Marker");
-            query.take_max_items(50)?;
-            Op::ListFunctionEventInvokeConfigs(name(function)?)
+            let (marker, limit) = (query.take("Marker"), query.take_max_items(50)?);
+            Op::ListFunctionEventInvokeConfigs { function: name(function)?, marker, limit }
         }
         (_, ["2017-03-31", "tags", resource]) => {
             let function = name(resource)?;
@@ -264,15 +263,13 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
             }
         }
         ("GET", ["2021-10-31", "functions", function, "urls"]) => {
-            query.take("Marker");
-            query.take_max_items(50)?;
-            Op::ListFunctionUrlConfigs(name(function)?)
+            let (marker, limit) = (query.take("Marker"), query.take_max_items(50)?);
+            Op::ListFunctionUrlConfigs { function: name(function)?, marker, limit }
         }
         (_, ["2019-09-30", "functions", function, "provisioned-concurrency"]) => {
             if method == "GET" && query.take("List").as_deref() == Some("ALL") {
-                query.take("Marker");
-                query.take_max_items(50)?;
-                Op::ListProvisionedConcurrencyConfigs(name(function)?)
+                let (marker, limit) = (query.take("Marker"), query.take_max_items(50)?);
+                Op::ListProvisionedConcurrencyConfigs { function: name(function)?, marker, limit }
             } else {
                 let function = name(function)?.qualified(query.take("Qualifier"))?;
                 match method {
