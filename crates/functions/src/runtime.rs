@@ -309,6 +309,12 @@ pub trait Runtime: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// True while what a start waits for is made for the first time: the libraries of its runtime installed, its code
+    /// compiled. That can take longer than requests wait otherwise, so they wait for it.
+    fn is_being_set_up(&self, _runtime: &str, _handler: &str, _code_sha256: &str) -> bool {
+        false
+    }
+
     /// Makes an instance and waits until it asks for its first event. Dropping the future tears it down.
     async fn start(&self, request: StartRequest) -> Result<Started, StartError>;
 }

@@ -176,6 +176,11 @@ impl Functions {
         self.inner.machine.instances()
     }
 
+    /// How many functions take memory: those that have instances or requests.
+    pub fn functions_in_memory(&self) -> usize {
+        self.inner.pools.functions().len()
+    }
+
     /// The background work: ends idle instances, removes unused packages, follows changes that other nodes
     /// make. When `shutdown` is cancelled it turns new invocations away, gives running ones time to end, and
     /// stops every instance.
@@ -285,7 +290,7 @@ impl Inner {
         while let Some(account) = from {
             match self.store.next_account(tables::FUNCTION_CODE_UNUSED, account).await {
                 Ok(Some(found)) => {
-                    self.sweep.lock().expect("no holder of this lock panics").insert(found);
+                    self.code_may_be_unused(found);
                     from = AccountId::from_number(found.number() + 1);
                 }
                 Ok(None) => return,

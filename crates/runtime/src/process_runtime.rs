@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use functions::{Runtime, StartError, StartRequest, Started};
+use functions::{Code, Runtime, StartError, StartRequest, Started};
 use types::SharedEnv;
 
 use crate::cgroup::{Hierarchy, Limits};
@@ -202,6 +202,22 @@ pub(crate) struct Mounts {
 impl Runtime for ProcessRuntime {
     fn check(&self, runtime: &str) -> Result<(), String> {
         self.interpreters.resolve(runtime).map(drop)
+    }
+
+    fn is_being_set_up(&self, runtime: &str, _handler: &str, _code_sha256: &str) -> bool {
+        match self.interpreters.resolve(runtime) {
+            Ok(Target::Python(python)) => self.libraries.is_under_way(&python),
+            Ok(Target::Java(_) | Target::Node(_) | Target::Ruby(_) | Target::Provided | Target::Image)
+            | Err(_) => false,
+        }
+    }
+
+    /// The package itself is unpacked by the first start: most of what is deployed is not called soon.
+    async fn prepare(&self, runtime: &str, _handler: &str, _code: &Code) -> Result<(), StartError> {
+        if let Ok(target) = self.interpreters.resolve(runtime) {
+            self.extra(&target).await?;
+        }
+        Ok(())
     }
 
     async fn start(&self, request: StartRequest) -> Result<Started, StartError> {

@@ -13,6 +13,9 @@ use crate::Error;
 use crate::interpreters::{Interpreter, Interpreters};
 use crate::single_flight::SingleFlight;
 
+/// How long an installation may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// After a failed installation, starts go without boto3 for this long before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(120);
 
@@ -61,7 +64,9 @@ impl PythonLibraries {
         let scratch = parent.join(format!(".new-{}", std::process::id()));
         let _ = tokio::fs::remove_dir_all(&scratch).await;
         tokio::fs::create_dir_all(&parent).await.map_err(Error::cache(&parent))?;
-        match install(python, all, &scratch).await {
+        let installed = tokio::time::timeout(PATIENCE, install(python, all, &scratch)).await;
+        let late = |_| Err(format!("boto3 was not installed within {} s", PATIENCE.as_secs()));
+        match installed.unwrap_or_else(late) {
             Ok(()) => {
                 tokio::fs::rename(&scratch, &finished).await.map_err(Error::cache(&finished))?;
                 tracing::info!(python = version, "boto3 is ready");
@@ -77,6 +82,11 @@ impl PythonLibraries {
 
     fn failures(&self) -> std::sync::MutexGuard<'_, HashMap<u32, (std::time::Instant, String)>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True while somebody makes what functions of `python` are given.
+    pub(crate) fn is_under_way(&self, python: &Interpreter) -> bool {
+        self.flights.is_under_way(&format!("3.{}", python.version))
     }
 
     fn compiled(&self, python: &Interpreter) -> bool {

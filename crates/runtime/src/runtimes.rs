@@ -35,6 +35,10 @@ impl Runtime for Runtimes {
         self.of(runtime).takes_http(runtime)
     }
 
+    fn is_being_set_up(&self, runtime: &str, handler: &str, code_sha256: &str) -> bool {
+        self.of(runtime).is_being_set_up(runtime, handler, code_sha256)
+    }
+
     async fn prepare(&self, runtime: &str, handler: &str, code: &Code) -> Result<(), StartError> {
         self.of(runtime).prepare(runtime, handler, code).await
     }

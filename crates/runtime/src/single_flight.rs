@@ -12,6 +12,12 @@ pub(crate) struct SingleFlight {
 }
 
 impl SingleFlight {
+    /// True while somebody holds `name` or waits for it.
+    pub(crate) fn is_under_way(&self, name: &str) -> bool {
+        let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.get(name).is_some_and(|gate| gate.strong_count() > 0)
+    }
+
     /// Waits until nobody else holds `name`.
     pub(crate) async fn enter(&self, name: &str) -> tokio::sync::OwnedMutexGuard<()> {
         let gate = {

@@ -170,7 +170,7 @@ impl ProcessRuntime {
     }
 
     /// What functions of a language are given, made once.
-    async fn extra(&self, target: &Target) -> Result<Option<PathBuf>, StartError> {
+    pub(crate) async fn extra(&self, target: &Target) -> Result<Option<PathBuf>, StartError> {
         match target {
             Target::Python(python) => match self.libraries.prepare(python, &self.interpreters).await {
                 Ok(site) => Ok(site),

@@ -41,6 +41,9 @@ pub(crate) use once::Once;
 pub(crate) use pools::Pools;
 pub(crate) use running::{Next, Running};
 
+/// How often a request that waits for what is made once looks whether it is still being made, at most.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// One request to run a function, from any trigger. It was authorised before.
 #[derive(Debug, Clone)]
 pub struct Invocation {
@@ -179,13 +182,23 @@ impl Inner {
             Placed::Ready(lease) => Ok(lease),
             Placed::Queued(mut receiver) => {
                 let limit = Duration::from_millis(self.config.queue_timeout_ms);
-                let patience = self.env.sleep(invocation.queue_timeout.unwrap_or(limit));
-                let waited = tokio::select! {
-                    biased;
-                    answer = &mut receiver => answer.ok(),
-                    () = patience => {
-                        receiver.close();
-                        receiver.try_recv().ok()
+                // Whoever says how long it waits comes again by itself.
+                let waits_on = invocation.queue_timeout.is_none();
+                let mut patience = invocation.queue_timeout.unwrap_or(limit);
+                let waited = loop {
+                    tokio::select! {
+                        biased;
+                        answer = &mut receiver => break answer.ok(),
+                        () = self.env.sleep(patience) => {
+                            let row = &deployed.row;
+                            let (runtime, handler, code) = (&row.runtime, &row.handler, &row.code.sha256);
+                            if waits_on && self.runtime.is_being_set_up(runtime, handler, code) {
+                                patience = patience.max(LOOK_AGAIN);
+                                continue;
+                            }
+                            receiver.close();
+                            break receiver.try_recv().ok();
+                        }
                     }
                 };
                 match waited {

@@ -140,6 +140,9 @@ pub(super) fn of(
     headers.insert("x-forwarded-proto", "http".into());
     headers.insert("x-forwarded-port", port.to_owned().into());
     headers.insert("x-amzn-trace-id", context.trace.to_string().into());
+    if let Some(parent) = context.trace.to_w3c() {
+        headers.insert("traceparent", parent.into());
+    }
 
     let cookies = head.headers.get_all(COOKIE).iter().flat_map(|value| match lossy(value) {
         Cow::Borrowed(text) => text.split(';').map(|one| Cow::Borrowed(one.trim())).collect::<Vec<_>>(),

@@ -31,10 +31,15 @@ impl Refused {
 
 /// Refuses members that are there.
 pub(crate) fn refuse(members: &[(&str, &Refused)]) -> Result<(), Error> {
-    match members.iter().find(|(_, member)| !member.is_empty()) {
-        Some((name, _)) => Err(Error::Unsupported(format!("{name} is not supported by this node."))),
-        None => Ok(()),
-    }
+    let Some((name, _)) = members.iter().find(|(_, member)| !member.is_empty()) else { return Ok(()) };
+    let instead = match *name {
+        "DeadLetterConfig" => {
+            ": it has no queues or topics; have PutFunctionEventInvokeConfig send failures to a function or a bucket \
+             (DestinationConfig.OnFailure)"
+        }
+        _ => "",
+    };
+    Err(Error::Unsupported(format!("{name} is not supported by this node{instead}.")))
 }
 
 /// `CreateFunction`.

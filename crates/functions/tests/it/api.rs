@@ -81,7 +81,11 @@ async fn what_is_wrong_or_not_offered_is_refused_by_name() {
         ("Layers", json!(["x"]), "layers"),
         ("Environment", json!({ "Variables": { "HAWKER_REUSE": "x" } }), "HAWKER_REUSE sets nothing"),
         ("VpcConfig", json!({ "SubnetIds": ["subnet-1"] }), "VpcConfig"),
-        ("DeadLetterConfig", json!({ "TargetArn": "arn:aws:sqs:us-east-1:0:q" }), "DeadLetterConfig"),
+        (
+            "DeadLetterConfig",
+            json!({ "TargetArn": "arn:aws:sqs:us-east-1:0:q" }),
+            "DestinationConfig.OnFailure",
+        ),
         ("SnapStart", json!({ "ApplyOn": "PublishedVersions" }), "SnapStart"),
         ("PackageType", json!("Image"), "PackageType is Image"),
         ("PackageType", json!("Jar"), "packageType"),
@@ -168,6 +172,61 @@ async fn lists_come_in_pages() {
         }
     }
     assert_eq!(names, ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_function_comes_in_pages() {
+    let node = Node::start(Config::default()).await;
+    node.deploy("f", echo()).await;
+    node.json("POST", &format!("{F}/f/versions"), json!({})).await.unwrap();
+    for alias in ["a", "b"] {
+        let alias = json!({ "Name": alias, "FunctionVersion": "1" });
+        node.json("POST", &format!("{F}/f/aliases"), alias).await.unwrap();
+    }
+    for qualifier in ["$LATEST", "a", "b"] {
+        let url = format!("/2021-10-31/functions/f/url?Qualifier={qualifier}");
+        node.json("POST", &url, json!({ "AuthType": "NONE" })).await.unwrap();
+        let events = format!("/2019-09-25/functions/f/event-invoke-config?Qualifier={qualifier}");
+        node.json("PUT", &events, json!({ "MaximumRetryAttempts": 1 })).await.unwrap();
+        if qualifier != "$LATEST" {
+            let kept = format!("/2019-09-30/functions/f/provisioned-concurrency?Qualifier={qualifier}");
+            let one = json!({ "ProvisionedConcurrentExecutions": 1 });
+            node.json("PUT", &kept, one).await.unwrap();
+        }
+    }
+    let f = "arn:aws:lambda:us-east-1:000000000000:function:f";
+    let qualified = |names: &[&str]| names.iter().map(|name| format!("{f}:{name}")).collect::<Vec<_>>();
+    let lists = [
+        (
+            "/2021-10-31/functions/f/urls?",
+            "FunctionUrlConfigs",
+            [vec![f.to_owned()], qualified(&["a", "b"])].concat(),
+        ),
+        (
+            "/2019-09-25/functions/f/event-invoke-config/list?",
+            "FunctionEventInvokeConfigs",
+            qualified(&["$LATEST", "a", "b"]),
+        ),
+        (
+            "/2019-09-30/functions/f/provisioned-concurrency?List=ALL&",
+            "ProvisionedConcurrencyConfigs",
+            qualified(&["a", "b"]),
+        ),
+    ];
+    for (path, member, expected) in lists {
+        let (mut found, mut marker) = (Vec::new(), String::new());
+        loop {
+            let page = node.json("GET", &format!("{path}MaxItems=1{marker}"), Value::Null).await.unwrap();
+            let items = page[member].as_array().unwrap();
+            assert!(items.len() <= 1, "{page}");
+            found.extend(items.iter().map(|item| item["FunctionArn"].as_str().unwrap().to_owned()));
+            match page["NextMarker"].as_str() {
+                Some(next) => marker = format!("&Marker={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(found, expected, "{member}");
+    }
 }
 
 #[tokio::test]

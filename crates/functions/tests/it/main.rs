@@ -5,5 +5,6 @@
 mod api;
 mod invoke;
 mod once;
+mod scale;
 mod support;
 mod versions;

@@ -54,6 +54,8 @@ pub(crate) struct Closures {
     pub(crate) most_live: AtomicUsize,
     /// Starts fail with this while it is set.
     pub(crate) init_error: Mutex<Option<Value>>,
+    /// What is said about libraries that are installed.
+    pub(crate) being_set_up: AtomicBool,
     /// Starts wait while this is set.
     pub(crate) hold_starts: AtomicBool,
     pub(crate) release_starts: tokio::sync::Notify,
@@ -76,6 +78,10 @@ impl Closures {
 impl Runtime for Closures {
     fn check(&self, runtime: &str) -> Result<(), String> {
         if runtime == "closure1.0" { Ok(()) } else { Err(format!("Runtime {runtime} is not installed.")) }
+    }
+
+    fn is_being_set_up(&self, _: &str, _: &str, _: &str) -> bool {
+        self.being_set_up.load(Ordering::SeqCst)
     }
 
     async fn start(&self, request: StartRequest) -> Result<Started, StartError> {

@@ -83,7 +83,7 @@ impl Components {
 
     /// The component that `handler` names in the package `code`.
     pub(super) async fn get(&self, code: &Code, handler: &str) -> Result<Arc<Loaded>, StartError> {
-        let name = name(code, handler);
+        let name = name(&code.sha256, handler);
         if let Some(component) = self.take(&name) {
             return Ok(component);
         }
@@ -94,6 +94,11 @@ impl Components {
         let component = Arc::new(self.load(&name, code, handler).await?);
         self.put(name, component.clone());
         Ok(component)
+    }
+
+    /// True while somebody loads the component, which compiles it if it was not compiled yet.
+    pub(super) fn is_loading(&self, code_sha256: &str, handler: &str) -> bool {
+        self.flights.is_under_way(&name(code_sha256, handler))
     }
 
     async fn load(&self, name: &str, code: &Code, handler: &str) -> Result<Loaded, StartError> {
@@ -159,9 +164,9 @@ impl Components {
 }
 
 /// By what a component is known: its package, and which file of it.
-fn name(code: &Code, handler: &str) -> String {
+fn name(code_sha256: &str, handler: &str) -> String {
     let mut hasher = Sha256::new();
-    hasher.update(code.sha256.to_ascii_lowercase());
+    hasher.update(code_sha256.to_ascii_lowercase());
     hasher.update([0]);
     hasher.update(handler);
     hex::encode(&hasher.finalize()[..16])

@@ -133,6 +133,10 @@ impl Runtime for WasmRuntime {
         runtime == NAME
     }
 
+    fn is_being_set_up(&self, _runtime: &str, handler: &str, code_sha256: &str) -> bool {
+        self.machine.get().is_some_and(|machine| machine.components.is_loading(code_sha256, handler))
+    }
+
     async fn prepare(&self, runtime: &str, handler: &str, code: &Code) -> Result<(), StartError> {
         self.check(runtime).map_err(StartError::Unsupported)?;
         self.machine().await?.components.get(code, handler).await.map(drop)
