@@ -16,7 +16,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
-use types::{ErrorKind, Principal, SharedEnv};
+use types::{ErrorKind, Principal, SharedEnv, TraceHeader};
 
 use crate::completion::ToItsEnd;
 use crate::connection::Connection;
@@ -67,7 +67,9 @@ impl Gateway {
         }
 
         let from_function = matches!(connection.origin, Origin::Function(_));
-        let mut exchange = Exchange::new(&*self.env, text(&head.headers, "x-amzn-trace-id"), from_function);
+        let named = ["x-amzn-trace-id", "traceparent"].map(|name| text(&head.headers, name));
+        let given = TraceHeader::of_request(named[0], named[1]);
+        let mut exchange = Exchange::new(&*self.env, given, from_function);
         let mut shape = Shape { protocol: guess_protocol(&head), namespace: "" };
         let uri = head.uri.clone();
         let is_head = head.method == http::Method::HEAD;

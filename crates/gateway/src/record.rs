@@ -40,8 +40,7 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn new(env: &dyn Env, trace_header: Option<&str>, from_function: bool) -> Self {
-        let given = trace_header.and_then(TraceHeader::parse);
+    pub(crate) fn new(env: &dyn Env, given: Option<TraceHeader>, from_function: bool) -> Self {
         let followed = given.is_some() || from_function;
         let trace = given.unwrap_or_else(|| TraceHeader::new(env));
         let span_id = trace.sampled.then(|| {

@@ -343,6 +343,9 @@ def _load(handler):
         raise _Fault(
             "Runtime.BuiltInModuleConflict", "Cannot use built-in module %s as a handler module" % module
         )
+    # Packages are read-only: compiled modules could not be written, and trying costs each import.
+    writes = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
     try:
         # What `importlib.import_module` is.
         from _frozen_importlib import _gcd_import
@@ -359,6 +362,8 @@ def _load(handler):
             "Syntax error in module '%s': %s" % (module, error),
             ['  File "%s" Line %s\n    %s' % (error.filename, error.lineno, error.text)],
         )
+    finally:
+        sys.dont_write_bytecode = writes
     try:
         return getattr(loaded, function)
     except AttributeError:

@@ -161,7 +161,11 @@ impl Logs {
             return;
         }
         let source = self.pipes[place].0;
-        if self.rules.least.is_some_and(|least| source == Source::Function && is_below(&message, least)) {
+        if self
+            .rules
+            .least
+            .is_some_and(|least| source == Source::Function && is_below(message.as_bytes(), least))
+        {
             return;
         }
         let timestamp = self.env.now();
@@ -176,16 +180,16 @@ impl Logs {
 }
 
 /// True if a line is a JSON object that says that its level is below `least`.
-fn is_below(line: &str, least: LogLevel) -> bool {
+pub(crate) fn is_below(line: &[u8], least: LogLevel) -> bool {
     #[derive(Deserialize)]
     struct Line<'a> {
         #[serde(borrow)]
         level: Option<std::borrow::Cow<'a, str>>,
     }
-    if !line.starts_with('{') {
+    if !line.starts_with(b"{") {
         return false;
     }
-    let Ok(Line { level }) = serde_json::from_str(line) else { return false };
+    let Ok(Line { level }) = serde_json::from_slice(line) else { return false };
     let level = level.unwrap_or_default().to_ascii_uppercase();
     let level = match level.as_str() {
         "TRACE" => LogLevel::Trace,

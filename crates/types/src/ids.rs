@@ -189,6 +189,38 @@ impl TraceHeader {
         (!trace.root.is_empty()).then_some(trace)
     }
 
+    /// The trace that a request names: by X-Ray's header, else by W3C's `traceparent`.
+    pub fn of_request(x_amzn_trace_id: Option<&str>, traceparent: Option<&str>) -> Option<Self> {
+        x_amzn_trace_id.and_then(Self::parse).or_else(|| traceparent.and_then(Self::from_w3c))
+    }
+
+    /// Reads a `traceparent` (W3C Trace Context, "traceparent Header"), whose ids X-Ray's are another way to write.
+    pub fn from_w3c(header: &str) -> Option<Self> {
+        let mut parts = header.trim().split('-');
+        let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let is_id = |text: &str, len| is_lower_hex(text, len) && text.bytes().any(|b| b != b'0');
+        // A later version may have more parts; `ff` is none.
+        let known =
+            is_lower_hex(version, 2) && version != "ff" && (version != "00" || parts.next().is_none());
+        if !known || !is_id(trace, 32) || !is_id(parent, 16) || !is_lower_hex(flags, 2) {
+            return None;
+        }
+        let (seconds, rest) = trace.split_at(8);
+        Some(Self {
+            root: format!("1-{seconds}-{rest}"),
+            parent: Some(parent.to_owned()),
+            sampled: u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1),
+            lineage: None,
+        })
+    }
+
+    /// As a `traceparent`; `None` if no span is named.
+    pub fn to_w3c(&self) -> Option<String> {
+        let parent = self.parent.as_ref()?.to_ascii_lowercase();
+        let trace: String = self.root.split('-').skip(1).collect();
+        Some(format!("00-{}-{parent}-{:02x}", trace.to_ascii_lowercase(), u8::from(self.sampled)))
+    }
+
     /// The same trace, seen from below the span `parent` (16 hex digits).
     pub fn child(&self, parent: String) -> Self {
         Self { parent: Some(parent), ..self.clone() }
@@ -219,6 +251,10 @@ impl TraceHeader {
 
 fn is_hex(text: &str, len: usize) -> bool {
     text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn is_lower_hex(text: &str, len: usize) -> bool {
+    text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn is_lineage(text: &str) -> bool {
@@ -254,6 +290,38 @@ impl fmt::Display for TraceHeader {
 mod tests {
     use super::*;
     use crate::SystemEnv;
+
+    #[test]
+    fn traces_are_written_as_w3c_does_too() {
+        let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let trace = TraceHeader::from_w3c(given).unwrap();
+        assert_eq!(
+            trace.to_string(),
+            "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1"
+        );
+        assert_eq!(trace.to_w3c().as_deref(), Some(given));
+        assert_eq!(TraceHeader::parse(&trace.to_string()), Some(trace.clone()));
+        let unsampled = TraceHeader::from_w3c(&given.replace("-01", "-00")).unwrap();
+        assert!(!unsampled.sampled);
+        assert!(TraceHeader::from_w3c(&format!("cc{}-what-comes", &given[2..])).is_some());
+        assert_eq!(TraceHeader::new(&*SystemEnv::new()).to_w3c(), None);
+        for wrong in [
+            "",
+            "00",
+            &given[1..],
+            &format!("ff{}", &given[2..]),
+            &format!("{given}-more"),
+            &given.to_uppercase(),
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+        ] {
+            assert_eq!(TraceHeader::from_w3c(wrong), None, "{wrong}");
+        }
+        let x_ray = "Root=1-5759e988-bd862e3fe1be46a994272793";
+        let of = TraceHeader::of_request(Some(x_ray), Some(given)).unwrap();
+        assert_eq!(of.root, "1-5759e988-bd862e3fe1be46a994272793");
+        assert_eq!(TraceHeader::of_request(Some("nonsense"), Some(given)), Some(trace));
+    }
 
     #[test]
     fn account_ids_are_twelve_digits() {

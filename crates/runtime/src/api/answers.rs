@@ -21,6 +21,9 @@ pub(super) fn invocation(request: &InvokeRequest) -> Answered {
     put("lambda-runtime-deadline-ms", request.deadline.as_millisecond().to_string());
     put("lambda-runtime-invoked-function-arn", request.invoked_function_arn.clone());
     put("lambda-runtime-trace-id", request.trace.to_string());
+    if let Some(parent) = request.trace.to_w3c() {
+        put("traceparent", parent);
+    }
     if let Some(context) = &request.client_context {
         put("lambda-runtime-client-context", context.clone());
     }

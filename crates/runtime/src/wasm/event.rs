@@ -56,6 +56,11 @@ pub(super) fn request(invocation: &InvokeRequest) -> Request<Bytes> {
                 // A request needs an authority, which a client of HTTP/1.0 may leave out.
                 request.headers_mut().entry(HOST).or_insert(EVENT_HOST);
             }
+            // As any hop does: below the client's span there is ours.
+            let parent = invocation.trace.to_w3c().and_then(|parent| HeaderValue::try_from(parent).ok());
+            if let Some(parent) = parent {
+                request.headers_mut().insert(HeaderName::from_static("traceparent"), parent);
+            }
             request
         }
         Event::Json(payload) => cloud_event(invocation, payload.clone()),
@@ -92,6 +97,9 @@ fn cloud_event(invocation: &InvokeRequest, payload: Bytes) -> Request<Bytes> {
     put("lambda-runtime-deadline-ms", &invocation.deadline.as_millisecond().to_string());
     put("lambda-runtime-invoked-function-arn", &invocation.invoked_function_arn);
     put("x-amzn-trace-id", &invocation.trace.to_string());
+    if let Some(parent) = invocation.trace.to_w3c() {
+        put("traceparent", &parent);
+    }
     if let Some(context) = &invocation.client_context {
         put("lambda-runtime-client-context", context);
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use aws::{Caller, Origin};
-use functions::{LogFormat, StartError, StartRequest};
+use functions::{LogFormat, LogLevel, StartError, StartRequest};
 
 use super::components::Loaded;
 use super::destinations::{Destinations, VARIABLE};
@@ -30,6 +30,8 @@ pub(super) struct Function {
     pub(super) destinations: Destinations,
     /// The host of the platform's endpoint, as the function is told.
     pub(super) platform_host: IpAddr,
+    /// The least level of JSON lines that say theirs, of functions that log as JSON.
+    pub(super) least_level: Option<LogLevel>,
     /// Whether an instance may run one request after the other.
     pub(super) reuse: bool,
 }
@@ -67,6 +69,10 @@ impl Function {
             component,
             destinations,
             platform_host,
+            least_level: match request.log_format {
+                LogFormat::Json { application, .. } => Some(application),
+                LogFormat::Text => None,
+            },
             reuse,
         })
     }

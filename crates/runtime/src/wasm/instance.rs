@@ -30,6 +30,7 @@ use super::function::Function;
 use super::host::{Host, MAX_CALL_BYTES};
 use super::output::Output;
 use crate::api::error_payload;
+use crate::logs::Rules;
 
 /// The largest answer that is not streamed: 6 MB and a little (AWS Lambda developer guide, "Lambda quotas").
 const MAX_ANSWER_BYTES: usize = 6 * 1024 * 1024 + 100;
@@ -78,7 +79,8 @@ impl fmt::Debug for WasmInstance {
 
 impl WasmInstance {
     pub(super) fn new(function: Arc<Function>) -> Self {
-        let output = Output::new(function.shared.max_log_bytes, function.shared.env.clone());
+        let rules = Rules { limit_bytes: function.shared.max_log_bytes, least: function.least_level };
+        let output = Output::new(rules, function.shared.env.clone());
         Self { function, output, kept: Mutex::default(), is_alive: true }
     }
 

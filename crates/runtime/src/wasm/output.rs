@@ -15,6 +15,8 @@ use types::SharedEnv;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::logs::{Rules, is_below};
+
 /// The largest event (Amazon CloudWatch Logs user guide, "quotas").
 const MAX_EVENT_BYTES: usize = 256 * 1024;
 /// What an event takes besides its text, so that short lines have a limit too.
@@ -26,7 +28,7 @@ const WRITE_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Output {
     lines: Mutex<Lines>,
-    limit_bytes: usize,
+    rules: Rules,
     env: SharedEnv,
 }
 
@@ -40,29 +42,29 @@ struct Lines {
 }
 
 impl Output {
-    pub(super) fn new(limit_bytes: usize, env: SharedEnv) -> Arc<Self> {
-        Arc::new(Self { lines: Mutex::default(), limit_bytes, env })
+    pub(super) fn new(rules: Rules, env: SharedEnv) -> Arc<Self> {
+        Arc::new(Self { lines: Mutex::default(), rules, env })
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a line of the platform's.
+    /// Adds a line of the platform's, whatever the least level.
     pub(super) fn say(&self, message: String) {
-        self.lines().keep(message.as_bytes(), self.limit_bytes, &self.env);
+        self.lines().keep(message.as_bytes(), self.rules.limit_bytes, &self.env);
     }
 
     /// All that was written since the last time.
     pub(super) fn take(&self) -> Vec<LogEvent> {
         let mut lines = self.lines();
         for stream in 0..lines.partial.len() {
-            lines.end(stream, self.limit_bytes, &self.env);
+            lines.end(stream, self.rules, &self.env);
         }
         if lines.dropped_bytes > 0 {
             let message = format!(
                 "[hawker] truncated: {} bytes of log over the limit of {} were dropped",
-                lines.dropped_bytes, self.limit_bytes
+                lines.dropped_bytes, self.rules.limit_bytes
             );
             lines.events.push(LogEvent { timestamp: self.env.now(), message });
         }
@@ -73,28 +75,31 @@ impl Output {
     fn write(&self, stream: usize, mut bytes: &[u8]) {
         let mut lines = self.lines();
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            lines.extend(stream, &bytes[..end], self.limit_bytes, &self.env);
-            lines.end(stream, self.limit_bytes, &self.env);
+            lines.extend(stream, &bytes[..end], self.rules, &self.env);
+            lines.end(stream, self.rules, &self.env);
             bytes = &bytes[end + 1..];
         }
-        lines.extend(stream, bytes, self.limit_bytes, &self.env);
+        lines.extend(stream, bytes, self.rules, &self.env);
     }
 }
 
 impl Lines {
-    fn extend(&mut self, stream: usize, mut bytes: &[u8], limit: usize, env: &SharedEnv) {
+    fn extend(&mut self, stream: usize, mut bytes: &[u8], rules: Rules, env: &SharedEnv) {
         while self.partial[stream].len() + bytes.len() > MAX_EVENT_BYTES {
             let (now, later) = bytes.split_at(MAX_EVENT_BYTES - self.partial[stream].len());
             self.partial[stream].extend_from_slice(now);
-            self.end(stream, limit, env);
+            self.end(stream, rules, env);
             bytes = later;
         }
         self.partial[stream].extend_from_slice(bytes);
     }
 
-    fn end(&mut self, stream: usize, limit: usize, env: &SharedEnv) {
+    fn end(&mut self, stream: usize, rules: Rules, env: &SharedEnv) {
         let line = std::mem::take(&mut self.partial[stream]);
-        self.keep(line.trim_ascii_end(), limit, env);
+        let line = line.trim_ascii_end();
+        if rules.least.is_none_or(|least| !is_below(line, least)) {
+            self.keep(line, rules.limit_bytes, env);
+        }
     }
 
     fn keep(&mut self, line: &[u8], limit: usize, env: &SharedEnv) {
@@ -190,7 +195,7 @@ mod tests {
 
     #[test]
     fn lines_of_both_streams_become_events_in_the_order_in_which_they_end() {
-        let output = Output::new(1 << 20, types::SystemEnv::new());
+        let output = Output::new(Rules { limit_bytes: 1 << 20, least: None }, types::SystemEnv::new());
         output.write(0, b"one\n\ntw");
         output.write(1, b"error\n");
         output.write(0, b"o\r\nhalf");
@@ -201,8 +206,19 @@ mod tests {
     }
 
     #[test]
+    fn json_lines_are_kept_by_their_level() {
+        let rules = Rules { limit_bytes: 1 << 20, least: Some(functions::LogLevel::Warn) };
+        let output = Output::new(rules, types::SystemEnv::new());
+        output.write(0, b"{\"level\":\"info\"}\n{\"level\":\"error\"}\nplain\n");
+        output.write(1, b"{\"level\":\"DEBUG\"}\n");
+        output.say("{\"level\":\"INFO\"} is the platform's".to_owned());
+        let kept = ["{\"level\":\"error\"}", "plain", "{\"level\":\"INFO\"} is the platform's"];
+        assert_eq!(messages(&output), kept);
+    }
+
+    #[test]
     fn long_lines_are_cut_and_floods_are_dropped() {
-        let output = Output::new(600 * 1024, types::SystemEnv::new());
+        let output = Output::new(Rules { limit_bytes: 600 * 1024, least: None }, types::SystemEnv::new());
         output.write(0, &vec![b'x'; MAX_EVENT_BYTES + 10]);
         output.write(0, b"\n");
         for _ in 0..100 {
