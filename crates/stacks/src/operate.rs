@@ -19,6 +19,7 @@ use types::{AccountId, Region, RequestId, SharedEnv};
 use crate::Error;
 use crate::evaluate::{Evaluation, is_later};
 use crate::plan::{deletions, early_properties};
+use crate::resources::schema::Update;
 use crate::resources::{self, Calls, CreateError, Made, Naming, Properties, ResourceType};
 use crate::tables::{
     Action, EVENTS, Event, OnFailure, Operation, OperationKind, PENDING, Resource, STACKS, Stack,
@@ -246,6 +247,9 @@ impl Run<'_> {
             Action::Replace { from, to: planned } => {
                 let to = to(planned);
                 if to.physical_id == from.physical_id {
+                    if replaces(from, &found) {
+                        return Err(crate::plan::same_name(&to.physical_id));
+                    }
                     // It turns out to be the same: nothing takes its place, and it is not to be deleted after.
                     self.operation.cleanup.retain(|step| step.logical_id != *id);
                     Action::Update { from: from.clone(), to }
@@ -638,6 +642,13 @@ fn awaits(step: &Step) -> bool {
         Action::Configure { to, .. } => is_later(to),
         Action::Note { .. } | Action::Delete { .. } => false,
     }
+}
+
+/// True if what `from` is made with can not be changed to `properties`.
+fn replaces(from: &Resource, properties: &Properties) -> bool {
+    let Some(kind) = resources::find(&from.type_name) else { return false };
+    let old = early_properties(&from.properties, kind.late);
+    kind.difference(&old, properties).iter().any(|(_, update)| *update == Update::Replace)
 }
 
 /// Has the step say what was decided when it was carried out.

@@ -77,7 +77,14 @@ pub(crate) fn plan(
     for name in &order {
         let declared = &template.resources[*name];
         let Some(kind) = resources::find(&declared.type_name) else { continue };
+        let before = problems.count();
         let properties = evaluation.early(name, &planned, &mut problems);
+        // Properties that could not be evaluated are not missing.
+        if problems.count() == before
+            && let Some(wrong) = kind.provider.check(&properties)
+        {
+            problems.add(declared.at, format!("{} `{name}` {wrong}", declared.type_name));
+        }
         let previous = current.get(*name).filter(|r| r.type_name == declared.type_name);
         let mut resource = Resource {
             type_name: declared.type_name.clone(),
@@ -114,12 +121,7 @@ pub(crate) fn plan(
             && replaces
             && previous.physical_id == resource.physical_id
         {
-            let message = format!(
-                "CloudFormation cannot update a stack when a custom-named resource requires replacing. Rename \
-                 {} and update the stack again.",
-                resource.physical_id
-            );
-            problems.add(declared.at, message);
+            problems.add(declared.at, same_name(&resource.physical_id));
         }
         planned.insert((*name).to_owned(), resource);
     }
@@ -142,6 +144,14 @@ pub(crate) fn plan(
     let mut plan = Plan { changes: Vec::new(), steps: Vec::new(), cleanup: Vec::new(), outputs, parameters };
     plan.compare(planned, late, current);
     Ok(plan)
+}
+
+/// Why a resource can not take the place of one of the same name.
+pub(crate) fn same_name(physical_id: &str) -> String {
+    format!(
+        "CloudFormation cannot update a stack when a custom-named resource requires replacing. Rename {physical_id} and \
+         update the stack again."
+    )
 }
 
 /// The properties that are set when a resource is made.

@@ -23,6 +23,7 @@ pub(super) const FUNCTION: ResourceType = ResourceType {
         Property::new(
             "Code",
             Shape::Object(&[
+                Property::new("ImageUri", Shape::Text),
                 Property::new("S3Bucket", Shape::Text),
                 Property::new("S3Key", Shape::Text),
                 Property::new("S3ObjectVersion", Shape::Text),
@@ -34,7 +35,15 @@ pub(super) const FUNCTION: ResourceType = ResourceType {
         Property::new("Environment", Shape::Object(&[Property::new("Variables", Shape::TextMap)])),
         Property::new("EphemeralStorage", Shape::Object(&[Property::new("Size", Shape::Integer).required()])),
         Property::new("FunctionName", Shape::Text).replaces(),
-        Property::new("Handler", Shape::Text).required(),
+        Property::new("Handler", Shape::Text),
+        Property::new(
+            "ImageConfig",
+            Shape::Object(&[
+                Property::new("Command", Shape::List(&Shape::Text)),
+                Property::new("EntryPoint", Shape::List(&Shape::Text)),
+                Property::new("WorkingDirectory", Shape::Text),
+            ]),
+        ),
         Property::new("Layers", Shape::List(&Shape::Text)),
         Property::new(
             "LoggingConfig",
@@ -49,7 +58,7 @@ pub(super) const FUNCTION: ResourceType = ResourceType {
         Property::new("PackageType", Shape::Text).replaces(),
         Property::new("ReservedConcurrentExecutions", Shape::Integer),
         Property::new("Role", Shape::Text).required(),
-        Property::new("Runtime", Shape::Text).required(),
+        Property::new("Runtime", Shape::Text),
         Property::new("Tags", TAGS),
         Property::new("Timeout", Shape::Integer),
         Property::new("TracingConfig", Shape::Object(&[Property::new("Mode", Shape::Text).required()])),
@@ -65,6 +74,7 @@ const CONFIGURATION: &[(&str, &str)] = &[
     ("Environment", "{\"Variables\":{}}"),
     ("EphemeralStorage", "{\"Size\":512}"),
     ("Handler", "null"),
+    ("ImageConfig", "{}"),
     ("Layers", "[]"),
     ("LoggingConfig", "{\"LogFormat\":\"Text\"}"),
     ("MemorySize", "128"),
@@ -101,6 +111,14 @@ struct Function;
 impl Provider for Function {
     fn physical_id(&self, naming: &Naming<'_>, properties: &Properties) -> String {
         text(properties, "FunctionName").map_or_else(|| naming.generate(64), str::to_owned)
+    }
+
+    fn check(&self, properties: &Properties) -> Option<String> {
+        if text(properties, "PackageType") == Some("Image") {
+            return None;
+        }
+        let missing = ["Handler", "Runtime"].into_iter().find(|name| !properties.contains_key(*name))?;
+        Some(format!("needs the property {missing}, unless its PackageType is Image"))
     }
 
     fn attribute(&self, pseudo: &Pseudo, id: &str, _: &Properties, attribute: &str) -> Option<String> {
@@ -256,8 +274,11 @@ fn code(properties: &Properties) -> Result<Json, aws::Error> {
         let bytes = zip.finish().map_err(|e| aws::Error::internal(&e))?.into_inner();
         return Ok(json!({"ZipFile": base64::engine::general_purpose::STANDARD.encode(bytes)}));
     }
+    if code["ImageUri"].is_string() {
+        return Ok(code.take());
+    }
     if !code["S3Bucket"].is_string() || !code["S3Key"].is_string() {
-        return Err(invalid("Code needs S3Bucket and S3Key, or ZipFile"));
+        return Err(invalid("Code needs S3Bucket and S3Key, ZipFile, or ImageUri"));
     }
     Ok(code.take())
 }

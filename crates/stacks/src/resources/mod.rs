@@ -83,6 +83,11 @@ pub(crate) trait Provider: Send + Sync {
     /// [`LATER`](crate::template::LATER) in it if the service gives a part of it.
     fn physical_id(&self, naming: &Naming<'_>, properties: &Properties) -> String;
 
+    /// What is wrong with properties that fit their shapes, as it follows on the resource's name.
+    fn check(&self, _properties: &Properties) -> Option<String> {
+        None
+    }
+
     /// What `Ref` gives.
     fn reference(&self, _pseudo: &Pseudo, physical_id: &str, _properties: &Properties) -> String {
         physical_id.to_owned()

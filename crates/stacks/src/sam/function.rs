@@ -22,6 +22,7 @@ const SAME: &[&str] = &[
     "Architectures",
     "ReservedConcurrentExecutions",
     "PackageType",
+    "ImageConfig",
     "Layers",
     "LoggingConfig",
 ];
@@ -29,6 +30,7 @@ const SAME: &[&str] = &[
 /// Properties that mean something more.
 const OWN: &[&str] = &[
     "CodeUri",
+    "ImageUri",
     "InlineCode",
     "Policies",
     "Role",
@@ -184,8 +186,11 @@ fn function_code(
     if let Some(inline) = given.get("InlineCode") {
         return Some(Node::map([("ZipFile", inline.clone())], inline.at));
     }
+    if let Some(image) = given.get("ImageUri") {
+        return Some(Node::map([("ImageUri", image.clone())], image.at));
+    }
     let Some(uri) = given.get("CodeUri") else {
-        problems.add(at, format!("function `{name}` needs CodeUri or InlineCode"));
+        problems.add(at, format!("function `{name}` needs CodeUri, InlineCode or ImageUri"));
         return None;
     };
     location(name, "CodeUri", uri, code, problems)

@@ -222,6 +222,7 @@ fn what_publishing_needs_and_what_is_refused_is_named() {
     for (properties, said) in [
         ("CodeUri: s3://b/k, DeploymentPreference: {Type: Canary10Percent5Minutes}", "no CodeDeploy"),
         ("CodeUri: s3://b/k, DeadLetterQueue: {Type: SQS}", "no queues"),
+        ("ImageConfig: {}", "needs CodeUri, InlineCode or ImageUri"),
         ("CodeUri: s3://b/k, VersionDescription: x", "needs an AutoPublishAlias"),
         ("CodeUri: s3://b/k, AutoPublishAlias: !Ref K", "written out"),
         ("CodeUri: {Bucket: b, Key: !Ref K}, AutoPublishAlias: live", "AutoPublishCodeSha256"),

@@ -172,3 +172,54 @@ async fn what_does_not_fit_is_undone_however_late_it_shows() {
     let events = setup.call("DescribeStackEvents", &[("StackName", "app")]).await.unwrap();
     assert!(events.contains("A version for this Lambda function exists ( 1 )"), "{events}");
 }
+
+#[tokio::test]
+async fn what_turns_out_to_have_the_same_name_stays() {
+    let template = |target: &str, key: &str| {
+        format!(
+            "{}  U: {{Type: AWS::Lambda::Url, Properties: {{AuthType: AWS_IAM, TargetFunctionArn: {target}}}}}\n  T:\n    \
+             Type: AWS::DynamoDB::Table\n    Properties:\n      TableName: !Select [0, !Split ['.', !Select [2, !Split \
+             ['/', !GetAtt U.FunctionUrl]]]]\n      BillingMode: PAY_PER_REQUEST\n      AttributeDefinitions: \
+             [{{AttributeName: {key}, AttributeType: S}}]\n      KeySchema: [{{AttributeName: {key}, KeyType: HASH}}]\n",
+            APP.split("Outputs:").next().unwrap()
+        )
+    };
+    let setup = Setup::new();
+    assert_eq!(setup.create(&template("!Ref Api", "k")).await, "CREATE_COMPLETE");
+    assert_eq!(setup.cloud.names("table/"), ["table/abc"]);
+    // Another address, of which nobody knew that the table's name in it is the same.
+    let moved = template("!Ref Caller", "k");
+    let set = change_set(&setup, &moved).await;
+    assert_eq!(all(&set, "Replacement"), ["True", "True"], "{set}");
+    assert_eq!(setup.update(&moved).await.unwrap(), "UPDATE_COMPLETE");
+    assert_eq!(setup.cloud.names("table/"), ["table/abc"]);
+    let before = setup.cloud.state();
+    // A table of that name with another key can not take its place.
+    let changed = template("!Ref Api", "other");
+    assert_eq!(setup.update(&changed).await.unwrap(), "UPDATE_ROLLBACK_COMPLETE");
+    let events = setup.call("DescribeStackEvents", &[("StackName", "app")]).await.unwrap();
+    assert!(events.contains("Rename abc and update the stack again"), "{events}");
+    cloud::assert_same(&comparable(before), &comparable(setup.cloud.state()), "the update");
+}
+
+#[tokio::test]
+async fn images_need_no_handler_and_packages_do() {
+    let template = |properties: &str| {
+        format!(
+            "Transform: AWS::Serverless-2016-10-31\nResources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties: \
+             {{{properties}, Role: 'arn:aws:iam::000000000000:role/r'}}\n"
+        )
+    };
+    let image = "PackageType: Image, ImageUri: s3://images/app.tar, ImageConfig: {Command: [app.handler]}";
+    let setup = Setup::new();
+    assert_eq!(setup.create(&template(image)).await, "CREATE_COMPLETE");
+    let made = setup.cloud.only("function/");
+    assert_eq!(made["Code"], serde_json::json!({"ImageUri": "s3://images/app.tar"}));
+    assert_eq!(made["ImageConfig"], serde_json::json!({"Command": ["app.handler"]}));
+    assert_eq!(made["PackageType"], "Image");
+    let other = image.replace("app.tar", "next.tar");
+    assert_eq!(setup.update(&template(&other)).await.unwrap(), "UPDATE_COMPLETE");
+    assert_eq!(setup.cloud.only("function/")["Code"]["ImageUri"], "s3://images/next.tar");
+    let refused = setup.update(&template("CodeUri: s3://code/a.zip, Runtime: python3.12")).await.unwrap_err();
+    assert!(refused.message.contains("`F` needs the property Handler, unless"), "{refused}");
+}
