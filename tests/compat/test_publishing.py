@@ -1,5 +1,6 @@
 """Templates with what only the service can name: versions, aliases, addresses and layers."""
 
+import json
 import urllib.request
 
 import pytest
@@ -87,7 +88,7 @@ def get(node, url):
     host = url.split("/")[2]
     request = urllib.request.Request(node.endpoint, headers={"Host": host})
     with urllib.request.urlopen(request, timeout=30) as answer:
-        return answer.read().decode()
+        return json.loads(answer.read())
 
 
 def test_a_published_function_is_deployed_and_updated(node):
