@@ -59,6 +59,21 @@ pub enum Error {
     /// That is not a time to which the table can be recovered.
     #[error("{0}")]
     InvalidRestoreTime(String),
+    /// There is no such export.
+    #[error("{0}")]
+    ExportNotFound(String),
+    /// The token of an export was used with other parameters.
+    #[error("{0}")]
+    ExportConflict(String),
+    /// That is not a time as of which the table can be exported.
+    #[error("{0}")]
+    InvalidExportTime(String),
+    /// There is no such import.
+    #[error("{0}")]
+    ImportNotFound(String),
+    /// The token of an import was used with other parameters.
+    #[error("{0}")]
+    ImportConflict(String),
     /// An INSERT is for an item that is there.
     #[error("Duplicate primary key exists in table")]
     DuplicateItem,
@@ -127,8 +142,11 @@ impl Error {
             Self::ResourceNotFound(_)
             | Self::BackupNotFound(_)
             | Self::TableNotFound(_)
+            | Self::ExportNotFound(_)
+            | Self::ImportNotFound(_)
             | Self::RecoveryUnavailable(_) => ErrorKind::NotFound,
-            Self::InvalidRestoreTime(_) => ErrorKind::Invalid,
+            Self::InvalidRestoreTime(_) | Self::InvalidExportTime(_) => ErrorKind::Invalid,
+            Self::ExportConflict(_) | Self::ImportConflict(_) => ErrorKind::Conflict,
             Self::BackupInUse(_) | Self::TableAlreadyExists(_) => ErrorKind::Conflict,
             Self::ResourceInUse(_) | Self::DuplicateItem => ErrorKind::Conflict,
             Self::LimitExceeded(_) | Self::ProvisionedThroughputExceeded(_) => ErrorKind::Throttled,
@@ -156,6 +174,11 @@ impl Error {
             Self::TableNotFound(_) => "TableNotFoundException",
             Self::RecoveryUnavailable(_) => "PointInTimeRecoveryUnavailableException",
             Self::InvalidRestoreTime(_) => "InvalidRestoreTimeException",
+            Self::ExportNotFound(_) => "ExportNotFoundException",
+            Self::ExportConflict(_) => "ExportConflictException",
+            Self::InvalidExportTime(_) => "InvalidExportTimeException",
+            Self::ImportNotFound(_) => "ImportNotFoundException",
+            Self::ImportConflict(_) => "ImportConflictException",
             Self::DuplicateItem => "DuplicateItemException",
             Self::ExpiredIterator(_) => "ExpiredIteratorException",
             Self::TrimmedData(_) => "TrimmedDataAccessException",

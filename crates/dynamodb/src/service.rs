@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws::{Access, Api, Operation, Protocol, Request, Response};
+use aws::{Access, Api, Dispatch, Operation, Protocol, Request, Response};
 use store::Store;
 use tokio::sync::Notify;
 use types::{AccountId, Region, SharedEnv};
@@ -15,6 +15,7 @@ use crate::ops::{self, Run};
 use crate::place::Place;
 use crate::table::{Attempt, Cache, Table};
 use crate::throttle::{Side, Throttle};
+use crate::transfer::Transfers;
 use crate::{Error, Sweeper};
 
 /// The largest request: a batch of 16 MB, most of it perhaps base64, and some room for names.
@@ -31,6 +32,10 @@ pub(crate) struct Node {
     pub(crate) region: Region,
     pub(crate) cache: Cache,
     pub(crate) throttle: Throttle,
+    /// How buckets are reached.
+    pub(crate) dispatch: Arc<dyn Dispatch>,
+    /// Wakes what exports and imports.
+    pub(crate) transfers: Notify,
     /// Wakes the sweeper.
     pub(crate) dropped: Notify,
     /// What is watched.
@@ -47,8 +52,7 @@ impl Node {
     /// The table of that name, perhaps as it was a moment ago: see [`Table::check`].
     pub(crate) async fn table(&self, account: AccountId, name: &str) -> Result<Arc<Table>, Error> {
         let table = self.cache.get(&self.store, account, name).await?;
-        // While it is being restored, a table can be described and nothing else.
-        let ready = table.filter(|table| !table.record.restored.as_ref().is_some_and(|r| r.in_progress));
+        let ready = table.filter(|table| !table.record.is_filling());
         ready.ok_or_else(Error::table_not_found)
     }
 
@@ -145,14 +149,16 @@ pub struct DynamoDb {
 }
 
 impl DynamoDb {
-    /// The service on that store.
-    pub fn new(store: Store, env: SharedEnv, region: Region) -> Arc<Self> {
+    /// The service on that store; exports and imports reach buckets by `dispatch`.
+    pub fn new(store: Store, env: SharedEnv, region: Region, dispatch: Arc<dyn Dispatch>) -> Arc<Self> {
         let node = Node {
             store,
             env,
             region,
             cache: Cache::default(),
             throttle: Throttle::default(),
+            dispatch,
+            transfers: Notify::new(),
             dropped: Notify::new(),
             hub: Hub::default(),
         };
@@ -161,6 +167,11 @@ impl DynamoDb {
 
     pub(crate) fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    /// What exports tables and imports them; a node runs one.
+    pub fn transfers(&self) -> Transfers {
+        Transfers::new(self.node.clone())
     }
 
     /// The background work of the service; a node runs one.
@@ -198,7 +209,11 @@ impl<R: Run> Operation for Call<R> {
 }
 
 async fn call<R: Run>(node: &Arc<Node>, scope: Scope, body: &[u8]) -> Result<Box<dyn Operation>, aws::Error> {
-    let run = R::parse(body, &scope)?;
+    prepared(node, R::parse(body, &scope)?, scope).await
+}
+
+/// An operation whose input has been read.
+async fn prepared<R: Run>(node: &Arc<Node>, run: R, scope: Scope) -> Result<Box<dyn Operation>, aws::Error> {
     let access = run.access(node, &scope).await;
     Ok(Box::new(Call { node: node.clone(), scope, access, run }))
 }
@@ -234,7 +249,8 @@ impl Api for DynamoDb {
             (Some(name), _) => (true, name.to_owned()),
             (None, name) => (false, name.unwrap_or_default().to_owned()),
         };
-        let scope = Scope { account: request.context.caller.account, region: self.node.region.clone() };
+        let caller = request.context.caller;
+        let scope = Scope { account: caller.account, region: self.node.region.clone() };
         let body = aws::body::collect(request.body, MAX_BODY_BYTES).await?;
         let node = &self.node;
         if of_streams {
@@ -278,6 +294,15 @@ impl Api for DynamoDb {
             "DeleteBackup" => call::<ops::DeleteBackup>(node, scope, &body).await,
             "RestoreTableFromBackup" => call::<ops::RestoreTableFromBackup>(node, scope, &body).await,
             "RestoreTableToPointInTime" => call::<ops::RestoreTableToPointInTime>(node, scope, &body).await,
+            // What these do to buckets, they do in their caller's name.
+            "ExportTableToPointInTime" => {
+                prepared(node, ops::ExportTable::parse(&body, &scope)?.by(caller), scope).await
+            }
+            "ImportTable" => prepared(node, ops::ImportTable::parse(&body, &scope)?.by(caller), scope).await,
+            "DescribeExport" => call::<ops::DescribeExport>(node, scope, &body).await,
+            "ListExports" => call::<ops::ListExports>(node, scope, &body).await,
+            "DescribeImport" => call::<ops::DescribeImport>(node, scope, &body).await,
+            "ListImports" => call::<ops::ListImports>(node, scope, &body).await,
             "DescribeLimits" => call::<ops::DescribeLimits>(node, scope, &body).await,
             "" => {
                 let given =

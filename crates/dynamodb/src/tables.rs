@@ -18,6 +18,8 @@
 //! | `DDB_RESTORES` | the node's account, account (u64), table id (u64)                     | [`Restore`]    |
 //! | `DDB_BACKFILLS` | the node's account, account (u64), table id (u64), kind and index (u8, u16) | [`Backfill`] |
 //!
+//! Exports and imports have tables of their own: see `transfer::rows`.
+//!
 //! Invariants: a table's id is the commit that made it, so a table made again under an old name never sees
 //! old items; an index's number is never used again in its table. The hash spreads partitions evenly, so that a
 //! scan can be split into segments that are runs of keys. What is stored as JSON grows by fields with defaults.
@@ -113,6 +115,9 @@ pub(crate) struct TableRecord {
     /// Where its items come from, while they do and after.
     #[serde(default)]
     pub(crate) restored: Option<Restored>,
+    /// It is being filled from a bucket.
+    #[serde(default)]
+    pub(crate) importing: bool,
     /// When throughput was raised and lowered last.
     #[serde(default)]
     pub(crate) increased_at: Option<Timestamp>,
@@ -123,6 +128,11 @@ pub(crate) struct TableRecord {
 impl JsonRecord for TableRecord {}
 
 impl TableRecord {
+    /// Whether its items are still to come, so that it can be described and nothing else.
+    pub(crate) fn is_filling(&self) -> bool {
+        self.importing || self.restored.as_ref().is_some_and(|restored| restored.in_progress)
+    }
+
     /// The attributes that `AttributeDefinitions` lists.
     pub(crate) fn definitions(&self) -> Vec<&KeyAttribute> {
         if self.definitions.is_empty() {

@@ -121,7 +121,7 @@ impl Node {
                 keys: Arc::new(kms.clone()),
             },
         );
-        let dynamodb = DynamoDb::new(store.clone(), env.clone(), region.clone());
+        let dynamodb = DynamoDb::new(store.clone(), env.clone(), region.clone(), gateway.clone());
         let functions = Functions::new(
             config.functions.clone(),
             store.clone(),
@@ -186,6 +186,7 @@ impl Node {
         node.work.spawn(|stop| access_logs.run(stop));
         node.work.spawn(|stop| dynamodb.sweeper().run(stop));
         node.work.spawn(|stop| dynamodb.feeds().run(stop));
+        node.work.spawn(|stop| dynamodb.transfers().run(stop));
         gateway.set_ready(true);
         node.front.spawn(|stop| gateway.run(listener, stop));
         tracing::info!(%address, data = %config.data.display(), "ready");

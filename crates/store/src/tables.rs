@@ -93,6 +93,16 @@ tables! {
     DDB_RESTORES = 0x030C;
     /// Up to where the history of DynamoDB tables has been trimmed.
     DDB_HISTORY_HEADS = 0x030D;
+    /// Exports of DynamoDB tables.
+    DDB_EXPORTS = 0x030E;
+    /// Files of exports that are under way.
+    DDB_EXPORT_FILES = 0x030F;
+    /// Imports of DynamoDB tables.
+    DDB_IMPORTS = 0x0310;
+    /// Exports and imports that are under way (rows of the node).
+    DDB_TRANSFERS = 0x0311;
+    /// What incremental exports have gathered of changes.
+    DDB_EXPORT_CHANGES = 0x0312;
 
     /// Functions.
     FUNCTIONS = 0x0400;

@@ -24,7 +24,7 @@ use crate::tables::{TABLES, table_key};
 use crate::value::{ItemView, ValueView};
 
 /// How many records a subscriber may be behind of what it is told.
-const BACKLOG: usize = 1024;
+const BACKLOG: usize = 256;
 
 /// Records read at a time.
 const BATCH: usize = 256;

@@ -208,7 +208,7 @@ impl Run for CreateBackup {
         let (account, now) = (scope.account, node.env.now());
         let row = TABLES.get(&node.store, table_key(account, &self.table)).await?;
         let row = row.ok_or_else(|| Error::TableNotFound(format!("Table not found: {}", self.table)))?;
-        if row.value.restored.as_ref().is_some_and(|restored| restored.in_progress) {
+        if row.value.is_filling() {
             return Err(Error::TableNotFound(format!("Table not found: {}", self.table)));
         }
         let sizes = measure(node, scope, &row.value).await?;
@@ -449,7 +449,7 @@ fn recovery_description(recovery: Option<Recovery>, now: Timestamp) -> Value {
     }})
 }
 
-fn earliest(recovery: Recovery, now: Timestamp) -> Timestamp {
+pub(super) fn earliest(recovery: Recovery, now: Timestamp) -> Timestamp {
     recovery.since.max(now - DAY * recovery.days)
 }
 
@@ -644,6 +644,7 @@ async fn restore(
         backups: Vec::new(),
         recovery: None,
         restored: Some(restored),
+        importing: false,
         increased_at: None,
         decreased_at: None,
     };
@@ -818,7 +819,7 @@ impl Run for RestoreTableToPointInTime {
 
 /// The last commit up to a time; none if nothing has changed since. Every change has left a row, in the order of
 /// commits, with its time.
-async fn commit_at(
+pub(super) async fn commit_at(
     node: &Node,
     account: AccountId,
     id: u64,

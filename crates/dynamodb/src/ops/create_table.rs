@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use aws::Access;
 use serde::Deserialize;
 use serde_json::json;
+use store::Write;
 use types::RequestId;
 
 use super::describe_table::{Sizes, description};
@@ -184,6 +185,25 @@ impl Run for CreateTable {
     }
 
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
+        let record = self.make(node, scope, |_, _| {}).await?;
+        let description = description(&record, scope, &Sizes::default(), "ACTIVE");
+        Ok(document(&json!({ "TableDescription": description })))
+    }
+}
+
+impl CreateTable {
+    /// The name of the table to be made.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes it; `finish` has the last word on its row, and may write more.
+    pub(super) async fn make(
+        self,
+        node: &Node,
+        scope: &Scope,
+        finish: impl Fn(&mut TableRecord, &mut Vec<Write>) + Send + 'static,
+    ) -> Result<TableRecord, Error> {
         let now = node.env.now();
         let mut record = TableRecord {
             name: self.name,
@@ -204,14 +224,14 @@ impl Run for CreateTable {
             backups: Vec::new(),
             recovery: None,
             restored: None,
+            importing: false,
             increased_at: None,
             decreased_at: None,
         };
         let (account, stream) = (scope.account, self.stream);
         let key = table_key(scope.account, &record.name);
         let reads = vec![TABLES.read(key.clone())];
-        let record = node
-            .store
+        node.store
             .transact(reads, move |pages, version| {
                 if pages[0].first().is_some() {
                     return Err(Error::ResourceInUse(format!("Table already exists: {}", record.name)));
@@ -221,11 +241,10 @@ impl Run for CreateTable {
                 if let Some(view) = stream {
                     stream::open(account, &mut record, view, now, version.0, &mut writes);
                 }
+                finish(&mut record, &mut writes);
                 writes.push(TABLES.put(key.clone(), &record));
                 Ok((writes, record.clone()))
             })
-            .await?;
-        let description = description(&record, scope, &Sizes::default(), "ACTIVE");
-        Ok(document(&json!({ "TableDescription": description })))
+            .await
     }
 }

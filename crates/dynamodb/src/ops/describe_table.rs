@@ -164,7 +164,7 @@ pub(super) fn description(record: &TableRecord, scope: &Scope, sizes: &Sizes, st
 
 /// Whether a table can be used.
 fn status(record: &TableRecord) -> &'static str {
-    if record.restored.as_ref().is_some_and(|restored| restored.in_progress) { "CREATING" } else { "ACTIVE" }
+    if record.is_filling() { "CREATING" } else { "ACTIVE" }
 }
 
 /// Describes a table.

@@ -53,7 +53,7 @@ where
                     return Ok((Vec::new(), None));
                 }
                 let mut record = row.value;
-                if record.restored.as_ref().is_some_and(|restored| restored.in_progress) {
+                if record.is_filling() {
                     return Err(Error::ResourceInUse(format!(
                         "Attempt to change a resource which is still in use: Table is being created: {}",
                         record.name

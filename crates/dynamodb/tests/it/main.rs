@@ -14,4 +14,5 @@ mod support;
 mod table_ops;
 mod time_to_live;
 mod transactions;
+mod transfers;
 mod watch;

@@ -1,26 +1,91 @@
 //! A service to call, and words to call it with.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
-use aws::{Api, Caller, Request, RequestContext};
+use async_trait::async_trait;
+use aws::{Api, Caller, Dispatch, Request, RequestContext};
+use bytes::Bytes;
 use dynamodb::DynamoDb;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use store::{MemoryEngine, Store};
-use types::{AccountId, Region, RequestId, SharedEnv, SystemEnv, TraceHeader};
+use types::{AccountId, ErrorKind, Region, RequestId, SharedEnv, SystemEnv, TraceHeader};
 
 /// A service on a store of its own.
 pub(crate) struct Service {
     pub(crate) api: Arc<DynamoDb>,
     pub(crate) store: Store,
+    pub(crate) buckets: Arc<Buckets>,
     env: SharedEnv,
+}
+
+/// The bucket `bucket`, as far as exports and imports need it.
+#[derive(Debug, Default)]
+pub(crate) struct Buckets {
+    pub(crate) objects: Mutex<BTreeMap<String, Bytes>>,
+}
+
+#[async_trait]
+impl Dispatch for Buckets {
+    async fn call(
+        &self,
+        _caller: &Caller,
+        _trace: &TraceHeader,
+        service: &str,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Response<Bytes>, aws::Error> {
+        assert_eq!(service, "s3");
+        let path = request.uri().path().to_owned();
+        let Some(key) = path.strip_prefix("/bucket") else {
+            let message = "The specified bucket does not exist";
+            return Err(aws::Error::new(ErrorKind::NotFound, "NoSuchBucket", message));
+        };
+        let key = key.trim_start_matches('/');
+        let mut objects = self.objects.lock().unwrap();
+        let answer = |body: Bytes| http::Response::builder().header("etag", "\"e\"").body(body).unwrap();
+        Ok(match (request.method().as_str(), key) {
+            ("PUT", key) => {
+                objects.insert(key.to_owned(), request.into_body());
+                answer(Bytes::new())
+            }
+            ("GET", "") => {
+                let mut query = aws::query::Form::parse(request.uri().query().unwrap().as_bytes());
+                let (prefix, after) = (query.take("prefix").unwrap(), query.take("start-after"));
+                let most = query.take_parsed("max-keys").unwrap().unwrap();
+                let listed = objects
+                    .iter()
+                    .filter(|(key, _)| {
+                        key.starts_with(&prefix) && after.as_ref().is_none_or(|after| *key > after)
+                    })
+                    .take(most);
+                let row = |(key, body): (&String, &Bytes)| {
+                    format!(
+                        "<Contents><Key>{key}</Key><ETag>&quot;e&quot;</ETag><Size>{}</Size></Contents>",
+                        body.len()
+                    )
+                };
+                answer(listed.map(row).collect::<String>().into())
+            }
+            ("GET", key) => {
+                let range = request.headers()["range"].to_str().unwrap().strip_prefix("bytes=").unwrap();
+                let (first, last) = range.split_once('-').unwrap();
+                let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+                let body = &objects[key];
+                answer(body.slice(first..body.len().min(last + 1)))
+            }
+            other => panic!("{other:?}"),
+        })
+    }
 }
 
 impl Service {
     pub(crate) fn new() -> Self {
         let env = SystemEnv::new();
         let store = Store::new(MemoryEngine::new());
-        Self { api: DynamoDb::new(store.clone(), env.clone(), Region::default()), store, env }
+        let buckets = Arc::new(Buckets::default());
+        let api = DynamoDb::new(store.clone(), env.clone(), Region::default(), buckets.clone());
+        Self { api, store, buckets, env }
     }
 
     pub(crate) fn request(&self, operation: &str, body: &str) -> Request {

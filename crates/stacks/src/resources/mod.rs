@@ -14,6 +14,7 @@ mod event_invoke_config;
 mod function;
 mod function_url;
 mod function_version;
+mod global_table;
 mod key;
 mod layer;
 mod permission;
@@ -22,6 +23,7 @@ mod provisioned;
 mod role;
 pub(crate) mod schema;
 mod table;
+mod table_import;
 
 use async_trait::async_trait;
 use indexmap::IndexMap;
@@ -139,6 +141,7 @@ pub(crate) trait Provider: Send + Sync {
 
 const TYPES: &[&ResourceType] = &[
     &table::TABLE,
+    &global_table::GLOBAL_TABLE,
     &role::ROLE,
     &policy::POLICY,
     &policy::MANAGED_POLICY,

@@ -7,11 +7,12 @@ use serde_json::{Value as Json, json};
 
 use super::schema::{Property, Shape, TAGS};
 use super::{
-    Calls, CreateError, Made, Naming, Properties, Provider, ResourceType, found, gone_is_fine, is_there, text,
+    Calls, CreateError, Made, Naming, Properties, Provider, ResourceType, found, gone_is_fine, is_there,
+    table_import, text,
 };
 use crate::template::Pseudo;
 
-const KEY_SCHEMA: Shape = Shape::List(&Shape::Object(&[
+pub(super) const KEY_SCHEMA: Shape = Shape::List(&Shape::Object(&[
     Property::new("AttributeName", Shape::Text).required(),
     Property::new("KeyType", Shape::Text).required(),
 ]));
@@ -21,22 +22,60 @@ const THROUGHPUT: Shape = Shape::Object(&[
     Property::new("WriteCapacityUnits", Shape::Integer).required(),
 ]);
 
-const PROJECTION: Shape = Shape::Object(&[
+pub(super) const PROJECTION: Shape = Shape::Object(&[
     Property::new("NonKeyAttributes", Shape::List(&Shape::Text)),
     Property::new("ProjectionType", Shape::Text),
+]);
+
+pub(super) const DEFINITIONS: Shape = Shape::List(&Shape::Object(&[
+    Property::new("AttributeName", Shape::Text).required(),
+    Property::new("AttributeType", Shape::Text).required(),
+]));
+
+pub(super) const LOCAL_INDEXES: Shape = Shape::List(&Shape::Object(&[
+    Property::new("IndexName", Shape::Text).required(),
+    Property::new("KeySchema", KEY_SCHEMA).required(),
+    Property::new("Projection", PROJECTION).required(),
+]));
+
+pub(super) const RECOVERY: Shape = Shape::Object(&[
+    Property::new("PointInTimeRecoveryEnabled", Shape::Boolean),
+    Property::new("RecoveryPeriodInDays", Shape::Integer),
+]);
+
+pub(super) const EXPIRY: Shape = Shape::Object(&[
+    Property::new("AttributeName", Shape::Text),
+    Property::new("Enabled", Shape::Boolean).required(),
+]);
+
+const IMPORT_SOURCE: Shape = Shape::Object(&[
+    Property::new("InputCompressionType", Shape::Text),
+    Property::new("InputFormat", Shape::Text).required(),
+    Property::new(
+        "InputFormatOptions",
+        Shape::Object(&[Property::new(
+            "Csv",
+            Shape::Object(&[
+                Property::new("Delimiter", Shape::Text),
+                Property::new("HeaderList", Shape::List(&Shape::Text)),
+            ]),
+        )]),
+    ),
+    Property::new(
+        "S3BucketSource",
+        Shape::Object(&[
+            Property::new("S3Bucket", Shape::Text).required(),
+            Property::new("S3BucketOwner", Shape::Text),
+            Property::new("S3KeyPrefix", Shape::Text),
+        ]),
+    )
+    .required(),
 ]);
 
 pub(super) const TABLE: ResourceType = ResourceType {
     name: "AWS::DynamoDB::Table",
     properties: &[
-        Property::new(
-            "AttributeDefinitions",
-            Shape::List(&Shape::Object(&[
-                Property::new("AttributeName", Shape::Text).required(),
-                Property::new("AttributeType", Shape::Text).required(),
-            ])),
-        )
-        .required(),
+        Property::new("AttributeDefinitions", DEFINITIONS).required(),
         Property::new("BillingMode", Shape::Text),
         Property::new("DeletionProtectionEnabled", Shape::Boolean),
         Property::new(
@@ -48,16 +87,10 @@ pub(super) const TABLE: ResourceType = ResourceType {
                 Property::new("ProvisionedThroughput", THROUGHPUT),
             ])),
         ),
+        Property::new("ImportSourceSpecification", IMPORT_SOURCE).replaces(),
         Property::new("KeySchema", KEY_SCHEMA).required().replaces(),
-        Property::new(
-            "LocalSecondaryIndexes",
-            Shape::List(&Shape::Object(&[
-                Property::new("IndexName", Shape::Text).required(),
-                Property::new("KeySchema", KEY_SCHEMA).required(),
-                Property::new("Projection", PROJECTION).required(),
-            ])),
-        )
-        .replaces(),
+        Property::new("LocalSecondaryIndexes", LOCAL_INDEXES).replaces(),
+        Property::new("PointInTimeRecoverySpecification", RECOVERY),
         Property::new("ProvisionedThroughput", THROUGHPUT),
         Property::new(
             "StreamSpecification",
@@ -66,13 +99,7 @@ pub(super) const TABLE: ResourceType = ResourceType {
         Property::new("TableClass", Shape::Text),
         Property::new("TableName", Shape::Text).replaces(),
         Property::new("Tags", TAGS),
-        Property::new(
-            "TimeToLiveSpecification",
-            Shape::Object(&[
-                Property::new("AttributeName", Shape::Text),
-                Property::new("Enabled", Shape::Boolean).required(),
-            ]),
-        ),
+        Property::new("TimeToLiveSpecification", EXPIRY),
     ],
     attributes: &["Arn", "StreamArn"],
     late: &[],
@@ -92,14 +119,14 @@ const CREATE: &[&str] = &[
     "Tags",
 ];
 
-struct Table;
+pub(super) struct Table;
 
-async fn call(calls: &Calls, operation: &str, body: &Json) -> Result<Json, aws::Error> {
+pub(super) async fn call(calls: &Calls, operation: &str, body: &Json) -> Result<Json, aws::Error> {
     calls.json("dynamodb", &format!("DynamoDB_20120810.{operation}"), body).await
 }
 
 /// Waits until the table is active, and its indexes are.
-async fn settled(calls: &Calls, id: &str) -> Result<(), aws::Error> {
+pub(super) async fn settled(calls: &Calls, id: &str) -> Result<(), aws::Error> {
     loop {
         let table = call(calls, "DescribeTable", &json!({"TableName": id})).await?["Table"].take();
         let indexes = list(&table["GlobalSecondaryIndexes"]);
@@ -124,6 +151,21 @@ fn expiry(properties: &Properties) -> Option<&str> {
     specification["AttributeName"].as_str().filter(|_| specification["Enabled"] == true)
 }
 
+/// Recovery to a point in time, as the API takes it.
+fn recovery(properties: &Properties) -> Json {
+    let specification = of(properties, "PointInTimeRecoverySpecification");
+    if specification["PointInTimeRecoveryEnabled"] == true {
+        specification.clone()
+    } else {
+        json!({"PointInTimeRecoveryEnabled": false})
+    }
+}
+
+async fn set_recovery(calls: &Calls, id: &str, recovery: &Json) -> Result<(), aws::Error> {
+    let body = json!({"TableName": id, "PointInTimeRecoverySpecification": recovery});
+    call(calls, "UpdateContinuousBackups", &body).await.map(drop)
+}
+
 async fn set_expiry(calls: &Calls, id: &str, attribute: &str, enabled: bool) -> Result<(), aws::Error> {
     let specification = json!({"AttributeName": attribute, "Enabled": enabled});
     let body = json!({"TableName": id, "TimeToLiveSpecification": specification});
@@ -140,7 +182,7 @@ fn stream(properties: &Properties) -> Option<Json> {
     Some(json!({"StreamEnabled": true, "StreamViewType": view}))
 }
 
-fn invalid(message: String) -> aws::Error {
+pub(super) fn invalid(message: String) -> aws::Error {
     aws::Error::new(types::ErrorKind::Invalid, "ValidationException", message)
 }
 
@@ -199,7 +241,7 @@ fn index_changes<'p>(old: &'p Properties, new: &'p Properties) -> Result<IndexCh
     Ok(changes)
 }
 
-async fn update_table(calls: &Calls, id: &str, mut body: Json) -> Result<(), aws::Error> {
+pub(super) async fn update_table(calls: &Calls, id: &str, mut body: Json) -> Result<(), aws::Error> {
     body["TableName"] = json!(id);
     call(calls, "UpdateTable", &body).await?;
     settled(calls, id).await
@@ -248,12 +290,20 @@ impl Provider for Table {
         if let Some(stream) = stream(properties) {
             body["StreamSpecification"] = stream;
         }
-        match call(calls, "CreateTable", &body).await {
-            Err(error) if again && is_there(&error) => {}
-            Err(error) => return Err(CreateError::nothing_made(error)),
-            Ok(_) => {}
+        if let Some(source) = properties.get("ImportSourceSpecification") {
+            table_import::create(calls, id, source, body, again).await?;
+        } else {
+            match call(calls, "CreateTable", &body).await {
+                Err(error) if again && is_there(&error) => {}
+                Err(error) => return Err(CreateError::nothing_made(error)),
+                Ok(_) => {}
+            }
+            settled(calls, id).await.map_err(CreateError::half_made)?;
         }
-        settled(calls, id).await.map_err(CreateError::half_made)?;
+        let wanted = recovery(properties);
+        if wanted["PointInTimeRecoveryEnabled"] == true {
+            set_recovery(calls, id, &wanted).await.map_err(CreateError::half_made)?;
+        }
         if let Some(attribute) = expiry(properties) {
             set_expiry(calls, id, attribute, true).await.map_err(CreateError::half_made)?;
         }
@@ -316,6 +366,9 @@ impl Provider for Table {
                 unchanged_is_fine(update_table(calls, id, on).await)?;
             }
         }
+        if recovery(old) != recovery(new) {
+            set_recovery(calls, id, &recovery(new)).await?;
+        }
         if expiry(old) != expiry(new) {
             if let Some(attribute) = expiry(old) {
                 set_expiry(calls, id, attribute, false).await?;
@@ -352,7 +405,7 @@ fn definitions_of(properties: &Properties, index: &Json) -> Vec<Json> {
 }
 
 /// A change that an interrupted try has made already.
-fn unchanged_is_fine(result: Result<(), aws::Error>) -> Result<(), aws::Error> {
+pub(super) fn unchanged_is_fine(result: Result<(), aws::Error>) -> Result<(), aws::Error> {
     let said = ["will not change", "already has an enabled stream", "no stream to disable"];
     match result {
         Err(error) if said.iter().any(|part| error.message.contains(part)) => Ok(()),

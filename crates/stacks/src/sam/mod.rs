@@ -121,7 +121,9 @@ fn simple_table(name: &str, resource: &Resource, problems: &mut Problems) -> Res
     let at = resource.at;
     let properties = &resource.properties;
     for (key, value) in properties.as_map().into_iter().flatten() {
-        if !["PrimaryKey", "TableName", "ProvisionedThroughput", "Tags"].contains(&key.as_str()) {
+        if !["PointInTimeRecoverySpecification", "PrimaryKey", "TableName", "ProvisionedThroughput", "Tags"]
+            .contains(&key.as_str())
+        {
             let message =
                 format!("property `{key}` of AWS::Serverless::SimpleTable `{name}` is not supported");
             problems.add(value.at, message);
@@ -149,8 +151,10 @@ fn simple_table(name: &str, resource: &Resource, problems: &mut Problems) -> Res
         Some(throughput) => out.insert("ProvisionedThroughput".to_owned(), throughput.clone()),
         None => out.insert("BillingMode".to_owned(), Node::text("PAY_PER_REQUEST", at)),
     };
-    if let Some(table_name) = properties.get("TableName") {
-        out.insert("TableName".to_owned(), table_name.clone());
+    for same in ["PointInTimeRecoverySpecification", "TableName"] {
+        if let Some(value) = properties.get(same) {
+            out.insert(same.to_owned(), value.clone());
+        }
     }
     if let Some(tags) = tag_list(properties.get("Tags"), false) {
         out.insert("Tags".to_owned(), tags);
