@@ -94,6 +94,18 @@ def test_a_table_goes_to_a_bucket_and_comes_back(node):
     assert [s["ImportArn"] for s in client.list_imports(TableArn=arn(copy))["ImportSummaryList"]] == [started["ImportArn"]]
 
 
+def test_an_export_can_be_encrypted_by_kms(node):
+    client, s3, to = node.client("dynamodb"), node.client("s3"), bucket(node)
+    table, _ = filled(node, 10)
+    key = node.client("kms").create_key()["KeyMetadata"]["Arn"]
+    export = client.export_table_to_point_in_time(
+        TableArn=arn(table), S3Bucket=to, S3SseAlgorithm="KMS", S3SseKmsKeyId=key)
+    done = exported(client, export["ExportDescription"]["ExportArn"])
+    assert (done["ExportStatus"], done["S3SseAlgorithm"], done["S3SseKmsKeyId"]) == ("COMPLETED", "KMS", key)
+    for listed in s3.list_objects_v2(Bucket=to)["Contents"]:
+        assert s3.head_object(Bucket=to, Key=listed["Key"])["SSEKMSKeyId"] == key
+
+
 def test_csv_of_any_kind(node):
     client, s3 = node.client("dynamodb"), node.client("s3")
     to, copy = bucket(node), unique("copy")
@@ -206,6 +218,36 @@ def test_templates_make_tables_of_what_a_bucket_holds(node):
     events = node.client("cloudformation").describe_stack_events(StackName=stack)["StackEvents"]
     assert any("There are no objects" in event.get("ResourceStatusReason", "") for event in events)
     assert failing not in client.list_tables()["TableNames"]
+
+
+def test_stream_arns_are_real(node):
+    client, name, stack = node.client("dynamodb"), unique("streamed"), unique("stack")
+    table = {"Type": "AWS::DynamoDB::Table", "Properties": {"TableName": name, **KEYS}}
+    table["Properties"]["StreamSpecification"] = {"StreamViewType": "NEW_IMAGE"}
+    outputs = {"Stream": {"Value": {"Fn::GetAtt": ["Table", "StreamArn"]}}}
+    made = deploy(node, stack, {"Table": table}, Outputs=outputs)
+    first = client.describe_table(TableName=name)["Table"]["LatestStreamArn"]
+    assert made["Outputs"][0]["OutputValue"] == first
+    update = {"StackName": stack}
+
+    def updated():
+        body = json.dumps({"Resources": {"Table": table}, "Outputs": outputs})
+        node.client("cloudformation").update_stack(**update, TemplateBody=body)
+
+        def look():
+            found = node.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+            return found if not found["StackStatus"].endswith("IN_PROGRESS") else None
+
+        return eventually(look)
+
+    # Another stream has another ARN; one that stays keeps its own.
+    table["Properties"]["StreamSpecification"] = {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+    changed = updated()
+    second = client.describe_table(TableName=name)["Table"]["LatestStreamArn"]
+    assert changed["StackStatus"] == "UPDATE_COMPLETE" and second != first
+    assert changed["Outputs"][0]["OutputValue"] == second
+    table["Properties"]["Tags"] = [{"Key": "k", "Value": "v"}]
+    assert updated()["Outputs"][0]["OutputValue"] == second
 
 
 def test_a_global_table_has_one_replica(node):

@@ -254,14 +254,8 @@ def deployed(node, source):
     template.write_text(template.read_text().replace("python3.12", PYTHON_RUNTIME))
     done = node.hawker("deploy", source, "--stack-name", "shopping-list", "--yes", "--json")
     outputs = json.loads(done.stdout)["outputs"]
-    client, function = node.client("lambda"), outputs["ShopFunction"]
-    client.add_permission(
-        FunctionName=function, StatementId="page", Principal="*", Action="lambda:InvokeFunctionUrl",
-        FunctionUrlAuthType="NONE",
-    )
-    url = client.create_function_url_config(FunctionName=function, AuthType="NONE")["FunctionUrl"]
     # Browsers take every name below localhost to this machine.
-    yield outputs["ListTable"], url.replace("127.0.0.1", "localhost").rstrip("/")
+    yield outputs["ListTable"], outputs["Page"].rstrip("/")
 
 
 BROWSERS = """

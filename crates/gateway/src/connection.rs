@@ -59,6 +59,10 @@ impl Connection {
 impl Gateway {
     /// Serves a listener until `shutdown`, then lets running requests finish, up to the configured time.
     pub async fn run(self: Arc<Self>, listener: TcpListener, shutdown: CancellationToken) {
+        if let (Ok(address), Some(domain)) = (listener.local_addr(), self.config.domains.first()) {
+            // The first listener's, if there are several.
+            let _ = self.endpoint.set(format!("http://{domain}:{}", address.port()).into());
+        }
         let slots = Arc::new(Semaphore::new(self.config.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
         let connections = TaskTracker::new();
         let deadline = CancellationToken::new();

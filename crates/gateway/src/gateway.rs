@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -62,6 +62,9 @@ pub struct Gateway {
     pub(crate) detached: TaskTracker,
     /// Open connections by function.
     pub(crate) functions: Mutex<HashMap<String, Connections>>,
+    /// Scheme and authority by which clients reach this node, once it listens: for URLs in answers to the node's
+    /// own calls.
+    pub(crate) endpoint: OnceLock<Arc<str>>,
     /// Answers that go on.
     pub(crate) places: Places,
     /// Cancelled when they have to end.
@@ -104,6 +107,7 @@ impl Gateway {
             held: Arc::new(Semaphore::new(held)),
             detached: TaskTracker::new(),
             functions: Mutex::new(HashMap::new()),
+            endpoint: OnceLock::new(),
             places: Places::default(),
             stopping: CancellationToken::new(),
             state: AtomicU8::new(State::Starting as u8),
@@ -166,7 +170,7 @@ impl Dispatch for Gateway {
             trace: trace.clone(),
             region: self.region.clone(),
             received_at: self.env.now(),
-            endpoint: "http://localhost".into(),
+            endpoint: self.endpoint.get().cloned().unwrap_or_else(|| "http://localhost".into()),
         };
         let request = aws::Request { head, body: aws::body::full(body), context };
         let mut operation = "";

@@ -327,8 +327,12 @@ impl Run<'_> {
             }
             Action::Update { from, to } => match resources::find(&to.type_name) {
                 Some(kind) => {
-                    let (old, new) = (&from.properties, &to.properties);
-                    kind.provider.update(&self.calls, &to.physical_id, old, new).await
+                    let (id, old, new) = (&to.physical_id, &from.properties, &to.properties);
+                    if let Err(error) = kind.provider.update(&self.calls, id, old, new).await {
+                        return failed(&error);
+                    }
+                    let decided = kind.provider.decided(&self.calls, id, old, new).await;
+                    return decided.map_or_else(|error| failed(&error), Outcome::Done);
                 }
                 None => Ok(()),
             },
@@ -653,7 +657,10 @@ fn replaces(from: &Resource, properties: &Properties) -> bool {
 
 /// Has the step say what was decided when it was carried out.
 fn apply(step: &mut Step, made: Made) {
-    let (Action::Create { to } | Action::Replace { to, .. }) = &mut step.action else { return };
+    let (Action::Create { to } | Action::Replace { to, .. } | Action::Update { to, .. }) = &mut step.action
+    else {
+        return;
+    };
     if let Some(physical_id) = made.physical_id {
         to.physical_id = physical_id;
     }

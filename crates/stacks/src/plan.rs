@@ -114,6 +114,13 @@ pub(crate) fn plan(
             Some(previous) if !replaces => {
                 resource.physical_id.clone_from(&previous.physical_id);
                 resource.attributes.clone_from(&previous.attributes);
+                kind.provider.inherit(
+                    pseudo,
+                    &previous.physical_id,
+                    &previous.properties,
+                    &resource.properties,
+                    &mut resource.attributes,
+                );
             }
             _ => resource.physical_id = kind.provider.physical_id(&naming, &resource.properties),
         }

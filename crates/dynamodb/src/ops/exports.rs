@@ -20,7 +20,9 @@ use super::{Run, document};
 use crate::Error;
 use crate::service::{Node, Scope};
 use crate::tables::{TABLES, table_key};
-use crate::transfer::{Bucket, EXPORTS, ExportRecord, Kind, Span, Status, Step, TRANSFERS, Transfer, export_key};
+use crate::transfer::{
+    Bucket, EXPORTS, ExportRecord, Kind, Span, Sse, Status, Step, TRANSFERS, Transfer, export_key,
+};
 use crate::wire::{self, Constraints};
 
 /// The most exports or imports of one answer.
@@ -142,7 +144,7 @@ pub(crate) struct ExportTable {
     bucket: String,
     bucket_owner: Option<String>,
     prefix: Option<String>,
-    sse_given: bool,
+    sse: Sse,
     client_token: Option<String>,
     fingerprint: String,
     caller: Option<Caller>,
@@ -190,7 +192,9 @@ fn description(export: &ExportRecord, scope: &Scope) -> Value {
     set("ClientToken", export.client_token.clone().map(Value::from));
     set("S3BucketOwner", export.bucket_owner.clone().map(Value::from));
     set("S3Prefix", export.prefix.clone().map(Value::from));
-    set("S3SseAlgorithm", export.sse_given.then(|| "AES256".into()));
+    let (algorithm, kms_key) = export.sse.words();
+    set("S3SseAlgorithm", algorithm.map(Value::from));
+    set("S3SseKmsKeyId", kms_key.map(Value::from));
     match &export.status {
         Status::InProgress if export.items == 0 => {}
         Status::InProgress => {
@@ -220,9 +224,9 @@ fn times(input: &ExportInput) -> Result<(Option<Timestamp>, Option<Asked>), Erro
             let message = "ExportType INCREMENTAL_EXPORT needs an IncrementalExportSpecification";
             Err(Error::validation(message))
         }
-        Some(_) if !is_incremental => Err(Error::validation(
-            "IncrementalExportSpecification goes with ExportType INCREMENTAL_EXPORT",
-        )),
+        Some(_) if !is_incremental => {
+            Err(Error::validation("IncrementalExportSpecification goes with ExportType INCREMENTAL_EXPORT"))
+        }
         Some(_) if at.is_some() => Err(Error::validation("ExportTime goes with ExportType FULL_EXPORT")),
         Some(specification) => {
             let from = specification.export_from_time;
@@ -265,15 +269,18 @@ impl Run for ExportTable {
         if input.export_format.as_deref() == Some("ION") {
             return refused("ExportFormat ION");
         }
-        if input.s3_sse_algorithm.as_deref() == Some("KMS") || input.s3_sse_kms_key_id.is_some() {
-            return refused("S3SseAlgorithm KMS");
-        }
+        let sse = match (input.s3_sse_algorithm.as_deref(), input.s3_sse_kms_key_id.clone()) {
+            (Some("KMS"), key) => Sse::Kms(key),
+            (_, Some(_)) => return Err(Error::validation("S3SseKmsKeyId goes with S3SseAlgorithm KMS")),
+            (Some(_), None) => Sse::Aes256,
+            (None, None) => Sse::Default,
+        };
         check_owner(input.s3_bucket_owner.as_deref(), scope.account)?;
         let (at, incremental) = times(&input)?;
         let table = scope.table_name(&input.table_arn.unwrap_or_default())?;
         let bucket = input.s3_bucket.unwrap_or_default();
         let span = incremental.as_ref().map(|asked| (asked.from, asked.with_old));
-        let asked = json!([table, at, span, bucket, input.s3_prefix, input.s3_bucket_owner, input.s3_sse_algorithm]);
+        let asked = json!([table, at, span, bucket, input.s3_prefix, input.s3_bucket_owner, sse]);
         Ok(Self {
             table,
             at,
@@ -281,7 +288,7 @@ impl Run for ExportTable {
             bucket,
             bucket_owner: input.s3_bucket_owner,
             prefix: input.s3_prefix,
-            sse_given: input.s3_sse_algorithm.is_some(),
+            sse,
             client_token: input.client_token,
             fingerprint: URL_SAFE_NO_PAD.encode(Sha256::digest(asked.to_string())),
             caller: None,
@@ -337,7 +344,7 @@ impl Run for ExportTable {
             bucket: self.bucket,
             bucket_owner: self.bucket_owner,
             prefix: self.prefix,
-            sse_given: self.sse_given,
+            sse: self.sse,
             client_token: self.client_token,
             fingerprint: self.fingerprint,
             started_at: now,
@@ -352,7 +359,7 @@ impl Run for ExportTable {
         };
         let (dispatch, env) = (node.dispatch.clone(), node.env.clone());
         let caller = self.caller.unwrap_or_else(|| Caller::platform(account));
-        let bucket = Bucket { dispatch, env, caller, name: record.bucket.clone() };
+        let bucket = Bucket { dispatch, env, caller, name: record.bucket.clone(), sse: record.sse.clone() };
         let begun = bucket.put(&format!("{}/_started", record.folder()), bytes::Bytes::new()).await;
         begun.map_err(|error| bucket_error(&error))?;
         let record = node

@@ -21,7 +21,7 @@ use super::{Run, document};
 use crate::Error;
 use crate::service::{Node, Scope};
 use crate::transfer::{
-    Bucket, IMPORTS, ImportRecord, InputFormat, Kind, Status, TRANSFERS, Transfer, import_key,
+    Bucket, IMPORTS, ImportRecord, InputFormat, Kind, Sse, Status, TRANSFERS, Transfer, import_key,
 };
 use crate::wire::{self, Constraints};
 
@@ -177,7 +177,7 @@ impl ImportTable {
     async fn try_bucket(&self, node: &Node, account: AccountId) -> Result<(), Error> {
         let caller = self.caller.clone().unwrap_or_else(|| Caller::platform(account));
         let (dispatch, env) = (node.dispatch.clone(), node.env.clone());
-        let bucket = Bucket { dispatch, env, caller, name: self.bucket.clone() };
+        let bucket = Bucket { dispatch, env, caller, name: self.bucket.clone(), sse: Sse::Default };
         let listed = bucket.list(self.prefix.as_deref().unwrap_or_default(), None, 1).await;
         let listed = listed.map_err(|error| bucket_error(&error))?;
         if let Some(first) = listed.first().filter(|object| object.size_bytes > 0) {

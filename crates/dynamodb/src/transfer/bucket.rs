@@ -9,6 +9,8 @@ use http::header::{ETAG, IF_MATCH, RANGE};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use types::{SharedEnv, TraceHeader};
 
+use super::Sse;
+
 /// What keeps its form in a path.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -24,6 +26,8 @@ pub(crate) struct Bucket {
     pub(crate) env: SharedEnv,
     pub(crate) caller: Caller,
     pub(crate) name: String,
+    /// How what is written is encrypted.
+    pub(crate) sse: Sse,
 }
 
 /// An object of a listing.
@@ -62,7 +66,17 @@ impl Bucket {
 
     /// Writes an object; answers with its ETag.
     pub(crate) async fn put(&self, key: &str, body: Bytes) -> Result<String, aws::Error> {
-        let request = Request::put(self.uri(key)).header("content-length", body.len());
+        let mut request = Request::put(self.uri(key)).header("content-length", body.len());
+        match &self.sse {
+            Sse::Default => {}
+            Sse::Aes256 => request = request.header("x-amz-server-side-encryption", "AES256"),
+            Sse::Kms(id) => {
+                request = request.header("x-amz-server-side-encryption", "aws:kms");
+                if let Some(id) = id {
+                    request = request.header("x-amz-server-side-encryption-aws-kms-key-id", id);
+                }
+            }
+        }
         let answer = self.call(request, body).await?;
         let etag = answer.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
         Ok(etag.trim_matches('"').to_owned())

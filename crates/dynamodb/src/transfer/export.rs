@@ -18,7 +18,9 @@ use store::key::{after, prefix_end};
 use store::{Entry, Key, Page, Range, Read, Write};
 use types::{AccountId, Timestamp};
 
-use super::rows::{EXPORT_CHANGES, EXPORT_FILES, EXPORTS, ExportFile, ExportRecord, Status, Transfer, export_file_key};
+use super::rows::{
+    EXPORT_CHANGES, EXPORT_FILES, EXPORTS, ExportFile, ExportRecord, Status, Transfer, export_file_key,
+};
 use super::{Bucket, Stop, own_bucket};
 use crate::Error;
 use crate::history::{Past, version_of};
@@ -44,7 +46,7 @@ pub(super) async fn run(node: &Arc<Node>, transfer: &Transfer) -> Result<(), Err
     let Some(row) = EXPORTS.get(&node.store, key).await? else {
         return Ok(node.store.write(vec![Write::Delete(transfer.key())]).await.map(drop)?);
     };
-    let bucket = own_bucket(node, transfer.account, &row.value.bucket);
+    let bucket = own_bucket(node, transfer.account, &row.value.bucket, row.value.sse.clone());
     let mut export = Export { node, account: transfer.account, bucket, record: row.value };
     if export.record.status != Status::InProgress {
         return export.forget(transfer).await;
@@ -85,7 +87,8 @@ impl Row {
         match self {
             Self::Item(item) => image(line, "Item", item)?,
             Self::Change { at_ms, keys, new, old } => {
-                let micros = format!("\"Metadata\":{{\"WriteTimestampMicros\":{{\"N\":\"{}\"}}}},", at_ms * 1000);
+                let micros =
+                    format!("\"Metadata\":{{\"WriteTimestampMicros\":{{\"N\":\"{}\"}}}},", at_ms * 1000);
                 line.extend_from_slice(micros.as_bytes());
                 image(line, "Keys", keys)?;
                 for (name, item) in [("NewImage", new), ("OldImage", old)] {
@@ -222,7 +225,8 @@ impl Export<'_> {
             let seen = seen.unwrap_or(record.version);
             let next = pages[1].entries.last().filter(|_| pages[1].more).map(|last| after(&last.key));
             let is_wanted = |entry: &&Entry| entry.version.0 <= record.version;
-            let wanted = pages[1].entries.iter().filter(is_wanted).map(|entry| Row::Item(entry.value.clone()));
+            let wanted =
+                pages[1].entries.iter().filter(is_wanted).map(|entry| Row::Item(entry.value.clone()));
             file = file.add(wanted.collect()).await?;
             let end_of_page = next.as_ref().map(|key| key[ITEM_PREFIX_LEN..].to_vec());
             file.pages.push((end_of_page, seen));
@@ -290,7 +294,12 @@ impl Export<'_> {
     }
 
     /// Writes a file, and keeps where the work stands. A file without items is not written.
-    pub(super) async fn keep(&mut self, file: File, in_history: bool, from: Option<Vec<u8>>) -> Result<(), Stop> {
+    pub(super) async fn keep(
+        &mut self,
+        file: File,
+        in_history: bool,
+        from: Option<Vec<u8>>,
+    ) -> Result<(), Stop> {
         let number = self.record.next_file;
         let mut row = ExportFile {
             object: String::new(),
@@ -370,8 +379,8 @@ impl Export<'_> {
             "exportTime": time(record.at),
             "s3Bucket": record.bucket,
             "s3Prefix": record.prefix,
-            "s3SseAlgorithm": "AES256",
-            "s3SseKmsKeyId": null,
+            "s3SseAlgorithm": record.sse.words().0.unwrap_or("AES256"),
+            "s3SseKmsKeyId": record.sse.words().1,
             "manifestFilesS3Key": format!("{folder}/manifest-files.json"),
             "billedSizeBytes": record.size_bytes,
             "itemCount": record.items,

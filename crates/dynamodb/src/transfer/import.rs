@@ -13,7 +13,7 @@ use store::{Key, Page, Read, Write};
 use types::AccountId;
 
 use super::records::{Reader, Splitter};
-use super::rows::{IMPORTS, ImportRecord, Status, Transfer};
+use super::rows::{IMPORTS, ImportRecord, Sse, Status, Transfer};
 use super::{Bucket, Listed, Stop, own_bucket};
 use crate::Error;
 use crate::change::Change;
@@ -42,7 +42,7 @@ pub(super) async fn run(node: &Arc<Node>, transfer: &Transfer) -> Result<(), Err
     let Some(row) = IMPORTS.get(&node.store, key).await? else {
         return Ok(node.store.write(vec![Write::Delete(transfer.key())]).await.map(drop)?);
     };
-    let bucket = own_bucket(node, transfer.account, &row.value.bucket);
+    let bucket = own_bucket(node, transfer.account, &row.value.bucket, Sse::Default);
     let mut import = Import { node, account: transfer.account, bucket, record: row.value };
     let status = match import.read_all().await {
         Ok(()) => Status::Completed,

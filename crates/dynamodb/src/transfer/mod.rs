@@ -29,8 +29,8 @@ use crate::service::Node;
 
 pub(crate) use bucket::{Bucket, Listed};
 pub(crate) use rows::{
-    EXPORTS, ExportRecord, IMPORTS, ImportRecord, InputFormat, Kind, Span, Status, Step, TRANSFERS, Transfer, export_key,
-    import_key,
+    EXPORTS, ExportRecord, IMPORTS, ImportRecord, InputFormat, Kind, Span, Sse, Status, Step, TRANSFERS,
+    Transfer, export_key, import_key,
 };
 
 /// How many run at once.
@@ -154,11 +154,12 @@ async fn run(node: &Arc<Node>, transfer: &Transfer) {
 }
 
 /// The bucket as the account itself sees it.
-fn own_bucket(node: &Node, account: AccountId, name: &str) -> Bucket {
+fn own_bucket(node: &Node, account: AccountId, name: &str, sse: Sse) -> Bucket {
     Bucket {
         dispatch: node.dispatch.clone(),
         env: node.env.clone(),
         caller: Caller::platform(account),
         name: name.to_owned(),
+        sse,
     }
 }

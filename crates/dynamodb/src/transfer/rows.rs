@@ -50,6 +50,27 @@ impl Status {
     }
 }
 
+/// How the objects of an export are encrypted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Sse {
+    /// As the bucket has it.
+    Default,
+    Aes256,
+    /// Under a key of KMS, if not the bucket's own.
+    Kms(Option<String>),
+}
+
+impl Sse {
+    /// `S3SseAlgorithm`, and the key.
+    pub(crate) fn words(&self) -> (Option<&'static str>, Option<&str>) {
+        match self {
+            Self::Default => (None, None),
+            Self::Aes256 => (Some("AES256"), None),
+            Self::Kms(key) => (Some("KMS"), key.as_deref()),
+        }
+    }
+}
+
 /// An export.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ExportRecord {
@@ -65,8 +86,7 @@ pub(crate) struct ExportRecord {
     pub(crate) bucket: String,
     pub(crate) bucket_owner: Option<String>,
     pub(crate) prefix: Option<String>,
-    /// Whether `S3SseAlgorithm` was asked for.
-    pub(crate) sse_given: bool,
+    pub(crate) sse: Sse,
     pub(crate) client_token: Option<String>,
     /// Digest of the request.
     pub(crate) fingerprint: String,
@@ -137,7 +157,8 @@ impl Record for ExportChange {
             let (&flags, rest) = rest.split_first()?;
             let (len, rest) = rest.split_first_chunk()?;
             let (old, new) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*len)).ok()?)?;
-            let image = |bit: u8, bytes: &[u8]| (flags >> bit & 1 == 1).then(|| Bytes::copy_from_slice(bytes));
+            let image =
+                |bit: u8, bytes: &[u8]| (flags >> bit & 1 == 1).then(|| Bytes::copy_from_slice(bytes));
             let new = (flags >> 1 & 1 == 1).then(|| image(2, new));
             Some(Self { at_ms: i64::from_be_bytes(*at_ms), old: image(0, old), new })
         };

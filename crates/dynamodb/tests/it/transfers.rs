@@ -277,7 +277,7 @@ async fn exports_that_can_not_be_are_refused() {
     let span = json!({"ExportFromTime": 1.0});
     let early = json!({"ExportType": "INCREMENTAL_EXPORT", "IncrementalExportSpecification": span});
     refuse(early, "InvalidExportTimeException").await;
-    refuse(json!({"S3SseAlgorithm": "KMS"}), "ValidationException").await;
+    refuse(json!({"S3SseKmsKeyId": "k"}), "ValidationException").await;
     refuse(json!({"S3BucketOwner": "111122223333"}), "ValidationException").await;
     let missing = json!({"ExportArn": format!("{arn}/export/01700000000000-abcdefgh")});
     assert_eq!(service.error("DescribeExport", missing).await.code, "ExportNotFoundException");

@@ -3,12 +3,11 @@
 //! What belongs to a replica in a template belongs to the table here; the rest is the table's own.
 
 use async_trait::async_trait;
+use indexmap::IndexMap;
 use serde_json::{Value as Json, json};
 
 use super::schema::{Property, Shape, TAGS};
-use super::table::{
-    DEFINITIONS, EXPIRY, KEY_SCHEMA, LOCAL_INDEXES, PROJECTION, RECOVERY, Table, invalid,
-};
+use super::table::{DEFINITIONS, EXPIRY, KEY_SCHEMA, LOCAL_INDEXES, PROJECTION, RECOVERY, Table, invalid};
 use super::{Calls, CreateError, Made, Naming, Properties, Provider, ResourceType};
 use crate::template::Pseudo;
 
@@ -124,6 +123,27 @@ impl Provider for GlobalTable {
     ) -> Result<(), aws::Error> {
         check(new, &calls.pseudo.region)?;
         Table.update(calls, id, &as_table(old), &as_table(new)).await
+    }
+
+    fn inherit(
+        &self,
+        pseudo: &Pseudo,
+        id: &str,
+        old: &Properties,
+        new: &Properties,
+        attributes: &mut IndexMap<String, String>,
+    ) {
+        Table.inherit(pseudo, id, old, new, attributes);
+    }
+
+    async fn decided(
+        &self,
+        calls: &Calls,
+        id: &str,
+        old: &Properties,
+        new: &Properties,
+    ) -> Result<Made, aws::Error> {
+        Table.decided(calls, id, old, new).await
     }
 
     async fn delete(&self, calls: &Calls, id: &str, properties: &Properties) -> Result<(), aws::Error> {

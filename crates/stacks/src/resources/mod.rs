@@ -130,6 +130,28 @@ pub(crate) trait Provider: Send + Sync {
         new: &Properties,
     ) -> Result<(), aws::Error>;
 
+    /// What of a resource's attributes outlives an update: those that it has the service decide anew do not.
+    fn inherit(
+        &self,
+        _pseudo: &Pseudo,
+        _id: &str,
+        _old: &Properties,
+        _new: &Properties,
+        _attributes: &mut IndexMap<String, String>,
+    ) {
+    }
+
+    /// What the service has decided anew in an update that was carried out.
+    async fn decided(
+        &self,
+        _calls: &Calls,
+        _id: &str,
+        _old: &Properties,
+        _new: &Properties,
+    ) -> Result<Made, aws::Error> {
+        Ok(Made::default())
+    }
+
     /// Sets the late properties to those of `new`.
     async fn configure(&self, _calls: &Calls, _id: &str, _new: &Properties) -> Result<(), aws::Error> {
         Ok(())

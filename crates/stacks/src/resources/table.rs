@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use indexmap::IndexMap;
 use serde_json::{Value as Json, json};
 
 use super::schema::{Property, Shape, TAGS};
@@ -10,7 +11,7 @@ use super::{
     Calls, CreateError, Made, Naming, Properties, Provider, ResourceType, found, gone_is_fine, is_there,
     table_import, text,
 };
-use crate::template::Pseudo;
+use crate::template::{LATER, Pseudo};
 
 pub(super) const KEY_SCHEMA: Shape = Shape::List(&Shape::Object(&[
     Property::new("AttributeName", Shape::Text).required(),
@@ -264,8 +265,8 @@ impl Provider for Table {
         let arn = format!("arn:aws:dynamodb:{region}:{account_id}:table/{id}");
         match attribute {
             "Arn" => Some(arn),
-            // The label of a stream is the time at which it is made; this one stands for whichever is the latest.
-            "StreamArn" => stream(properties).map(|_| format!("{arn}/stream/latest")),
+            // The label of a stream is the time at which it is made.
+            "StreamArn" => stream(properties).map(|_| LATER.to_owned()),
             _ => None,
         }
     }
@@ -307,7 +308,35 @@ impl Provider for Table {
         if let Some(attribute) = expiry(properties) {
             set_expiry(calls, id, attribute, true).await.map_err(CreateError::half_made)?;
         }
-        Ok(Made::default())
+        decided(calls, id, properties).await.map_err(CreateError::half_made)
+    }
+
+    fn inherit(
+        &self,
+        pseudo: &Pseudo,
+        id: &str,
+        old: &Properties,
+        new: &Properties,
+        attributes: &mut IndexMap<String, String>,
+    ) {
+        if stream(old) != stream(new) {
+            attributes.shift_remove("StreamArn");
+        } else if stream(old).is_some() {
+            // A stack of an older node has not kept it; this stands for whichever is the latest.
+            let Pseudo { region, account_id, .. } = pseudo;
+            let latest = || format!("arn:aws:dynamodb:{region}:{account_id}:table/{id}/stream/latest");
+            attributes.entry("StreamArn".to_owned()).or_insert_with(latest);
+        }
+    }
+
+    async fn decided(
+        &self,
+        calls: &Calls,
+        id: &str,
+        old: &Properties,
+        new: &Properties,
+    ) -> Result<Made, aws::Error> {
+        if stream(old) == stream(new) { Ok(Made::default()) } else { decided(calls, id, new).await }
     }
 
     async fn update(
@@ -394,6 +423,18 @@ impl Provider for Table {
             }
         }
     }
+}
+
+/// The ARN of the table's stream.
+async fn decided(calls: &Calls, id: &str, properties: &Properties) -> Result<Made, aws::Error> {
+    let mut made = Made::default();
+    if stream(properties).is_some() {
+        let table = call(calls, "DescribeTable", &json!({"TableName": id})).await?;
+        if let Some(arn) = table["Table"]["LatestStreamArn"].as_str() {
+            made.attributes.insert("StreamArn".to_owned(), arn.to_owned());
+        }
+    }
+    Ok(made)
 }
 
 /// The definitions of the attributes of an index's key.
