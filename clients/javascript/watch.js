@@ -231,7 +231,7 @@ class Live {
         if (TERMINAL.has(data.Reason)) {
           throw Object.assign(new Error(`${data.Reason}: ${data.Message}`), { reason: data.Reason, final: true });
         }
-        return data.Reason === "CredentialsExpired" || data.Reason === "TooSlow" ? "now" : "later";
+        return data.Reason === "CredentialsExpired" ? "now" : "later";
     }
     if (id !== undefined) this.#token = id || null;
     return undefined;

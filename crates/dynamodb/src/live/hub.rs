@@ -23,7 +23,7 @@ use crate::table::Table;
 use crate::tables::{TABLES, table_key};
 use crate::value::{ItemView, ValueView};
 
-/// How many records a subscriber may be behind of what it is told.
+/// How many records a subscriber may be behind of what it is told, before it reads the stream itself.
 const BACKLOG: usize = 256;
 
 /// Records read at a time.
@@ -102,6 +102,18 @@ impl Hub {
 }
 
 impl Subscriber {
+    /// Forgets what it was told and did not hear; false if nothing is told any more.
+    pub(super) fn begin_again(&mut self) -> bool {
+        let feeds = self.node.hub.lock();
+        let feed = feeds.get(&self.feed);
+        let Some((feed, topic)) = feed.and_then(|feed| Some((feed, feed.topics.get(&self.topic)?))) else {
+            return false;
+        };
+        self.receiver = topic.sender.subscribe();
+        self.from = feed.position;
+        true
+    }
+
     /// Up to where the subscriber has been told of everything, if it has heard all that it was told.
     pub(super) fn heard(&self) -> Option<Position> {
         let position = self.node.hub.lock().get(&self.feed)?.position;

@@ -78,10 +78,11 @@ enum State {
         page: LiveEvent,
         rest: Option<Bounds>,
     },
-    /// The changes since a token, so many of which have been looked at.
+    /// The changes since a token, or since it fell behind; so many records have been looked at.
     CatchUp {
         from: Position,
         seen: usize,
+        is_first: bool,
     },
     /// The changes as they come, from this one on.
     Live(Position),
@@ -93,7 +94,6 @@ enum Ended {
     TableDeleted,
     /// The stream, or the index, is gone.
     NotWatchable,
-    Slow,
     Failed(Error),
 }
 
@@ -117,9 +117,6 @@ impl Ended {
                 "StreamDisabled",
                 "The stream of the table was disabled, or the index deleted: there is nothing to go on with.",
             ),
-            Self::Slow => {
-                end("TooSlow", "Changes came faster than they were read; go on with the last token.")
-            }
             Self::Failed(error) => {
                 let error = aws::Error::from(error);
                 end(&error.code, &error.message)
@@ -155,7 +152,7 @@ impl Subscription {
         let subscriber = Hub::subscribe(&node, (&table, index), stream.id, latest, topic);
         let resumed = token.filter(|token| token.stream == stream.id && token.position >= head);
         let state = match resumed {
-            Some(token) => State::CatchUp { from: token.position, seen: 0 },
+            Some(token) => State::CatchUp { from: token.position, seen: 0, is_first: true },
             None => State::Items { rest: bounds.clone(), at: None },
         };
         let mut this = Self {
@@ -216,18 +213,17 @@ impl Subscription {
                     self.after_page(rest, to)
                 }
             }
-            State::CatchUp { from, .. } if from >= self.subscriber.from => {
-                self.ready(from);
+            State::CatchUp { from, is_first, .. } if from >= self.subscriber.from => {
+                if is_first {
+                    self.ready(from);
+                }
                 State::Live(from)
             }
-            State::CatchUp { from, seen } => match self.catch_up(from, seen).await? {
-                Some(state) => state,
-                None => {
-                    self.queue.push_back(reset());
-                    State::Items { rest: self.bounds.clone(), at: None }
-                }
+            State::CatchUp { from, seen, is_first } => match self.catch_up(from, seen).await? {
+                Some((from, seen)) => State::CatchUp { from, seen, is_first },
+                None => self.begin_again(),
             },
-            State::Live(position) => State::Live(self.listen(position).await?),
+            State::Live(position) => self.listen(position).await?,
             State::Done => State::Done,
         };
         Ok(())
@@ -374,7 +370,7 @@ impl Subscription {
     }
 
     /// Goes on from a token; `None` if that is not possible any more, or not worth it.
-    async fn catch_up(&mut self, from: Position, seen: usize) -> Result<Option<State>, Ended> {
+    async fn catch_up(&mut self, from: Position, seen: usize) -> Result<Option<(Position, usize)>, Ended> {
         let bounds = self.bounds.clone();
         let (next, count) = self.changes(from, self.subscriber.from, &bounds, true).await?;
         // Looked at afterwards: what was there to be read was not trimmed before.
@@ -383,11 +379,17 @@ impl Subscription {
             self.queue.clear();
             return Ok(None);
         }
-        Ok(Some(State::CatchUp { from: next, seen: seen + count }))
+        Ok(Some((next, seen + count)))
     }
 
-    /// Waits for the next change.
-    async fn listen(&mut self, position: Position) -> Result<Position, Ended> {
+    /// Tells the client to forget what it has, and sends it anew.
+    fn begin_again(&mut self) -> State {
+        self.queue.push_back(reset());
+        State::Items { rest: self.bounds.clone(), at: None }
+    }
+
+    /// Waits for the next change. Who has fallen behind what is told reads it from the stream, at their own pace.
+    async fn listen(&mut self, position: Position) -> Result<State, Ended> {
         let told = tokio::select! {
             told = self.subscriber.receiver.recv() => told,
             () = self.node.env.sleep(TOKEN_PAUSE) => {
@@ -396,28 +398,32 @@ impl Subscription {
                     let token = Some(self.token(heard));
                     self.queue.push_back(LiveEvent { token, ..event("token", &json!({})) });
                 }
-                return Ok(heard.unwrap_or(position));
+                return Ok(State::Live(heard.unwrap_or(position)));
             }
         };
         let at = match told {
             // It was there when the items were read.
-            Ok(at) if at < position => return Ok(position),
+            Ok(at) if at < position => return Ok(State::Live(position)),
             Ok(at) => at,
-            Err(RecvError::Lagged(_)) => return Err(Ended::Slow),
-            Err(RecvError::Closed) => {
+            Err(RecvError::Lagged(_)) if self.subscriber.begin_again() => {
+                return Ok(State::CatchUp { from: position, seen: 0, is_first: false });
+            }
+            Err(RecvError::Lagged(_) | RecvError::Closed) => {
                 self.refresh().await?;
                 return Err(Ended::NotWatchable);
             }
         };
         let (key, _) = records_from(self.account, self.stream.id, at);
-        // A record that is trimmed before it is read.
-        let entry = self.node.store.get(key).await?.ok_or(Ended::Slow)?;
+        let Some(entry) = self.node.store.get(key).await? else {
+            // It was trimmed before it was read.
+            return Ok(self.begin_again());
+        };
         let bounds = self.bounds.clone();
         if let Some(mut change) = self.change(&entry.value, &bounds)? {
             change.token = Some(self.token(at.next()));
             self.queue.push_back(change);
         }
-        Ok(at.next())
+        Ok(State::Live(at.next()))
     }
 
     /// The event of a record, if it concerns what is watched.
