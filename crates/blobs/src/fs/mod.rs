@@ -10,6 +10,7 @@
 
 pub(crate) mod format;
 mod reader;
+mod steps;
 mod writer;
 
 use std::fs::{self, File};
@@ -22,18 +23,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use crate::{BlobId, Blobs, ByteStream, Error};
 use reader::Reader;
+pub(crate) use steps::gather;
+use steps::{Gathered, Steps};
 use writer::Writer;
 
 /// Free disk space, in bytes, below which blobs are refused. More than the store's, which may share the
 /// disk: it has to be able to record removals after blobs have filled it.
 const RESERVE_BYTES: u64 = 256 << 20;
 
-/// So much of a body is gathered, while the piece before it is written, for one step on a blocking thread.
-const STEP_BYTES: usize = 1 << 20;
-const STEP_PIECES: usize = 1024;
+/// How many blobs are read in large chunks, the next one while the last is used. Those that are read beside so many
+/// others are read in small ones, each when it is asked for: slow readers hold little memory.
+const LANES: usize = 32;
 
 /// Blobs in a directory of a local file system.
 #[derive(Debug)]
@@ -47,6 +52,9 @@ struct Shared {
     reserve_bytes: u64,
     /// Names of temporary files.
     next: AtomicU64,
+    gathered: Gathered,
+    /// How many blobs may be read ahead of who reads them.
+    lanes: Arc<Semaphore>,
     // Held for its lock.
     _lock: File,
 }
@@ -64,7 +72,14 @@ impl FsBlobs {
             let why = format!("can not use `{}` for blobs: {error}", dir.display());
             Error::Io(io::Error::new(error.kind(), why))
         })?;
-        let shared = Shared { dir, reserve_bytes, next: AtomicU64::new(0), _lock: lock };
+        let shared = Shared {
+            dir,
+            reserve_bytes,
+            next: AtomicU64::new(0),
+            gathered: Gathered::default(),
+            lanes: Arc::new(Semaphore::new(LANES)),
+            _lock: lock,
+        };
         Ok(Arc::new(Self { shared: Arc::new(shared) }))
     }
 }
@@ -169,65 +184,24 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Io(io::Error::other(e)))?
 }
 
-/// What a body gives until it has given enough for a step, and whether it has ended.
-pub(crate) async fn gather(body: &mut ByteStream) -> Result<(Vec<Bytes>, bool), Error> {
-    let mut pieces = Vec::new();
-    let mut bytes = 0;
-    while bytes < STEP_BYTES && pieces.len() < STEP_PIECES {
-        match body.next().await {
-            Some(piece) => {
-                let piece = piece?;
-                bytes += piece.len();
-                pieces.push(piece);
-            }
-            None => return Ok((pieces, true)),
-        }
-    }
-    Ok((pieces, false))
-}
-
 #[async_trait]
 impl Blobs for FsBlobs {
-    async fn put(&self, id: BlobId, mut body: ByteStream) -> Result<u64, Error> {
-        // While one step is written, the next is gathered. A writer that is dropped, here or on its thread,
-        // removes its file.
-        let mut writer = Writer::new(self.shared.clone(), id);
-        let (mut pieces, mut ended) = gather(&mut body).await?;
-        while !ended {
-            let step = tokio::task::spawn_blocking(move || writer.write(&pieces).map(|()| writer));
-            let next = gather(&mut body).await;
-            let written = step.await.map_err(|e| Error::Io(io::Error::other(e)))?;
-            match next {
-                Ok(next) => (pieces, ended) = next,
-                Err(error) => {
-                    // Gone before the caller hears of it.
-                    blocking(move || {
-                        drop(written);
-                        Ok(())
-                    })
-                    .await?;
-                    return Err(error);
-                }
-            }
-            writer = written?;
-        }
-        blocking(move || {
-            writer.write(&pieces)?;
-            writer.finish()
-        })
-        .await
+    async fn put(&self, id: BlobId, body: ByteStream) -> Result<u64, Error> {
+        let writer = Writer::new(self.shared.clone(), id);
+        Steps::new(writer, self.shared.gathered.clone()).run(body).await
     }
 
     async fn get(&self, id: BlobId, range: Range<u64>) -> Result<ByteStream, Error> {
         let path = self.shared.path(id);
+        let lane = self.shared.lanes.clone().try_acquire_owned().ok();
         // The first chunk comes with the open file: a small blob takes one step.
         let first = blocking(move || {
-            let mut reader = Reader::open(&path, id, range)?;
+            let mut reader = Reader::open(&path, id, range, lane)?;
             let chunk = reader.next()?;
             Ok((reader, chunk))
         })
         .await?;
-        Ok(stream::unfold(State::First(first), State::next).boxed())
+        Ok(stream::unfold(State::Read(first), State::next).boxed())
     }
 
     async fn delete(&self, id: BlobId) -> Result<(), Error> {
@@ -237,7 +211,7 @@ impl Blobs for FsBlobs {
 
     async fn verify(&self, id: BlobId) -> Result<u64, Error> {
         let path = self.shared.path(id);
-        let mut reader = blocking(move || Reader::open_whole(&path, id)).await?;
+        let mut reader = blocking(move || Reader::open_whole(&path, id, None)).await?;
         let size = reader.size();
         // In steps, so that a large blob does not keep a thread.
         while !reader.is_done() {
@@ -258,28 +232,40 @@ impl Blobs for FsBlobs {
 
 /// Where a stream of a blob's bytes stands.
 enum State {
-    First((Reader, Option<Bytes>)),
-    Reading(Reader),
+    Read((Reader, Option<Bytes>)),
+    /// The next chunk is being read.
+    Ahead(JoinHandle<Result<(Reader, Option<Bytes>), Error>>),
+    /// It is read when it is asked for.
+    Waiting(Reader),
     Ended,
 }
 
 impl State {
+    fn read(mut reader: Reader) -> JoinHandle<Result<(Reader, Option<Bytes>), Error>> {
+        tokio::task::spawn_blocking(move || {
+            let chunk = reader.next()?;
+            Ok((reader, chunk))
+        })
+    }
+
     async fn next(self) -> Option<(Result<Bytes, Error>, Self)> {
-        let step = match self {
-            Self::First(first) => Ok(first),
-            Self::Reading(mut reader) => {
-                blocking(move || {
-                    let chunk = reader.next()?;
-                    Ok((reader, chunk))
-                })
-                .await
-            }
+        let ahead = match self {
+            Self::Read(read) => return Self::give(Ok(read)),
+            Self::Ahead(ahead) => ahead,
+            Self::Waiting(reader) => Self::read(reader),
             Self::Ended => return None,
         };
-        match step {
+        Self::give(ahead.await.unwrap_or_else(|e| Err(Error::Io(io::Error::other(e)))))
+    }
+
+    fn give(read: Result<(Reader, Option<Bytes>), Error>) -> Option<(Result<Bytes, Error>, Self)> {
+        match read {
             Ok((_, None)) => None,
             Ok((reader, Some(chunk))) if reader.is_done() => Some((Ok(chunk), Self::Ended)),
-            Ok((reader, Some(chunk))) => Some((Ok(chunk), Self::Reading(reader))),
+            Ok((reader, Some(chunk))) if reader.is_fast() => {
+                Some((Ok(chunk), Self::Ahead(Self::read(reader))))
+            }
+            Ok((reader, Some(chunk))) => Some((Ok(chunk), Self::Waiting(reader))),
             Err(error) => Some((Err(error), Self::Ended)),
         }
     }

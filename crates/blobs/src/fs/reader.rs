@@ -8,14 +8,17 @@ use std::path::Path;
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::failure;
 use super::format::{self, BLOCK_BYTES, SUM_BYTES, TRAILER_BYTES, Trailer};
 use crate::{BlobId, Error};
 
-/// Blocks read at once: enough that a step on another thread costs little beside them, and all the memory
-/// that a slow client holds.
-const CHUNK_BLOCKS: u64 = 4;
+/// Read at once: enough that a step on another thread costs little beside it.
+const CHUNK_BYTES: u64 = 4 * BLOCK_BYTES;
+
+/// The same without a lane: as much as a sealed chunk of an object has, so that who reads those holds one.
+const SMALL_CHUNK_BYTES: u64 = BLOCK_BYTES + 16;
 
 /// An open blob, and what is still to be read of it.
 pub(super) struct Reader {
@@ -23,11 +26,18 @@ pub(super) struct Reader {
     id: BlobId,
     size: u64,
     range: Range<u64>,
+    /// Whether it may read ahead.
+    lane: Option<OwnedSemaphorePermit>,
 }
 
 impl Reader {
-    pub(super) fn open(path: &Path, id: BlobId, range: Range<u64>) -> Result<Self, Error> {
-        let whole = Self::open_whole(path, id)?;
+    pub(super) fn open(
+        path: &Path,
+        id: BlobId,
+        range: Range<u64>,
+        lane: Option<OwnedSemaphorePermit>,
+    ) -> Result<Self, Error> {
+        let whole = Self::open_whole(path, id, lane)?;
         if range.start > range.end || range.end > whole.size {
             return Err(Error::Range { start: range.start, end: range.end, size: whole.size });
         }
@@ -35,7 +45,11 @@ impl Reader {
     }
 
     /// The same, to read all of it.
-    pub(super) fn open_whole(path: &Path, id: BlobId) -> Result<Self, Error> {
+    pub(super) fn open_whole(
+        path: &Path,
+        id: BlobId,
+        lane: Option<OwnedSemaphorePermit>,
+    ) -> Result<Self, Error> {
         let file = File::open(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::NotFound(id),
             _ => failure(error),
@@ -55,7 +69,7 @@ impl Reader {
                 ))));
             }
         };
-        Ok(Self { file, id, size, range: 0..size })
+        Ok(Self { file, id, size, range: 0..size, lane })
     }
 
     /// The blob's size.
@@ -68,6 +82,11 @@ impl Reader {
         self.range.is_empty()
     }
 
+    /// True if it reads large chunks, and may do so ahead of who uses them.
+    pub(super) fn is_fast(&self) -> bool {
+        self.lane.is_some()
+    }
+
     /// The next bytes; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Bytes>, Error> {
         if self.is_done() {
@@ -75,7 +94,11 @@ impl Reader {
         }
         // Whole blocks, since only they can be verified.
         let first = self.range.start / BLOCK_BYTES;
-        let last = format::blocks(self.range.end).min(first + CHUNK_BLOCKS);
+        let end = match self.is_fast() {
+            true => (first * BLOCK_BYTES + CHUNK_BYTES).min(self.range.end),
+            false => (self.range.start + SMALL_CHUNK_BYTES).min(self.range.end),
+        };
+        let last = format::blocks(end);
         let from = first * BLOCK_BYTES;
         let to = (last * BLOCK_BYTES).min(self.size);
         let bytes = self.read(from..to)?;
@@ -87,10 +110,11 @@ impl Reader {
                 return Err(Error::Corrupt { id: self.id, at: block * BLOCK_BYTES });
             }
         }
-        let end = self.range.end.min(to);
         let wanted = (self.range.start - from) as usize..(end - from) as usize;
         self.range.start = end;
-        Ok(Some(Bytes::from(bytes).slice(wanted)))
+        // The rest of what was read is not kept for the sake of a part of it.
+        let all = Bytes::from(bytes);
+        Ok(Some(if self.is_fast() { all.slice(wanted) } else { Bytes::copy_from_slice(&all[wanted]) }))
     }
 
     fn sum_at(&self, block: u64) -> u64 {

@@ -1,29 +1,25 @@
 //! Writes one blob. On blocking threads only.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, IoSlice, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use crc_fast::Digest;
 use rustix::fs::RenameFlags;
+use tokio::task::JoinHandle;
 
 use super::{Shared, failure, format, sync_dir};
 use crate::{BlobId, Error};
-
-/// Pieces smaller than this are put together before they go to the kernel.
-const BUFFER_BYTES: usize = 64 << 10;
-
-/// So much may wait in the page cache: the sync at the end of a large blob then has little left to do.
-const UNSYNCED_BYTES: u64 = 32 << 20;
 
 /// A blob on its way to disk. Unless it is finished, it removes what it wrote.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     id: BlobId,
-    file: Option<(BufWriter<File>, Temporary)>,
+    file: Option<(Arc<File>, Temporary)>,
     size: u64,
+    /// Up to where it was sent on to the disk.
     synced: u64,
     /// The checksum of the block under way.
     digest: Digest,
@@ -39,15 +35,23 @@ impl Writer {
     /// Adds pieces to the blob.
     pub(super) fn write(&mut self, pieces: &[Bytes]) -> Result<(), Error> {
         self.shared.check_room()?;
+        write_all(self.file()?, pieces)?;
         for piece in pieces {
-            self.file()?.write_all(piece).map_err(failure)?;
             self.add(piece);
         }
-        if self.size - self.synced >= UNSYNCED_BYTES {
-            self.file()?.get_ref().sync_data().map_err(failure)?;
-            self.synced = self.size;
-        }
         Ok(())
+    }
+
+    /// How much was written since the last sync began.
+    pub(super) fn unsynced_bytes(&self) -> u64 {
+        self.size - self.synced
+    }
+
+    /// Begins to send what was written on to the disk.
+    pub(super) fn sync(&mut self) -> Option<JoinHandle<Result<(), Error>>> {
+        self.synced = self.size;
+        let file = self.file.as_ref()?.0.clone();
+        Some(tokio::task::spawn_blocking(move || file.sync_data().map_err(failure)))
     }
 
     /// Makes the blob durable and gives it its name.
@@ -58,11 +62,8 @@ impl Writer {
         let sums = std::mem::take(&mut self.sums);
         let trailer = format::trailer(self.id, self.size);
         let file = self.file()?;
-        file.write_all(&sums)
-            .and_then(|()| file.write_all(&trailer))
-            .and_then(|()| file.flush())
-            .map_err(failure)?;
-        file.get_ref().sync_data().map_err(failure)?;
+        write_all(file, &[sums.into(), Bytes::copy_from_slice(&trailer)])?;
+        file.sync_data().map_err(failure)?;
         let (_, mut temporary) = self.file.take().expect("the trailer was written to it");
         self.name(&mut temporary)?;
         Ok(self.size)
@@ -85,13 +86,13 @@ impl Writer {
         sync_dir(&folder)
     }
 
-    fn file(&mut self) -> Result<&mut BufWriter<File>, Error> {
+    fn file(&mut self) -> Result<&File, Error> {
         if self.file.is_none() {
             let path = self.shared.temporary(self.id);
             let file = File::create_new(&path).map_err(failure)?;
-            self.file = Some((BufWriter::with_capacity(BUFFER_BYTES, file), Temporary { path: Some(path) }));
+            self.file = Some((Arc::new(file), Temporary { path: Some(path) }));
         }
-        let (file, _) = self.file.as_mut().expect("it was just made");
+        let (file, _) = self.file.as_ref().expect("it was just made");
         Ok(file)
     }
 
@@ -112,6 +113,23 @@ impl Writer {
         self.sums.extend_from_slice(&self.digest.finalize().to_be_bytes());
         self.digest = format::begin(self.id, self.sums.len() as u64 / format::SUM_BYTES);
     }
+}
+
+/// Writes pieces from where they are, many with each call.
+fn write_all(mut file: &File, pieces: &[Bytes]) -> Result<(), Error> {
+    let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    let mut slices = &mut slices[..];
+    // Leaves out what is empty.
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        match file.write_vectored(slices) {
+            Ok(0) => return Err(failure(io::ErrorKind::WriteZero.into())),
+            Ok(written) => IoSlice::advance_slices(&mut slices, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failure(error)),
+        }
+    }
+    Ok(())
 }
 
 /// A file that is removed unless it gets its name.
