@@ -190,7 +190,7 @@ impl AccessLogs {
             inner,
             caller: &caller,
             headers: &HeaderMap::new(),
-            homes: [Some((&target.bucket, &home)), None],
+            homes: [Some((&target.bucket, &*home)), None],
         };
         let need = Access::new("s3:PutObject", format!("arn:aws:s3:::{}/{key}", target.bucket));
         let needs = sides.guard(vec![need]).await?;

@@ -60,7 +60,7 @@ impl Api for S3 {
             xml = Some(bytes);
         }
         let home = match &route.bucket {
-            Some(bucket) => self.inner.home(bucket).await?.map(Arc::new),
+            Some(bucket) => self.inner.home(bucket).await?,
             None => None,
         };
         let source = if head.headers.contains_key(COPY_SOURCE) && route.key.is_some() {
@@ -71,7 +71,7 @@ impl Api for S3 {
         let source_home = match &source {
             None => None,
             Some(bucket) if route.bucket.as_ref() == Some(bucket) => home.clone(),
-            Some(bucket) => self.inner.home(bucket).await?.map(Arc::new),
+            Some(bucket) => self.inner.home(bucket).await?,
         };
         if let (Some(bucket), None, Principal::Anonymous) = (&route.bucket, &home, &context.caller.principal)
         {
@@ -160,7 +160,7 @@ impl S3 {
         encryption::check(&headers, false)?;
         let route = Route::post(bucket.clone(), fields.key()?);
         let access = route.access(&Query::parse(""), &headers, &[])?;
-        let homes = [Some((&*bucket, &home)), None];
+        let homes = [Some((&*bucket, &*home)), None];
         let sides = Sides { inner: &self.inner, caller: &context.caller, headers: &head.headers, homes };
         let access = sides.guard(access).await?;
         let cors = cors::of_request(&home.cors, "POST", &head.headers);
@@ -168,7 +168,7 @@ impl S3 {
             caused: Arc::default(),
             context,
             route,
-            home: Some(Arc::new(home)),
+            home: Some(home),
             source_home: None,
             query: String::new(),
             headers,

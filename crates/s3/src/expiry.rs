@@ -84,7 +84,7 @@ impl Lifecycle {
                 // One that has gone meanwhile has taken its rules along.
                 let (Some(bucket), Some(home)) = (bucket, home) else { continue };
                 let now = self.inner.env.now().as_second();
-                let bucket = Bucket { name: &name, home: Arc::new(home), rules: bucket.value.lifecycle, now };
+                let bucket = Bucket { name: &name, home, rules: bucket.value.lifecycle, now };
                 self.expire(&bucket).await?;
                 self.expire_versions(&bucket).await?;
                 self.abort(&bucket).await?;

@@ -1,14 +1,14 @@
 //! Takes a body in: small ones into memory, large ones to a blob, digests computed and bytes sealed on the way.
 //!
-//! Invariants: memory is flat (one frame of a large body at a time), the client is slowed to the pace of the disk, and
-//! what is returned has exactly the announced length. Hashing happens on the connection's task, frame by frame:
-//! tens of microseconds at a time, less than handing each frame to another thread would cost.
+//! Invariants: memory is flat (see `intake` for large bodies), the client is slowed to the pace of the disk, and
+//! what is returned has exactly the announced length. Small bodies are hashed on the connection's task: tens of
+//! microseconds, about what handing them to another thread would cost.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use aws::Body;
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
@@ -16,6 +16,7 @@ use crate::Error;
 use crate::checksum::{Digests, Expected, Hashers};
 use crate::encryption::{Seal, sealed_length};
 use crate::garbage::Writing;
+use crate::intake::taken_in;
 use crate::ops::MAX_UPLOAD_BYTES;
 use crate::service::{Cx, Inner};
 use crate::tables::{INLINE_FORMAT, INLINE_SEALED_FORMAT};
@@ -98,37 +99,13 @@ pub(crate) async fn body_of(
         }
         Ok(_) | Err(_) => {
             let writing = Writing::begin(inner).await?;
-            let hashers = Arc::new(Mutex::new(hashers));
-            let plain = hashed(body, length, hashers.clone());
-            let stored = match seal {
-                Some(seal) => seal.key.of_blob(writing.id, length).seal_stream(plain),
-                None => plain,
-            };
+            let frames = body.into_data_stream().map_err(blobs::Error::Body).boxed();
+            let key = seal.map(|seal| seal.key.of_blob(writing.id, length));
+            let (stored, outcome) = taken_in(frames, length, hashers, key, inner.chunks.clone());
             inner.blobs.put(writing.id, stored).await?;
-            let hashers = Arc::into_inner(hashers).expect("the stream is gone once it has been put");
-            let hashers = hashers.into_inner().expect("no holder of this lock panics");
-            Ok((Content::Blob(writing), hashers.finish()))
+            let digests = outcome.lock().expect("no holder of this lock panics").take();
+            let digests = digests.expect("a stream that has been put has ended");
+            Ok((Content::Blob(writing), digests))
         }
     }
-}
-
-/// The body as the blob store takes it: hashed, and of the right length or failing.
-fn hashed(body: Body, length: u64, hashers: Arc<Mutex<Hashers>>) -> blobs::ByteStream {
-    let ours = |error: Error| blobs::Error::Body(Box::new(error));
-    let frames = body.into_data_stream().map_err(blobs::Error::Body);
-    stream::try_unfold((frames, 0_u64, hashers), move |(mut frames, seen, hashers)| async move {
-        match frames.try_next().await? {
-            Some(frame) => {
-                let seen = seen + frame.len() as u64;
-                if seen > length {
-                    return Err(ours(Error::IncompleteBody));
-                }
-                hashers.lock().expect("no holder of this lock panics").update(&frame);
-                Ok(Some((frame, (frames, seen, hashers))))
-            }
-            None if seen == length => Ok(None),
-            None => Err(ours(Error::IncompleteBody)),
-        }
-    })
-    .boxed()
 }

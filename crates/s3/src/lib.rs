@@ -2,10 +2,10 @@
 //!
 //! The map: `api` and `route` turn a request into an authorised operation; `frontend` adapts the protocol crate
 //! (`s3s`, which reads inputs and writes outputs) to `ops`, where each operation is; `refuse` names what is not
-//! offered; `access` is what a bucket says of who may use it and `access_log` what was
-//! asked of it, `cors` of which origins;
-//! `form` and `post_policy` are uploads by browsers, `website` what browsers are shown; `ingest` takes a body in and `read` gives it out, `encryption` seals it in between; `versions` is how
-//! a key's versions come and go; `checksum`, `notify` and `walk` are the digests, the events and the listings;
+//! offered; `homes` is what is known of a bucket, `access` what it says of who may use it and `cors` of which origins,
+//! `access_log` what was asked of it; `form` and `post_policy` are uploads by browsers, `website` what browsers are shown;
+//! `ingest` takes a body in (a large one by `intake`), `read` gives it out at its client's `pace`, `encryption` seals it
+//! in between; `versions` is how a key's versions come and go; `checksum`, `notify` and `walk` are the digests, the events and the listings;
 //! `lifecycle` is what rules say is to go and `expiry` carries them out, `lock` is what keeps it;
 //! `garbage` removes what nothing refers to and `scrub` reads what is there again; `tables` is what is stored.
 //!
@@ -25,11 +25,14 @@ mod expiry;
 mod form;
 mod frontend;
 mod garbage;
+mod homes;
 mod ingest;
+mod intake;
 mod lifecycle;
 mod lock;
 mod notify;
 mod ops;
+mod pace;
 mod post_policy;
 mod read;
 mod refuse;

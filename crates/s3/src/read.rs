@@ -19,6 +19,7 @@ use types::AccountId;
 use crate::Error;
 use crate::encryption::{DataKey, DoesNotOpen, sealed_range};
 use crate::garbage::Reading;
+use crate::pace::Paced;
 use crate::service::Inner;
 use crate::tables::{self, Data, NULLS, OBJECTS, Object, PARTS, Parts, VERSIONS, VersionRow};
 use crate::versions::Which;
@@ -184,7 +185,7 @@ pub(crate) async fn body(
             async move { opened(&inner, piece, key).await }
         })
         .try_flatten();
-    let frames = first.chain(rest).map(move |piece| {
+    let frames = Paced::new(first.chain(rest).boxed(), inner.ahead.clone()).map(move |piece| {
         let _kept = &reading;
         piece.map(Frame::data).map_err(|error| Box::new(error) as BodyError)
     });

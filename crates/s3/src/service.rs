@@ -10,7 +10,7 @@ use blobs::{BlobId, Blobs};
 use http::HeaderMap;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use store::Store;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use types::{AccountId, Region, SharedEnv, Timestamp};
 
 use crate::access_log::{AccessLogs, Waiting};
@@ -18,12 +18,15 @@ use crate::encryption::{self, CustomerKey, DataKey, Encryption, MasterKey, Means
 use crate::expiry::Lifecycle;
 use crate::frontend::Frontend;
 use crate::garbage::Sweeper;
+use crate::homes::Homes;
+use crate::intake::CHUNKS_UNDER_WAY;
 use crate::lock::{self, Lock};
 use crate::notify::Cause;
+use crate::pace::FRAMES_AHEAD;
 use crate::read::Address;
 use crate::route::Route;
 use crate::scrub::Scrubber;
-use crate::tables::{self, NAMES, NameRow};
+use crate::tables::NameRow;
 use crate::versions::Which;
 use crate::{Config, Error};
 
@@ -59,6 +62,7 @@ impl S3 {
     ) -> Arc<Self> {
         let inner = Arc::new(Inner {
             config,
+            homes: Homes::new(store.clone()),
             store,
             blobs,
             env,
@@ -67,6 +71,8 @@ impl S3 {
             rights,
             writing: Mutex::default(),
             reading: Mutex::default(),
+            chunks: Arc::new(Semaphore::new(CHUNKS_UNDER_WAY)),
+            ahead: Arc::new(Semaphore::new(FRAMES_AHEAD)),
             abandoned: AtomicBool::new(true),
             wake: Notify::new(),
             chores: Notify::new(),
@@ -109,6 +115,7 @@ impl fmt::Debug for S3 {
 /// What operations share.
 pub(crate) struct Inner {
     pub(crate) config: Config,
+    homes: Homes,
     pub(crate) store: Store,
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) env: SharedEnv,
@@ -119,6 +126,9 @@ pub(crate) struct Inner {
     pub(crate) writing: Mutex<HashSet<BlobId>>,
     /// How many downloads under way read each blob.
     pub(crate) reading: Mutex<HashMap<BlobId, u32>>,
+    /// Room for the chunks of uploads, and for what downloads are ahead of their clients.
+    pub(crate) chunks: Arc<Semaphore>,
+    pub(crate) ahead: Arc<Semaphore>,
     /// Whether there may be pending blobs that no upload under way writes: true at start.
     pub(crate) abandoned: AtomicBool,
     /// Wakes the sweeper.
@@ -157,8 +167,8 @@ impl Inner {
     }
 
     /// What is known of a bucket from its name.
-    pub(crate) async fn home(&self, bucket: &str) -> Result<Option<NameRow>, Error> {
-        Ok(NAMES.get(&self.store, tables::name_key(bucket)).await?.map(|row| row.value))
+    pub(crate) async fn home(&self, bucket: &str) -> Result<Option<Arc<NameRow>>, Error> {
+        self.homes.get(bucket).await
     }
 }
 

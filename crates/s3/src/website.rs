@@ -104,7 +104,7 @@ pub(crate) struct Visit {
     pub(crate) headers: HeaderMap,
     pub(crate) bucket: String,
     pub(crate) key: String,
-    pub(crate) home: Option<NameRow>,
+    pub(crate) home: Option<Arc<NameRow>>,
     pub(crate) context: RequestContext,
 }
 

@@ -150,6 +150,19 @@ impl Watch {
     }
 }
 
+impl Watch {
+    /// The same without waiting: `None` if nothing was written since; within it, `None` if some keys were missed.
+    /// A key is there before the commit that wrote it is acknowledged.
+    pub fn try_next(&mut self) -> Option<Option<Key>> {
+        use tokio::sync::broadcast::error::TryRecvError;
+        match self.receiver.try_recv() {
+            Ok(key) => Some(Some(key)),
+            Err(TryRecvError::Lagged(_)) => Some(None),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+        }
+    }
+}
+
 /// A storage engine. The conformance suite in `tests/` says what each method promises.
 #[async_trait]
 pub trait Engine: Send + Sync + fmt::Debug {

@@ -67,6 +67,12 @@ impl StreamKey {
         Ok(sealed.freeze())
     }
 
+    /// Seals a chunk of a stream and puts its tag behind it.
+    pub(crate) fn seal_chunk(&self, chunk: u64, bytes: &mut BytesMut) {
+        let tag = self.seal(chunk, bytes);
+        bytes.extend_from_slice(tag.as_ref());
+    }
+
     /// Seals what is in memory from `from` on, chunk by chunk: for bytes that are stored in one piece.
     pub(crate) fn seal_whole(&self, bytes: &mut Vec<u8>, from: usize) {
         let plain = bytes.len() - from;
@@ -159,8 +165,7 @@ impl Sealing {
         if buffer.is_empty() {
             return Ok(None);
         }
-        let tag = self.key.seal(self.chunk, &mut buffer);
-        buffer.extend_from_slice(tag.as_ref());
+        self.key.seal_chunk(self.chunk, &mut buffer);
         self.chunk += 1;
         Ok(Some((buffer.freeze(), self)))
     }
@@ -245,6 +250,12 @@ impl Opening {
 fn failure(error: DoesNotOpen) -> blobs::Error {
     tracing::error!("sealed bytes of an object do not open");
     blobs::Error::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, error))
+}
+
+/// A key for tests.
+#[cfg(test)]
+pub(crate) fn stream_key(length: u64) -> StreamKey {
+    StreamKey::new(&Bits([7; 32]), length)
 }
 
 #[cfg(test)]

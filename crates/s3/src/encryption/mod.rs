@@ -26,7 +26,9 @@ use types::Env;
 
 use crate::Error;
 use crate::checksum::Digests;
-pub(crate) use cipher::{DoesNotOpen, StreamKey, sealed_length, sealed_range};
+#[cfg(test)]
+pub(crate) use cipher::stream_key;
+pub(crate) use cipher::{CHUNK_BYTES, DoesNotOpen, StreamKey, TAG_BYTES, sealed_length, sealed_range};
 pub(crate) use kms::{AskedKey, UnderKey};
 pub use master::{KeyFileError, MasterKey};
 
