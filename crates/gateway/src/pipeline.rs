@@ -10,7 +10,7 @@ use aws::{
     body, checked, chunked, sigv2,
 };
 use futures_util::FutureExt;
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderValue};
 use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -73,6 +73,7 @@ impl Gateway {
         let mut shape = Shape { protocol: guess_protocol(&head), namespace: "" };
         let uri = head.uri.clone();
         let is_head = head.method == http::Method::HEAD;
+        let is_last = expects_in_vain(&head, &incoming);
 
         let work = self.process(connection, &mut exchange, &mut shape, &mut head, incoming);
         let result = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
@@ -97,7 +98,7 @@ impl Gateway {
         dress(&mut response, shape.protocol, &exchange);
         let status = response.status().as_u16();
         // Said, so that the client does not send its next request into a connection that is about to end.
-        if status >= 400 && connection.activity.has_unread() {
+        if is_last || status >= 400 && connection.activity.has_unread() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let traced = response.extensions().get::<Traced>().is_some();
@@ -393,6 +394,13 @@ impl Gateway {
         let all = (self.config.max_held_body_bytes / HELD_UNIT_BYTES).max(1);
         Ok(Counted::new(inbound, Some((self.held.clone(), all)), &self.env))
     }
+}
+
+/// Whether a client waits to be told to go on with a body that has no bytes. It is not told so here, since there is
+/// nothing to wait for; but botocore, answered at once, misreads the next answer on the connection, which AWS never has
+/// it do. So that is the connection's last.
+fn expects_in_vain(head: &Parts, incoming: &Incoming) -> bool {
+    head.headers.contains_key(EXPECT) && incoming.is_end_stream()
 }
 
 /// Whether a request carries a signature of version 4.

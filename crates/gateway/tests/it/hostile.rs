@@ -194,6 +194,16 @@ async fn clients_that_ask_first_need_not_send() {
     }
 }
 
+/// botocore takes the answer to what it sends next for part of this one, unless the connection ends.
+#[tokio::test]
+async fn clients_that_ask_to_send_nothing_are_sent_away() {
+    let node = Node::start().await;
+    let mut client = Client::to(node.addr).await;
+    let answer = client.call(&Call::new("s3", "/b/echo", "").with("expect", "100-continue")).await;
+    assert_eq!((answer.status, answer.headers["connection"].as_str()), (200, "close"));
+    assert!(client.receive().await.is_none());
+}
+
 #[tokio::test]
 async fn connections_over_the_limit_wait() {
     let node = Node::with(Config { max_connections: 1, ..Config::default() }).await;
