@@ -2,9 +2,10 @@
 //! and the latencies as JSON. `bench/run` uses it on Hawker and on its peers alike.
 //!
 //! `{i}` in the path or the body becomes a number of its own for each request. Any answer but 2xx ends the
-//! run with an error: a fast refusal is not a result. It is also what it compares with (`peers`): a bare server, and
-//! as a function's `bootstrap`, a function that does nothing.
+//! run with an error: a fast refusal is not a result. With `--list` it lists a bucket instead (`list`). It is also
+//! what it compares with (`peers`): a bare server, and as a function's `bootstrap`, a function that does nothing.
 
+mod list;
 mod peers;
 
 use std::net::SocketAddr;
@@ -13,12 +14,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use aws::sigv4::{Credentials, sign};
+use aws::sigv4::{Credentials, PayloadHash, sign_parts};
 use bytes::Bytes;
 use clap::Parser;
+use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use sha2::{Digest, Sha256};
 use types::Timestamp;
 
 /// Sends requests and measures them.
@@ -30,6 +34,12 @@ struct Options {
     /// Be a bare server there instead.
     #[arg(long)]
     serve: bool,
+    /// Its answer to GET has that many bytes.
+    #[arg(long, default_value_t = 5)]
+    serve_bytes: usize,
+    /// List the bucket that the path names to its end, once.
+    #[arg(long)]
+    list: bool,
     /// HTTP method.
     #[arg(long, default_value = "POST")]
     method: http::Method,
@@ -72,6 +82,8 @@ struct Load {
     options: Options,
     headers: http::HeaderMap,
     body: Bytes,
+    /// The body's SHA-256, unless each request has a body of its own.
+    hash: Option<PayloadHash>,
     credentials: Option<(String, Credentials)>,
     next: AtomicU64,
 }
@@ -84,7 +96,7 @@ impl Load {
             let (name, value) = header.split_once(':').context("a header is `Name: value`")?;
             headers.insert(http::HeaderName::try_from(name.trim())?, value.trim().parse()?);
         }
-        let body = match options.body_bytes {
+        let body: Bytes = match options.body_bytes {
             Some(len) => (0..len).map(|i| (i * 31 % 251) as u8).collect::<Vec<_>>().into(),
             None => options.body.clone().into(),
         };
@@ -98,10 +110,17 @@ impl Load {
             }
             None => None,
         };
-        Ok(Self { next: AtomicU64::new(options.first), options, headers, body, credentials })
+        let next = AtomicU64::new(options.first);
+        // Once: what a client's own hashing costs is not what is measured.
+        let hash = (!options.body.contains("{i}")).then(|| payload_hash(&body));
+        Ok(Self { options, headers, body, hash, credentials, next })
     }
 
     fn request(&self) -> anyhow::Result<http::Request<Full<Bytes>>> {
+        self.request_to(&self.options.path)
+    }
+
+    fn request_to(&self, path: &str) -> anyhow::Result<http::Request<Full<Bytes>>> {
         let i = self.next.fetch_add(1, Ordering::Relaxed) % self.options.distinct;
         let fill = |text: &str| text.replace("{i}", &i.to_string());
         let body = if self.options.body.contains("{i}") {
@@ -109,13 +128,14 @@ impl Load {
         } else {
             self.body.clone()
         };
-        let mut request = http::Request::builder()
-            .method(self.options.method.clone())
-            .uri(fill(&self.options.path))
-            .body(body)?;
+        let hash = self.hash.unwrap_or_else(|| payload_hash(&body));
+        let mut request =
+            http::Request::builder().method(self.options.method.clone()).uri(fill(path)).body(body)?;
         *request.headers_mut() = self.headers.clone();
         if let Some((service, credentials)) = &self.credentials {
-            sign(&mut request, credentials, &self.options.region, service, Timestamp::now())?;
+            let (method, uri) = (request.method().clone(), request.uri().clone());
+            let (headers, region) = (request.headers_mut(), &self.options.region);
+            sign_parts(&method, &uri, headers, hash, credentials, region, service, Timestamp::now())?;
         }
         Ok(request.map(Full::new))
     }
@@ -140,11 +160,14 @@ impl Load {
             let begun = Instant::now();
             let answer = sender.send_request(request).await?;
             let status = answer.status();
-            let body = answer.into_body().collect().await?.to_bytes();
-            let ended = Instant::now();
             if !status.is_success() {
+                let body = answer.into_body().collect().await?.to_bytes();
                 bail!("{status}: {}", String::from_utf8_lossy(&body));
             }
+            let length = answer.body().size_hint().exact();
+            let received = drain(answer.into_body()).await?;
+            ensure!(length.is_none_or(|length| length == received), "an answer was cut short");
+            let ended = Instant::now();
             if ended > to {
                 return Ok(latencies_us);
             }
@@ -155,6 +178,19 @@ impl Load {
     }
 }
 
+fn payload_hash(body: &[u8]) -> PayloadHash {
+    PayloadHash::Sha256(Sha256::digest(body).into())
+}
+
+/// Reads an answer and keeps nothing of it.
+async fn drain(mut body: Incoming) -> anyhow::Result<u64> {
+    let mut received = 0;
+    while let Some(frame) = body.frame().await {
+        received += frame?.data_ref().map_or(0, |data| data.len() as u64);
+    }
+    Ok(received)
+}
+
 fn main() -> anyhow::Result<()> {
     let one = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     if let Ok(api) = std::env::var("AWS_LAMBDA_RUNTIME_API") {
@@ -163,13 +199,24 @@ fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     if options.serve {
         // As many threads as a server has.
-        return tokio::runtime::Runtime::new()?.block_on(peers::serve(options.address));
+        return tokio::runtime::Runtime::new()?.block_on(peers::serve(options.address, options.serve_bytes));
     }
     one()?.block_on(measure(options))
 }
 
 async fn measure(options: Options) -> anyhow::Result<()> {
     let load = Arc::new(Load::new(options)?);
+    if load.options.list {
+        let list::Listed { keys, took, mut pages_us } = list::list(&load).await?;
+        let pages = pages_us.len();
+        pages_us.sort_unstable();
+        let at = |q: f64| pages_us[((pages - 1) as f64 * q) as usize];
+        let rate = (keys as f64 / took.as_secs_f64()).round();
+        let (p50, p99) = (at(0.5), at(0.99));
+        let json = serde_json::json!({ "requests": pages, "per_second": rate, "p50_us": p50, "p99_us": p99, "keys": keys });
+        println!("{json}");
+        return Ok(());
+    }
     let from = Instant::now() + Duration::from_secs_f64(load.options.warm_up);
     let to = from + Duration::from_secs_f64(load.options.seconds);
     let tasks: Vec<_> =
@@ -185,7 +232,7 @@ async fn measure(options: Options) -> anyhow::Result<()> {
         "{}",
         serde_json::json!({
             "requests": latencies_us.len(),
-            "per_second": (latencies_us.len() as f64 / load.options.seconds).round(),
+            "per_second": (latencies_us.len() as f64 / load.options.seconds * 100.0).round() / 100.0,
             "p50_us": at(0.5),
             "p90_us": at(0.9),
             "p99_us": at(0.99),

@@ -1,28 +1,37 @@
 //! What the load is compared with, as small as it can be: a bare HTTP server, and a function that does nothing.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use anyhow::Context;
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
-/// Answers everything with `hello`: the most that any server on hyper can do.
-pub(crate) async fn serve(address: SocketAddr) -> anyhow::Result<()> {
+/// Answers everything with so many bytes, and forgets what it is sent: the most that any server on hyper can do.
+pub(crate) async fn serve(address: SocketAddr, bytes: usize) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await?;
+    let hello: Bytes = b"hello".iter().copied().cycle().take(bytes).collect();
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
+        let hello = hello.clone();
         tokio::spawn(async move {
-            let answer = |_: Request<Incoming>| async {
-                let mut response = Response::new(Full::new(Bytes::from_static(b"hello")));
-                let value = HeaderValue::from_static("text/plain");
-                response.headers_mut().insert(header::CONTENT_TYPE, value);
-                Ok::<_, Infallible>(response)
+            let answer = |request: Request<Incoming>| {
+                let is_get = request.method() == Method::GET;
+                let body = if is_get { hello.clone() } else { Bytes::new() };
+                async move {
+                    let mut sent = request.into_body();
+                    while let Some(frame) = sent.frame().await {
+                        frame?;
+                    }
+                    let mut response = Response::new(Full::new(body));
+                    let value = HeaderValue::from_static("text/plain");
+                    response.headers_mut().insert(header::CONTENT_TYPE, value);
+                    Ok::<_, hyper::Error>(response)
+                }
             };
             let service = hyper::service::service_fn(answer);
             // A client that goes away is no failure.
