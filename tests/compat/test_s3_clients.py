@@ -1,0 +1,257 @@
+"""Clients of S3 other than boto3: the AWS SDK for JavaScript, and the tools with which people move trees of files. All are
+pinned, and installed under target/ by the first test that needs them."""
+
+import filecmp
+import hashlib
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import REGION, ROOT, unique
+
+pytestmark = pytest.mark.local
+HERE = pathlib.Path(__file__).parent
+PART = 5 << 20
+
+
+def installed(name, lock, install):
+    """A directory under target/ that `install` has filled, made anew when the file that pins versions changes."""
+    where = ROOT / "target/compat-clients" / f"{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
+    if not (where / "installed").exists():
+        shutil.rmtree(where, ignore_errors=True)
+        where.mkdir(parents=True)
+        install(where)
+        (where / "installed").touch()
+    return where
+
+
+@pytest.fixture(scope="session")
+def tools():
+    """Where the programs of requirements-clients.txt are."""
+    lock = HERE / "requirements-clients.txt"
+
+    def install(where):
+        subprocess.run([sys.executable, "-m", "venv", where], check=True)
+        subprocess.run([where / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", lock], check=True)
+
+    return installed("python", lock, install) / "bin"
+
+
+@pytest.fixture
+def bucket(node):
+    name = unique("clients")
+    node.client("s3").create_bucket(Bucket=name)
+    return name
+
+
+def run(*command, env, **options):
+    done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, timeout=600, **options)
+    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def write_tree(root, files, seed=7):
+    rng = random.Random(seed)
+    for i in range(files):
+        path = root / f"d{i % 10}" / f"e{i % 7}" / f"file-{i}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(rng.randbytes(rng.choice([0, 1, 100, 5000])))
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A tree with what trees have: many small files, names that need encoding, an empty file, files of several parts."""
+    root = tmp_path / "tree"
+    write_tree(root, 150)
+    for name in ("with space.txt", "plus+and&.txt", "ünïcödé/Straße.txt", "per%20cent.txt", "quote'.txt"):
+        path = root / "names" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (root / "large").mkdir()
+    (root / "large/two-parts.bin").write_bytes(os.urandom(2 * PART))
+    (root / "large/inline-limit.bin").write_bytes(os.urandom(64 << 10))
+    (root / "large/above-it.bin").write_bytes(os.urandom((64 << 10) + 1))
+    return root
+
+
+def files(root):
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def assert_same(left, right):
+    names = files(left)
+    assert names == files(right)
+    _, different, unreadable = filecmp.cmpfiles(left, right, names, shallow=False)
+    assert (different, unreadable) == ([], [])
+
+
+def keys(node, bucket, prefix=""):
+    pages = node.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return sorted(item["Key"].removeprefix(prefix) for page in pages for item in page.get("Contents", []))
+
+
+def test_sdk_for_javascript(node):
+    lock = HERE / "javascript/package-lock.json"
+
+    def install(where):
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(HERE / "javascript" / name, where)
+        subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=where, check=True)
+
+    where = installed("javascript", lock, install)
+    shutil.copy(HERE / "javascript/objects.test.mjs", where)
+    run("node", "--test", "objects.test.mjs", env=node.env(), cwd=where)
+
+
+def test_aws_sync_of_five_thousand_files(node, bucket, tmp_path):
+    here, back = tmp_path / "here", tmp_path / "back"
+    write_tree(here, 5000)
+    node.aws("s3", "sync", here, f"s3://{bucket}/tree", "--only-show-errors")
+    assert keys(node, bucket, "tree/") == files(here)
+    node.aws("s3", "sync", f"s3://{bucket}/tree", back, "--only-show-errors")
+    assert_same(here, back)
+    assert node.aws("s3", "sync", f"s3://{bucket}/tree", back).stdout == ""
+    (back / "d0/e0/file-0.bin").unlink()
+    (back / "new.txt").write_text("new")
+    said = node.aws("s3", "sync", back, f"s3://{bucket}/tree", "--delete").stdout
+    assert sorted(line.split(":")[0] for line in said.splitlines() if ":" in line)[-2:] == ["delete", "upload"]
+    assert keys(node, bucket, "tree/") == files(back)
+
+
+@pytest.fixture
+def rclone(node, tools, tmp_path):
+    config = tmp_path / "rclone.conf"
+    config.write_text(
+        f"[node]\ntype = s3\nprovider = Other\nenv_auth = true\nregion = {REGION}\nendpoint = {node.endpoint}\nforce_path_style = true\n")
+    return lambda *args: run(tools / "rclone", "--config", config, "--s3-upload-cutoff", "5Mi", "--s3-chunk-size", "5Mi", *args, env=node.env())
+
+
+def test_rclone_syncs_both_ways(node, bucket, tree, rclone, tmp_path):
+    rclone("sync", tree, f"node:{bucket}/tree")
+    assert keys(node, bucket, "tree/") == files(tree)
+    rclone("check", tree, f"node:{bucket}/tree", "--download")
+    rclone("sync", f"node:{bucket}/tree", tmp_path / "back")
+    assert_same(tree, tmp_path / "back")
+    (tree / "names/with space.txt").unlink()
+    (tree / "names/plus+and&.txt").write_text("changed")
+    rclone("sync", tree, f"node:{bucket}/tree")
+    assert keys(node, bucket, "tree/") == files(tree)
+    rclone("moveto", f"node:{bucket}/tree/large/two-parts.bin", f"node:{bucket}/tree/moved.bin")
+    assert rclone("cat", f"node:{bucket}/tree/names/plus+and&.txt") == "changed"
+    rclone("purge", f"node:{bucket}/tree")
+    assert keys(node, bucket) == []
+
+
+def test_s3cmd_syncs_both_ways(node, bucket, tree, tools, tmp_path):
+    config = tmp_path / "s3cfg"
+    address = node.endpoint.removeprefix("http://")
+    config.write_text(
+        f"[default]\naccess_key = {node.access_key_id}\nsecret_key = {node.secret_access_key}\nhost_base = {address}\nhost_bucket = {address}\n"
+        f"use_https = False\nbucket_location = {REGION}\nmultipart_chunk_size_mb = 5\nguess_mime_type = False\n")
+    s3cmd = lambda *args: run(tools / "s3cmd", "-c", config, "--no-progress", *args, env=node.env())
+    s3cmd("sync", f"{tree}/", f"s3://{bucket}/tree/")
+    assert keys(node, bucket, "tree/") == files(tree)
+    (tmp_path / "back").mkdir()
+    s3cmd("sync", f"s3://{bucket}/tree/", f"{tmp_path}/back/")
+    assert_same(tree, tmp_path / "back")
+    (tree / "names/with space.txt").unlink()
+    s3cmd("sync", "--delete-removed", f"{tree}/", f"s3://{bucket}/tree/")
+    assert keys(node, bucket, "tree/") == files(tree)
+    s3cmd("cp", f"s3://{bucket}/tree/large/two-parts.bin", f"s3://{bucket}/copied.bin")
+    assert "copied.bin" in s3cmd("ls", f"s3://{bucket}/")
+    s3cmd("setacl", "--acl-private", f"s3://{bucket}/copied.bin")
+    assert "MD5 sum" in s3cmd("info", f"s3://{bucket}/copied.bin")
+    s3cmd("del", "--recursive", "--force", f"s3://{bucket}/")
+    assert keys(node, bucket) == []
+
+
+def test_s5cmd_in_parallel(node, bucket, tree, tools, tmp_path):
+    env = {**node.env(), "S3_ENDPOINT_URL": node.endpoint}
+    s5cmd = lambda *args: run(tools / "s5cmd", "--numworkers", "64", *args, env=env)
+    s5cmd("cp", "--part-size", "5", f"{tree}/", f"s3://{bucket}/tree/")
+    assert keys(node, bucket, "tree/") == files(tree)
+    s5cmd("cp", "--part-size", "5", f"s3://{bucket}/tree/*", f"{tmp_path}/back/")
+    assert_same(tree, tmp_path / "back")
+    s5cmd("sync", "--delete", f"{tree}/d1/", f"s3://{bucket}/tree/d2/")
+    assert keys(node, bucket, "tree/d2/") == files(tree / "d1")
+    assert s5cmd("du", f"s3://{bucket}/tree/*").split()[0] == str(sum(p.stat().st_size for p in tree.rglob("*") if p.is_file() and "d2" not in p.parts)
+                                                                 + sum(p.stat().st_size for p in (tree / "d1").rglob("*") if p.is_file()))
+    s5cmd("rm", f"s3://{bucket}/*")
+    assert keys(node, bucket) == []
+
+
+FILES = """
+import os, sys
+import fsspec, s3fs, smart_open
+bucket, endpoint = sys.argv[1:]
+fs = s3fs.S3FileSystem(client_kwargs={"endpoint_url": endpoint})
+body = os.urandom(11 << 20)
+with fs.open(f"{bucket}/fs/parts.bin", "wb", block_size=5 << 20) as file:
+    file.write(body)
+assert fs.info(f"{bucket}/fs/parts.bin")["size"] == len(body)
+with fs.open(f"{bucket}/fs/parts.bin", "rb", block_size=1 << 20) as file:
+    file.seek(6 << 20)
+    assert file.read(100_000) == body[6 << 20:(6 << 20) + 100_000]
+with fs.open(f"{bucket}/fs/lines.txt", "w") as file:
+    file.writelines(f"line {i}\\n" for i in range(1000))
+with fs.open(f"{bucket}/fs/lines.txt", "a") as file:
+    file.write("one more\\n")
+assert fs.cat(f"{bucket}/fs/lines.txt").decode().splitlines()[-1] == "one more"
+fs.cp(f"{bucket}/fs/parts.bin", f"{bucket}/fs/copy/parts.bin")
+fs.mv(f"{bucket}/fs/lines.txt", f"{bucket}/fs/copy/lines.txt")
+assert sorted(fs.find(f"{bucket}/fs")) == [f"{bucket}/fs/copy/lines.txt", f"{bucket}/fs/copy/parts.bin", f"{bucket}/fs/parts.bin"]
+assert fs.ls(f"{bucket}/fs/copy", detail=False) == [f"{bucket}/fs/copy/lines.txt", f"{bucket}/fs/copy/parts.bin"]
+fs.rm(f"{bucket}/fs", recursive=True)
+assert not fs.exists(f"{bucket}/fs")
+
+import boto3
+params = {"client": boto3.client("s3", endpoint_url=endpoint)}
+with smart_open.open(f"s3://{bucket}/smart.txt.gz", "wt", transport_params=params) as file:
+    file.writelines(f"line {i}\\n" for i in range(100_000))
+with smart_open.open(f"s3://{bucket}/smart.txt.gz", "rt", transport_params=params) as file:
+    assert sum(1 for _ in file) == 100_000
+"""
+
+OTHERS = """
+import io, os, sys
+import minio, obstore
+from obstore.store import S3Store
+bucket, endpoint = sys.argv[1:]
+key, secret, region = (os.environ[f"AWS_{name}"] for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "REGION"))
+body = os.urandom(12 << 20)
+
+client = minio.Minio(endpoint.split("//")[1], access_key=key, secret_key=secret, region=region, secure=False)
+client.put_object(bucket, "m/parts.bin", io.BytesIO(body), length=-1, part_size=5 << 20, metadata={"colour": "blue"})
+assert client.get_object(bucket, "m/parts.bin").read() == body
+assert client.stat_object(bucket, "m/parts.bin").metadata["x-amz-meta-colour"] == "blue"
+client.compose_object(bucket, "m/composed.bin", [minio.commonconfig.ComposeSource(bucket, "m/parts.bin")] * 2)
+assert client.stat_object(bucket, "m/composed.bin").size == 2 * len(body)
+assert [o.object_name for o in client.list_objects(bucket, "m/")] == ["m/composed.bin", "m/parts.bin"]
+doomed = [minio.deleteobjects.DeleteObject(o.object_name) for o in client.list_objects(bucket, recursive=True)]
+assert not list(client.remove_objects(bucket, doomed))
+
+store = S3Store(bucket, endpoint=endpoint, access_key_id=key, secret_access_key=secret, region=region, virtual_hosted_style_request=False, client_options={"allow_http": True})
+obstore.put(store, "o/parts.bin", io.BytesIO(body), chunk_size=5 << 20, max_concurrency=8)
+assert bytes(obstore.get(store, "o/parts.bin").bytes()) == body
+ranges = obstore.get_ranges(store, "o/parts.bin", starts=[0, 6 << 20, 100], ends=[10, (6 << 20) + 10, 110])
+assert [bytes(r) for r in ranges] == [body[0:10], body[6 << 20:(6 << 20) + 10], body[100:110]]
+try:
+    obstore.put(store, "o/parts.bin", b"no", mode="create", use_multipart=False)
+    raise SystemExit("it was replaced")
+except obstore.exceptions.AlreadyExistsError:
+    pass
+obstore.copy(store, "o/parts.bin", "o/copy.bin")
+obstore.rename(store, "o/copy.bin", "o/renamed.bin")
+assert sorted(o["path"] for page in obstore.list(store, "o") for o in page) == ["o/parts.bin", "o/renamed.bin"]
+obstore.delete(store, ["o/parts.bin", "o/renamed.bin"])
+"""
+
+
+@pytest.mark.parametrize("script", [FILES, OTHERS], ids=["s3fs and smart_open", "minio and obstore"])
+def test_python_clients(node, bucket, tools, script):
+    run(tools / "python", "-c", script, bucket, node.endpoint, env=node.env())
+    assert [key for key in keys(node, bucket) if key != "smart.txt.gz"] == []
