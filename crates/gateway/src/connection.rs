@@ -19,8 +19,9 @@ use tokio_util::task::TaskTracker;
 use crate::gateway::{Gateway, State};
 use crate::io::{Activity, Guarded};
 
-/// The most that is read from a socket at once, and so the most a connection buffers.
-const MAX_BUFFER_BYTES: usize = 256 * 1024;
+/// What is read from a socket at once, and so what a connection buffers for as long as it is open, beyond what headers may
+/// have. Larger reads are not faster, and a thousand connections hold it a thousand times.
+const BUFFER_BYTES: usize = 16 * 1024;
 
 /// How long accepting rests after it failed for want of file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -152,7 +153,10 @@ impl Gateway {
         });
         let mut builder = http1::Builder::new();
         // Timed by `Guarded`, which tells an idle connection from a slow request.
-        builder.header_read_timeout(None).max_header_size(max_header_bytes).max_buf_size(MAX_BUFFER_BYTES);
+        builder
+            .header_read_timeout(None)
+            .max_header_size(max_header_bytes)
+            .max_buf_size(max_header_bytes + BUFFER_BYTES);
         let mut serving = pin!(builder.serve_connection(io, service).with_upgrades());
         let mut stopped = pin!(stop.cancelled_owned());
         let mut stopping = false;
