@@ -361,6 +361,12 @@ fn verified(state: &State, xml: Bytes) -> Result<Bytes, Error> {
 /// Takes away what the pipeline has dealt with, and what would make the protocol crate do so once more.
 fn strip(headers: &mut HeaderMap, kind: BodyKind, length: usize) {
     headers.remove(AUTHORIZATION);
+    for name in ["if-match", "if-none-match", "x-amz-copy-source-if-match", "x-amz-copy-source-if-none-match"]
+    {
+        if let Some(whole) = headers.get(name).and_then(whole_quotes) {
+            headers.insert(name, whole);
+        }
+    }
     for name in [
         "x-amz-content-sha256",
         "x-amz-date",
@@ -384,6 +390,16 @@ fn strip(headers: &mut HeaderMap, kind: BodyKind, length: usize) {
         }
     }
     headers.remove(CONTENT_ENCODING);
+}
+
+/// An entity tag with both of its quotation marks, of one that has only one: S3 takes such.
+fn whole_quotes(value: &HeaderValue) -> Option<HeaderValue> {
+    let text = value.to_str().ok()?;
+    let (begins, ends) = (text.starts_with('"'), text.len() > 1 && text.ends_with('"'));
+    let is_weak = text.starts_with("W/");
+    (begins != ends && !is_weak)
+        .then(|| HeaderValue::try_from(format!("\"{}\"", text.trim_matches('"'))).ok())
+        .flatten()
 }
 
 /// The protocol crate's own error answer, which holds a code and perhaps a message.

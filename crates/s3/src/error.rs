@@ -21,7 +21,7 @@ pub enum Error {
     Deleted { key: String, version: String },
     /// The version that was asked for is a delete marker.
     #[error("The specified method is not allowed against this resource.")]
-    IsMarker { version: String, modified: i64 },
+    IsMarker { version: String, modified: i64, method: &'static str },
     #[error("The encryption request you specified is not valid. The valid value is AES256.")]
     InvalidEncryptionAlgorithm(String),
     #[error("{0}")]
@@ -115,6 +115,8 @@ pub enum Error {
     MalformedTrailer,
     #[error("The XML you provided was not well-formed or did not validate against our published schema")]
     MalformedXml,
+    #[error("Request Body is empty")]
+    MissingBody,
     #[error("Your metadata headers exceed the maximum allowed metadata size")]
     MetadataTooLarge { size: usize },
     #[error("Your key is too long")]
@@ -235,6 +237,7 @@ impl Error {
             | Self::InvalidDigest
             | Self::MalformedTrailer
             | Self::MalformedXml
+            | Self::MissingBody
             | Self::MetadataTooLarge { .. }
             | Self::KeyTooLong { .. }
             | Self::InvalidUri
@@ -297,6 +300,7 @@ impl Error {
             Self::InvalidDigest => ("InvalidDigest", 400),
             Self::MalformedTrailer => ("MalformedTrailerError", 400),
             Self::MalformedXml => ("MalformedXML", 400),
+            Self::MissingBody => ("MissingRequestBodyError", 400),
             Self::MetadataTooLarge { .. } => ("MetadataTooLarge", 400),
             Self::KeyTooLong { .. } => ("KeyTooLongError", 400),
             Self::InvalidUri => ("InvalidURI", 400),
@@ -342,8 +346,8 @@ impl From<Error> for aws::Error {
                 .with_field("Key", key)
                 .with_header("x-amz-delete-marker", "true")
                 .with_header("x-amz-version-id", &version),
-            Error::IsMarker { version, modified } => new(message)
-                .with_field("Method", "GET")
+            Error::IsMarker { version, modified, method } => new(message)
+                .with_field("Method", method)
                 .with_field("ResourceType", "DeleteMarker")
                 .with_header("x-amz-delete-marker", "true")
                 .with_header("x-amz-version-id", &version)
@@ -425,6 +429,7 @@ impl From<Error> for aws::Error {
             | Error::InvalidDigest
             | Error::MalformedTrailer
             | Error::MalformedXml
+            | Error::MissingBody
             | Error::InvalidUri
             | Error::IllegalLocationConstraint(_)
             | Error::InvalidTag(_)

@@ -118,7 +118,7 @@ pub(crate) async fn find(inner: &Inner, address: Address<'_>, bytes: bool) -> Re
                     VersionRow::Object { object, .. } => ((**object).clone(), row.version, Some(row)),
                     VersionRow::Marker(marker) => {
                         let version = address.name();
-                        return Err(Error::IsMarker { version, modified: marker.modified });
+                        return Err(Error::IsMarker { version, modified: marker.modified, method: "GET" });
                     }
                 },
             },

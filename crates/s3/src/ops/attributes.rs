@@ -36,7 +36,9 @@ pub(crate) async fn get(
             "StorageClass" => output.storage_class = Some(StorageClass::from_static(StorageClass::STANDARD)),
             "Checksum" => {
                 let mut checksum = Checksum::default();
-                show_checksum!(checksum, object.checksum.algorithm, object.checksum.value.clone());
+                // Without the number of parts that other operations show with it.
+                let value = object.checksum.value.split('-').next().unwrap_or_default().to_owned();
+                show_checksum!(checksum, object.checksum.algorithm, value);
                 checksum.checksum_type = Some(ChecksumType::from_static(object.checksum.kind.name()));
                 output.checksum = Some(checksum);
             }

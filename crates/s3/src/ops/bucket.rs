@@ -1,6 +1,7 @@
 //! ListBuckets, CreateBucket, HeadBucket, DeleteBucket, and what a bucket says of itself without having been
 //! configured.
 
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use s3s::S3Response;
 use s3s::dto::{
@@ -85,7 +86,9 @@ pub(crate) async fn create(
                 "The unspecified location constraint is incompatible for the region specific endpoint this request was sent to.".into(),
             ));
         }
-        Some("us-east-1") => return Err(Error::InvalidLocationConstraint("us-east-1".into())),
+        Some("us-east-1") if region == "us-east-1" => {
+            return Err(Error::InvalidLocationConstraint("us-east-1".into()));
+        }
         Some(constraint) if constraint == region => {}
         Some(constraint) => {
             return Err(Error::IllegalLocationConstraint(format!(
@@ -128,6 +131,7 @@ pub(crate) async fn head(cx: &Cx, _input: HeadBucketInput) -> Result<S3Response<
     let output = HeadBucketOutput { bucket_region: Some(region), ..HeadBucketOutput::default() };
     let mut headers = HeaderMap::new();
     headers.insert("x-amz-access-point-alias", HeaderValue::from_static("false"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     Ok(S3Response::with_headers(output, headers))
 }
 

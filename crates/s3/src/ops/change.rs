@@ -22,7 +22,13 @@ pub(crate) async fn change(
     let Address { owner, bucket, key, which, versioned } = address;
     let names = Arc::new((bucket.to_owned(), key.to_owned()));
     loop {
-        let found = read::find(&cx.inner, address, false).await?;
+        let found = read::find(&cx.inner, address, false).await.map_err(|error| match error {
+            Error::IsMarker { version, modified, .. } => {
+                let removes = cx.state.route.name.starts_with("Delete");
+                Error::IsMarker { version, modified, method: if removes { "DELETE" } else { "PUT" } }
+            }
+            other => other,
+        })?;
         let row_key = match &found.other {
             None => tables::object_key(owner, bucket, key),
             Some(row) => row.key.clone(),

@@ -73,26 +73,27 @@ pub(crate) async fn copy(cx: &Cx, input: CopyObjectInput) -> Result<S3Response<C
     let source_home = cx.source_home(&source.bucket)?;
     let source_key = CustomerKey::of_copy_source(&cx.state.headers)?;
     let onto_itself = source.bucket == cx.bucket() && source.key == cx.key() && source.is_current();
-    if onto_itself
-        && !directives.replace_metadata
-        && directives.algorithm.is_none()
-        && !asks_encryption(cx)
-        && cx.header("x-amz-website-redirect-location").is_none()
-    {
-        return Err(Error::invalid_request(
-            "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.",
-        ));
-    }
     let conditions = ReadConditions {
         if_match: input.copy_source_if_match.as_ref(),
         if_none_match: input.copy_source_if_none_match.as_ref(),
         if_modified_since: input.copy_source_if_modified_since.as_ref(),
         if_unmodified_since: input.copy_source_if_unmodified_since.as_ref(),
     };
+    let changes_nothing = onto_itself
+        && !directives.replace_metadata
+        && directives.algorithm.is_none()
+        && !asks_encryption(cx)
+        && cx.header("x-amz-storage-class").is_none()
+        && cx.header("x-amz-website-redirect-location").is_none();
     let mut may_keep = onto_itself && !home.versioned && !asks_encryption(cx);
     let (object, installed, source_version) = loop {
         let found = read::find(&cx.inner, source.address(&source_home)?, true).await?;
         conditions.check_source(&found.object)?;
+        if changes_nothing {
+            return Err(Error::invalid_request(
+                "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.",
+            ));
+        }
         let opener =
             encryption::opener(found.object.encryption.as_ref(), cx.means(source_key.as_ref())).await?;
         if found.object.size > MAX_UPLOAD_BYTES {

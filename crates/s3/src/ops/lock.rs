@@ -47,7 +47,7 @@ pub(crate) async fn put_configuration(
     cx: &Cx,
     input: PutObjectLockConfigurationInput,
 ) -> Result<S3Response<PutObjectLockConfigurationOutput>, Error> {
-    let given = input.object_lock_configuration.ok_or(Error::MalformedXml)?;
+    let given = input.object_lock_configuration.ok_or(Error::MissingBody)?;
     if given.object_lock_enabled.as_ref().is_none_or(|enabled| enabled.as_str() != "Enabled") {
         return Err(Error::MalformedXml);
     }

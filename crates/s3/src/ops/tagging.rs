@@ -1,5 +1,6 @@
 //! Tags of objects and of buckets.
 
+use http::StatusCode;
 use s3s::S3Response;
 use s3s::dto::{
     DeleteBucketTaggingInput, DeleteBucketTaggingOutput, DeleteObjectTaggingInput, DeleteObjectTaggingOutput,
@@ -27,7 +28,13 @@ fn valid(tags: Tags, limit: usize) -> Result<Tags, Error> {
         return Err(Error::TooManyTags { limit });
     }
     for (i, (key, value)) in tags.iter().enumerate() {
-        if key.is_empty() || key.chars().count() > 128 || key.starts_with("aws:") {
+        if key.starts_with("aws:") {
+            return Err(Error::InvalidTag(match limit {
+                MAX_BUCKET_TAGS => "System tags cannot be added/updated by requester".into(),
+                _ => "Your TagKey cannot be prefixed with aws:".into(),
+            }));
+        }
+        if key.is_empty() || key.chars().count() > 128 {
             return Err(Error::InvalidTag("The TagKey you have provided is invalid".into()));
         }
         if value.chars().count() > 256 {
@@ -141,7 +148,9 @@ pub(crate) async fn put_bucket(
     input: PutBucketTaggingInput,
 ) -> Result<S3Response<PutBucketTaggingOutput>, Error> {
     set_bucket(cx, of_shape(input.tagging.tag_set, MAX_BUCKET_TAGS)?).await?;
-    Ok(S3Response::new(PutBucketTaggingOutput {}))
+    let mut response = S3Response::new(PutBucketTaggingOutput {});
+    response.status = Some(StatusCode::NO_CONTENT);
+    Ok(response)
 }
 
 pub(crate) async fn delete_bucket(
