@@ -255,3 +255,27 @@ obstore.delete(store, ["o/parts.bin", "o/renamed.bin"])
 def test_python_clients(node, bucket, tools, script):
     run(tools / "python", "-c", script, bucket, node.endpoint, env=node.env())
     assert [key for key in keys(node, bucket) if key != "smart.txt.gz"] == []
+
+
+@pytest.mark.skipif(not shutil.which("s3fs") or not os.access("/dev/fuse", os.W_OK), reason="needs s3fs and FUSE")
+def test_s3fs_mounts_a_bucket(node, bucket, tree, tmp_path):
+    secret, mount = tmp_path / "secret", tmp_path / "mount"
+    secret.write_text(f"{node.access_key_id}:{node.secret_access_key}")
+    secret.chmod(0o600)
+    mount.mkdir()
+    run("s3fs", bucket, mount, "-o", f"passwd_file={secret},url={node.endpoint},use_path_request_style,endpoint={REGION},multipart_size=5", env=node.env())
+    try:
+        shutil.copytree(tree, mount / "tree")
+        assert_same(tree, mount / "tree")
+        (mount / "tree/d1").rename(mount / "moved")
+        (mount / "tree/names/plus+and&.txt").unlink()
+        with (mount / "tree/large/two-parts.bin").open("r+b") as file:
+            file.seek(PART)
+            file.write(b"changed")
+    finally:
+        run("umount", mount, env=node.env())
+    assert keys(node, bucket, "moved/e1/") != []
+    assert "tree/names/plus+and&.txt" not in keys(node, bucket)
+    whole = node.client("s3").get_object(Bucket=bucket, Key="tree/large/two-parts.bin")["Body"].read()
+    expected = (tree / "large/two-parts.bin").read_bytes()
+    assert whole == expected[:PART] + b"changed" + expected[PART + 7:]
