@@ -101,7 +101,8 @@ pub(crate) async fn body_of(
             let writing = Writing::begin(inner).await?;
             let frames = body.into_data_stream().map_err(blobs::Error::Body).boxed();
             let key = seal.map(|seal| seal.key.of_blob(writing.id, length));
-            let (stored, outcome) = taken_in(frames, length, hashers, key, inner.chunks.clone());
+            let (stored, outcome) =
+                taken_in(frames, length, hashers, key, inner.chunks.clone(), inner.hashing.clone());
             inner.blobs.put(writing.id, stored).await?;
             let digests = outcome.lock().expect("no holder of this lock panics").take();
             let digests = digests.expect("a stream that has been put has ended");

@@ -24,6 +24,9 @@ const CHUNK: usize = CHUNK_BYTES as usize;
 /// How many full chunks of one upload may wait for the thread that hashes: enough to keep it busy.
 const WAITING_CHUNKS: usize = 8;
 
+/// How many threads hash at one time. More are no faster, and each keeps memory of its own.
+pub(crate) const HASHING_THREADS: usize = 8;
+
 /// How many full chunks of all uploads may be on their way, 32 MiB.
 pub(crate) const CHUNKS_UNDER_WAY: usize = 512;
 
@@ -37,6 +40,7 @@ pub(crate) fn taken_in(
     hashers: Hashers,
     key: Option<StreamKey>,
     room: Arc<Semaphore>,
+    threads: Arc<Semaphore>,
 ) -> (ByteStream, Outcome) {
     let outcome = Outcome::default();
     let intake = Intake {
@@ -47,6 +51,7 @@ pub(crate) fn taken_in(
         full: Vec::new(),
         worker: Worker::Idle(Box::new(Work { hashers, key, chunk: 0 })),
         room,
+        threads,
         ended: false,
         outcome: outcome.clone(),
     };
@@ -65,6 +70,7 @@ struct Intake {
     full: Vec<Chunk>,
     worker: Worker,
     room: Arc<Semaphore>,
+    threads: Arc<Semaphore>,
     ended: bool,
     outcome: Outcome,
 }
@@ -114,8 +120,11 @@ impl Intake {
         loop {
             self.worker = match std::mem::replace(&mut self.worker, Worker::Ended) {
                 Worker::Idle(mut work) if !self.full.is_empty() => {
+                    let thread = self.threads.clone().acquire_owned().await;
+                    let thread = thread.expect("this semaphore is never closed");
                     let chunks = std::mem::take(&mut self.full);
                     Worker::Busy(tokio::task::spawn_blocking(move || {
+                        let _thread = thread;
                         let sealed = work.run(chunks);
                         (work, sealed)
                     }))
@@ -213,7 +222,7 @@ mod tests {
             let (hashers, key) = (Hashers::new([Algorithm::Crc32c]), stream_key(length));
             let room = Arc::new(Semaphore::new(room));
             let (mut sealed, outcome) =
-                taken_in(frames(bytes, size), length, hashers, Some(key), room.clone());
+                taken_in(frames(bytes, size), length, hashers, Some(key), room, Arc::new(Semaphore::new(1)));
             let mut all = Vec::new();
             while let Some(piece) = sealed.try_next().await? {
                 all.extend_from_slice(&piece);
@@ -253,7 +262,8 @@ mod tests {
         let length = 100 * CHUNK as u64;
         let room = Arc::new(Semaphore::new(3));
         let body = frames(&vec![7; 100 * CHUNK], 50_000);
-        let (mut sealed, _) = taken_in(body, length, Hashers::new([]), None, room.clone());
+        let (mut sealed, _) =
+            taken_in(body, length, Hashers::new([]), None, room.clone(), Arc::new(Semaphore::new(1)));
         let mut kept = Vec::new();
         while kept.len() < 20 {
             kept.push(sealed.try_next().await.unwrap().unwrap());

@@ -19,7 +19,7 @@ use crate::expiry::Lifecycle;
 use crate::frontend::Frontend;
 use crate::garbage::Sweeper;
 use crate::homes::Homes;
-use crate::intake::CHUNKS_UNDER_WAY;
+use crate::intake::{CHUNKS_UNDER_WAY, HASHING_THREADS};
 use crate::lock::{self, Lock};
 use crate::notify::Cause;
 use crate::pace::FRAMES_AHEAD;
@@ -73,6 +73,7 @@ impl S3 {
             reading: Mutex::default(),
             chunks: Arc::new(Semaphore::new(CHUNKS_UNDER_WAY)),
             ahead: Arc::new(Semaphore::new(FRAMES_AHEAD)),
+            hashing: Arc::new(Semaphore::new(HASHING_THREADS)),
             abandoned: AtomicBool::new(true),
             wake: Notify::new(),
             chores: Notify::new(),
@@ -129,6 +130,8 @@ pub(crate) struct Inner {
     /// Room for the chunks of uploads, and for what downloads are ahead of their clients.
     pub(crate) chunks: Arc<Semaphore>,
     pub(crate) ahead: Arc<Semaphore>,
+    /// The threads that hash large bodies.
+    pub(crate) hashing: Arc<Semaphore>,
     /// Whether there may be pending blobs that no upload under way writes: true at start.
     pub(crate) abandoned: AtomicBool,
     /// Wakes the sweeper.

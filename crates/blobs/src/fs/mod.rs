@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::{BlobId, Blobs, ByteStream, Error};
@@ -40,6 +40,9 @@ const RESERVE_BYTES: u64 = 256 << 20;
 /// others are read in small ones, each when it is asked for: slow readers hold little memory.
 const LANES: usize = 32;
 
+/// How many threads work on files at one time. More are no faster, and each keeps memory of its own.
+const THREADS: usize = 8;
+
 /// Blobs in a directory of a local file system.
 #[derive(Debug)]
 pub struct FsBlobs {
@@ -55,6 +58,7 @@ struct Shared {
     gathered: Gathered,
     /// How many blobs may be read ahead of who reads them.
     lanes: Arc<Semaphore>,
+    threads: Arc<Semaphore>,
     // Held for its lock.
     _lock: File,
 }
@@ -78,6 +82,7 @@ impl FsBlobs {
             next: AtomicU64::new(0),
             gathered: Gathered::default(),
             lanes: Arc::new(Semaphore::new(LANES)),
+            threads: Arc::new(Semaphore::new(THREADS)),
             _lock: lock,
         };
         Ok(Arc::new(Self { shared: Arc::new(shared) }))
@@ -177,6 +182,19 @@ pub(crate) fn failure(error: io::Error) -> Error {
     }
 }
 
+/// The same, once one of the threads for it is free.
+async fn on_a_thread<T: Send + 'static>(
+    threads: &Arc<Semaphore>,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let thread = threads.clone().acquire_owned().await.expect("this semaphore is never closed");
+    blocking(move || {
+        let _thread = thread;
+        work()
+    })
+    .await
+}
+
 /// Runs file work where it may block.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
@@ -188,20 +206,25 @@ pub(crate) async fn blocking<T: Send + 'static>(
 impl Blobs for FsBlobs {
     async fn put(&self, id: BlobId, body: ByteStream) -> Result<u64, Error> {
         let writer = Writer::new(self.shared.clone(), id);
-        Steps::new(writer, self.shared.gathered.clone()).run(body).await
+        Steps::new(writer, self.shared.gathered.clone(), self.shared.threads.clone()).run(body).await
     }
 
     async fn get(&self, id: BlobId, range: Range<u64>) -> Result<ByteStream, Error> {
         let path = self.shared.path(id);
         let lane = self.shared.lanes.clone().try_acquire_owned().ok();
+        let threads = self.shared.threads.clone();
         // The first chunk comes with the open file: a small blob takes one step.
-        let first = blocking(move || {
+        let first = on_a_thread(&self.shared.threads, move || {
             let mut reader = Reader::open(&path, id, range, lane)?;
             let chunk = reader.next()?;
             Ok((reader, chunk))
         })
         .await?;
-        Ok(stream::unfold(State::Read(first), State::next).boxed())
+        let next = move |state: State| {
+            let threads = threads.clone();
+            async move { state.next(&threads).await }
+        };
+        Ok(stream::unfold(State::Read(first), next).boxed())
     }
 
     async fn delete(&self, id: BlobId) -> Result<(), Error> {
@@ -241,31 +264,45 @@ enum State {
 }
 
 impl State {
-    fn read(mut reader: Reader) -> JoinHandle<Result<(Reader, Option<Bytes>), Error>> {
+    fn read(
+        mut reader: Reader,
+        thread: OwnedSemaphorePermit,
+    ) -> JoinHandle<Result<(Reader, Option<Bytes>), Error>> {
         tokio::task::spawn_blocking(move || {
+            let _thread = thread;
             let chunk = reader.next()?;
             Ok((reader, chunk))
         })
     }
 
-    async fn next(self) -> Option<(Result<Bytes, Error>, Self)> {
+    async fn next(self, threads: &Arc<Semaphore>) -> Option<(Result<Bytes, Error>, Self)> {
         let ahead = match self {
-            Self::Read(read) => return Self::give(Ok(read)),
+            Self::Read(read) => return Self::give(Ok(read), threads),
             Self::Ahead(ahead) => ahead,
-            Self::Waiting(reader) => Self::read(reader),
+            Self::Waiting(reader) => {
+                let thread = threads.clone().acquire_owned().await.expect("this semaphore is never closed");
+                Self::read(reader, thread)
+            }
             Self::Ended => return None,
         };
-        Self::give(ahead.await.unwrap_or_else(|e| Err(Error::Io(io::Error::other(e)))))
+        Self::give(ahead.await.unwrap_or_else(|e| Err(Error::Io(io::Error::other(e)))), threads)
     }
 
-    fn give(read: Result<(Reader, Option<Bytes>), Error>) -> Option<(Result<Bytes, Error>, Self)> {
+    fn give(
+        read: Result<(Reader, Option<Bytes>), Error>,
+        threads: &Arc<Semaphore>,
+    ) -> Option<(Result<Bytes, Error>, Self)> {
         match read {
             Ok((_, None)) => None,
             Ok((reader, Some(chunk))) if reader.is_done() => Some((Ok(chunk), Self::Ended)),
-            Ok((reader, Some(chunk))) if reader.is_fast() => {
-                Some((Ok(chunk), Self::Ahead(Self::read(reader))))
+            Ok((reader, Some(chunk))) => {
+                let thread = reader.is_fast().then(|| threads.clone().try_acquire_owned().ok()).flatten();
+                let state = match thread {
+                    Some(thread) => Self::Ahead(Self::read(reader, thread)),
+                    None => Self::Waiting(reader),
+                };
+                Some((Ok(chunk), state))
             }
-            Ok((reader, Some(chunk))) => Some((Ok(chunk), Self::Waiting(reader))),
             Err(error) => Some((Err(error), Self::Ended)),
         }
     }

@@ -15,11 +15,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use super::blocking;
 use super::format::BLOCK_BYTES;
 use super::writer::Writer;
+use super::{blocking, on_a_thread};
 use crate::{ByteStream, Error};
 
 /// The most that is gathered for one step.
@@ -71,13 +72,14 @@ impl Drop for Pieces {
 /// A blob that is being written.
 pub(super) struct Steps {
     gathered: Gathered,
+    threads: Arc<Semaphore>,
     step: Step,
     sync: Option<JoinHandle<Result<(), Error>>>,
 }
 
 enum Step {
-    Running(JoinHandle<Result<Writer, Error>>),
-    Done(Result<Writer, Error>),
+    Running(JoinHandle<Result<Box<Writer>, Error>>),
+    Done(Result<Box<Writer>, Error>),
 }
 
 impl Step {
@@ -89,7 +91,7 @@ impl Step {
         Poll::Ready(())
     }
 
-    async fn writer(mut self) -> Result<Writer, Error> {
+    async fn writer(mut self) -> Result<Box<Writer>, Error> {
         std::future::poll_fn(|cx| self.poll_done(cx)).await;
         match self {
             Self::Done(outcome) => outcome,
@@ -99,8 +101,8 @@ impl Step {
 }
 
 impl Steps {
-    pub(super) fn new(writer: Writer, gathered: Gathered) -> Self {
-        Self { gathered, step: Step::Done(Ok(writer)), sync: None }
+    pub(super) fn new(writer: Writer, gathered: Gathered, threads: Arc<Semaphore>) -> Self {
+        Self { gathered, threads, step: Step::Done(Ok(Box::new(writer))), sync: None }
     }
 
     /// Writes all of a body and gives it its name; the blob's size. A writer that is dropped, here or on its thread,
@@ -126,14 +128,16 @@ impl Steps {
                 if let Some(sync) = self.sync {
                     synced(sync).await?;
                 }
-                return blocking(move || {
+                return on_a_thread(&self.threads, move || {
                     writer.write(&pieces.pieces)?;
                     writer.finish()
                 })
                 .await;
             }
             self.sync = keep_up(&mut writer, self.sync).await?;
+            let thread = self.threads.clone().acquire_owned().await.expect("this semaphore is never closed");
             self.step = Step::Running(tokio::task::spawn_blocking(move || {
+                let _thread = thread;
                 writer.write(&pieces.pieces)?;
                 Ok(writer)
             }));

@@ -1,6 +1,5 @@
 //! Tags of objects and of buckets.
 
-use http::StatusCode;
 use s3s::S3Response;
 use s3s::dto::{
     DeleteBucketTaggingInput, DeleteBucketTaggingOutput, DeleteObjectTaggingInput, DeleteObjectTaggingOutput,
@@ -148,9 +147,7 @@ pub(crate) async fn put_bucket(
     input: PutBucketTaggingInput,
 ) -> Result<S3Response<PutBucketTaggingOutput>, Error> {
     set_bucket(cx, of_shape(input.tagging.tag_set, MAX_BUCKET_TAGS)?).await?;
-    let mut response = S3Response::new(PutBucketTaggingOutput {});
-    response.status = Some(StatusCode::NO_CONTENT);
-    Ok(response)
+    Ok(S3Response::new(PutBucketTaggingOutput {}))
 }
 
 pub(crate) async fn delete_bucket(
