@@ -120,7 +120,7 @@ def test_checksums_of_the_whole(s3, bucket, algorithm, kind):
         Bucket=bucket, Key="k", ObjectAttributes=["ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"],
     )
     assert attributes["ObjectSize"] == PART + 100 and attributes["ObjectParts"]["TotalPartsCount"] == 2
-    assert attributes["Checksum"][f"Checksum{algorithm}"] == expected
+    assert attributes["Checksum"][f"Checksum{algorithm}"] == expected.removesuffix("-2")
     if kind == "COMPOSITE":
         assert [part["Size"] for part in attributes["ObjectParts"]["Parts"]] == [PART, 100]
 
