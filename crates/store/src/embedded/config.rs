@@ -21,12 +21,13 @@ pub struct FjallConfig {
 }
 
 impl FjallConfig {
-    /// The defaults: a node under load, with 1 KiB rows, takes about 40 MiB for all of this.
+    /// The defaults: a node under load, with 1 KiB rows, takes about 70 MiB for all of this. With memtables of
+    /// 8 MiB moving rows to table files took a quarter to a third more of the cores, with 32 MiB little less.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
             cache_bytes: 8 << 20,
-            memtable_bytes: 8 << 20,
+            memtable_bytes: 16 << 20,
             reserve_bytes: 128 << 20,
             queue_len: 4096,
         }

@@ -1,12 +1,13 @@
 //! The engine as callers see it: opens the directory, reads at snapshots, hands commits to the committer.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, Snapshot};
 use tokio::sync::{oneshot, watch};
 
 use super::committer::{Committer, Job, Room};
@@ -18,12 +19,13 @@ use super::queue::Queue;
 use super::rows;
 use crate::watchers::Watchers;
 use crate::{
-    Commit, Committed, Engine, Error, Key, Read, ReadRequest, ReadResponse, TableId, Version, Watch,
+    Commit, Committed, Engine, Error, Key, Page, Range, Read, ReadRequest, ReadResponse, TableId, Version,
+    Watch, key,
 };
 
-/// Reads of at most this many rows run where they were asked for: they take microseconds, and a hop to
-/// another thread takes more.
-const INLINE_ROWS: usize = 64;
+/// So many rows are read where they were asked for: they take microseconds, and a hop to another thread takes
+/// more. What is left of a read after that is left to such a thread.
+const INLINE_ROWS: usize = 128;
 
 /// The tree writes and compacts its table files on this many threads. One of them is kept for writing: it puts
 /// what there is to compact back, again and again, for as long as all others compact. So there are more than
@@ -131,20 +133,6 @@ fn failed(config: &FjallConfig, error: &fjall::Error) -> Error {
 }
 
 impl Shared {
-    fn read(&self, reads: &[Read]) -> Result<ReadResponse, Error> {
-        // Before the snapshot, which therefore shows it.
-        let mut version = Version(self.visible.load(Ordering::Acquire));
-        let snapshot = self.db.snapshot();
-        let source = rows::At(&snapshot, &self.rows);
-        let mut pages = Vec::with_capacity(reads.len());
-        for read in reads {
-            let page = rows::page(&source, read)?;
-            version = page.entries.iter().map(|entry| entry.version).fold(version, Version::max);
-            pages.push(page);
-        }
-        Ok(ReadResponse { pages, version })
-    }
-
     /// Makes a durable group known.
     pub(super) fn publish(&self, version: Version, written: &[Key]) {
         self.visible.store(version.0, Ordering::Release);
@@ -165,24 +153,86 @@ impl Shared {
     }
 }
 
-fn rows_of(read: &Read) -> usize {
-    match read {
-        Read::Key(_) => 1,
-        Read::Range(range) => range.limit,
+/// A request that is being read, at one snapshot.
+struct Reading {
+    shared: Arc<Shared>,
+    snapshot: Snapshot,
+    /// The reads that are not done, of which the first may be in part.
+    left: VecDeque<Read>,
+    part: Page,
+    response: ReadResponse,
+}
+
+impl Reading {
+    fn begin(shared: Arc<Shared>, request: ReadRequest) -> Self {
+        // Before the snapshot, which therefore shows it.
+        let version = Version(shared.visible.load(Ordering::Acquire));
+        let snapshot = shared.db.snapshot();
+        let pages = Vec::with_capacity(request.reads.len());
+        let response = ReadResponse { pages, version };
+        Self { shared, snapshot, left: request.reads.into(), part: Page::default(), response }
     }
+
+    /// Reads up to about so many rows; true once everything is read.
+    fn go_on(&mut self, mut rows: usize) -> Result<bool, Error> {
+        let source = rows::At(&self.snapshot, &self.shared.rows);
+        while let Some(read) = self.left.front_mut() {
+            if rows == 0 {
+                return Ok(false);
+            }
+            let page = match read {
+                Read::Key(_) => rows::page(&source, read)?,
+                Read::Range(range) => {
+                    let page =
+                        rows::range(&source, &Range { limit: range.limit.min(rows), ..range.clone() })?;
+                    narrow(range, &page);
+                    page
+                }
+            };
+            rows = rows.saturating_sub(page.entries.len().max(1));
+            let newest = page.entries.iter().map(|entry| entry.version);
+            self.response.version = newest.fold(self.response.version, Version::max);
+            self.part.more = page.more;
+            if self.part.entries.is_empty() {
+                self.part.entries = page.entries;
+            } else {
+                self.part.entries.extend(page.entries);
+            }
+            let is_done = match read {
+                Read::Key(_) => true,
+                Read::Range(range) => !self.part.more || range.limit == 0 || range.limit_bytes == 0,
+            };
+            if is_done {
+                self.response.pages.push(std::mem::take(&mut self.part));
+                self.left.pop_front();
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Takes what has been read off a range.
+fn narrow(range: &mut Range, page: &Page) {
+    let Some(last) = page.entries.last() else { return };
+    if range.reverse {
+        range.end = last.key.clone();
+    } else {
+        range.start = key::after(&last.key);
+    }
+    let bytes: usize = page.entries.iter().map(|entry| entry.key.len() + entry.value.len()).sum();
+    range.limit = range.limit.saturating_sub(page.entries.len());
+    range.limit_bytes = range.limit_bytes.saturating_sub(bytes);
 }
 
 #[async_trait]
 impl Engine for FjallEngine {
     async fn read(&self, request: ReadRequest) -> Result<ReadResponse, Error> {
-        let most = request.reads.iter().map(rows_of).fold(0, usize::saturating_add);
-        if most <= INLINE_ROWS {
-            return self.shared.read(&request.reads);
+        let mut reading = Reading::begin(self.shared.clone(), request);
+        if reading.go_on(INLINE_ROWS)? {
+            return Ok(reading.response);
         }
-        let shared = self.shared.clone();
-        tokio::task::spawn_blocking(move || shared.read(&request.reads))
-            .await
-            .map_err(|e| Error::Io(format!("a read ended early: {e}")))?
+        let rest = move || reading.go_on(usize::MAX).map(|_| reading.response);
+        tokio::task::spawn_blocking(rest).await.map_err(|e| Error::Io(format!("a read ended early: {e}")))?
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed, Error> {

@@ -1,7 +1,7 @@
 //! The writes of a group of commits, which the next commit of the group sees and the disk does not yet have.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -17,6 +17,9 @@ pub(super) struct Group {
     /// The keys in the order in which they were written, for watchers.
     written: Vec<Key>,
     bytes: usize,
+    /// What the tree has under keys that commits of the group have read: it does not change before the group is
+    /// written, and the row of a table is read by every commit to it.
+    seen: HashMap<Key, Option<Entry>>,
 }
 
 impl Group {
@@ -50,21 +53,28 @@ impl Group {
     }
 
     /// The page of a read of `base` under these writes.
-    pub(super) fn page(&self, base: &impl Source, read: &Read) -> Result<Page, Error> {
-        if self.rows.is_empty() {
-            return stored::page(base, read);
-        }
+    pub(super) fn page(&mut self, base: &impl Source, read: &Read) -> Result<Page, Error> {
         match read {
             Read::Key(key) => {
                 let entry = match self.rows.get(key) {
                     Some(Some(value)) => Some(stored::decode(key.clone(), value.clone())?),
                     Some(None) => None,
-                    None => stored::get(base, key)?,
+                    None => self.seen(base, key)?,
                 };
                 Ok(Page { entries: entry.into_iter().collect(), more: false })
             }
+            Read::Range(_) if self.rows.is_empty() => stored::page(base, read),
             Read::Range(range) => self.range(base, range),
         }
+    }
+
+    fn seen(&mut self, base: &impl Source, key: &Key) -> Result<Option<Entry>, Error> {
+        if let Some(entry) = self.seen.get(key) {
+            return Ok(entry.clone());
+        }
+        let entry = stored::get(base, key)?;
+        self.seen.insert(key.clone(), entry.clone());
+        Ok(entry)
     }
 
     fn range(&self, base: &impl Source, range: &Range) -> Result<Page, Error> {

@@ -100,8 +100,13 @@ pub(super) fn iter(source: &impl Source, range: &Range) -> impl Iterator<Item = 
 pub(super) fn page(source: &impl Source, read: &Read) -> Result<Page, Error> {
     match read {
         Read::Key(key) => Ok(Page { entries: get(source, key)?.into_iter().collect(), more: false }),
-        Read::Range(range) => rows::fill(range, iter(source, range)),
+        Read::Range(range) => self::range(source, range),
     }
+}
+
+/// The page of a range.
+pub(super) fn range(source: &impl Source, range: &Range) -> Result<Page, Error> {
+    rows::fill(range, iter(source, range))
 }
 
 /// The version up to which numbers may be in use.

@@ -59,6 +59,7 @@ suite! {
     writing_nothing_is_not_a_commit
     ranges_are_half_open_and_ordered
     ranges_stop_at_their_limits_and_say_so
+    long_ranges_are_read_to_their_limits_from_either_end
     empty_ranges_are_empty
     ranges_in_decisions_see_the_commits_before
     one_read_is_one_snapshot
@@ -270,6 +271,32 @@ async fn ranges_stop_at_their_limits_and_say_so(engine: Arc<dyn Engine>) {
             let page = read(&*engine, Read::Range(range.clone())).await;
             assert_eq!((page.entries.len(), page.more), (found, more), "{range:?}");
             assert_eq!(name_of(&page.entries[0]), if reverse { "c" } else { "a" });
+        }
+    }
+}
+
+async fn long_ranges_are_read_to_their_limits_from_either_end(engine: Arc<dyn Engine>) {
+    const ROWS: usize = 300;
+    let name = |n: usize| format!("{n:03}");
+    write(&*engine, (0..ROWS).map(|n| put(&name(n), "v")).collect()).await;
+    let row = key("000").len() + 1;
+    for reverse in [false, true] {
+        let mut all: Vec<String> = (0..ROWS).map(name).collect();
+        if reverse {
+            all.reverse();
+        }
+        for rows in [1, 127, 128, 129, 255, 256, 299, 300, 301] {
+            let expected = (all[..rows.min(ROWS)].to_vec(), rows < ROWS);
+            let by_rows = Range { limit: rows, reverse, ..whole_table(TABLE) };
+            let by_bytes = Range { limit_bytes: rows * row, reverse, ..whole_table(TABLE) };
+            for range in [by_rows, by_bytes] {
+                // Beside another read, which takes its share of what is read at once.
+                let reads = vec![Read::Range(range.clone()), Read::Key(key("007")), Read::Range(range)];
+                let pages = engine.read(ReadRequest { reads }).await.unwrap().pages;
+                assert_eq!((names(&pages[0]), pages[0].more), expected, "{rows} {reverse}");
+                assert_eq!(names(&pages[1]), ["007"]);
+                assert_eq!((names(&pages[2]), pages[2].more), expected, "{rows} {reverse}");
+            }
         }
     }
 }
