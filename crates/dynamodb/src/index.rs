@@ -10,9 +10,10 @@ use store::{Key, Write};
 use types::AccountId;
 
 use crate::Error;
+use crate::change::Image;
 use crate::table::{ITEM_PREFIX_LEN, MAX_PARTITION_KEY_BYTES, MAX_SORT_KEY_BYTES, delimited, spread};
 use crate::tables::{IndexRecord, IndexScope, KeyAttribute, KeyKind, Projected, TableRecord, entries_prefix};
-use crate::value::{AttributeValue, Attributes, ItemView, Kind, ValueView, project_item};
+use crate::value::{AttributeValue, Attributes, ItemView, Kind, ValueView, item_size, project_item};
 
 /// An index, ready for work.
 #[derive(Debug)]
@@ -90,18 +91,20 @@ impl Index {
     }
 
     /// The entry's value.
-    fn entry_value(&self, item: ItemView<'_>, encoded: &Bytes) -> Bytes {
+    fn entry_value(&self, item: Image<'_>) -> Bytes {
         match &self.kept {
-            None => encoded.clone(),
-            Some(_) => project_item(item, |name| str::from_utf8(name).is_ok_and(|name| self.projects(name))),
+            None => item.encoded.clone(),
+            Some(kept) => {
+                let is_kept = |name: &[u8]| kept.binary_search_by(|kept| kept.as_bytes().cmp(name)).is_ok();
+                project_item(item.view, is_kept)
+            }
         }
     }
 
     /// The entry of an item.
-    pub(crate) fn entry(&self, item_key: &[u8], encoded: &Bytes) -> Option<(Key, Bytes)> {
-        let item = ItemView::new(encoded).ok()?;
-        let key = self.entry_key(item_key, item)?;
-        Some((key, self.entry_value(item, encoded)))
+    pub(crate) fn entry(&self, item_key: &[u8], item: Image<'_>) -> Option<(Key, Bytes)> {
+        let key = self.entry_key(item_key, item.view)?;
+        Some((key, self.entry_value(item)))
     }
 
     /// The writes that follow from a change of an item, and the write units that they cost (Developer Guide,
@@ -109,8 +112,8 @@ impl Index {
     pub(crate) fn writes(
         &self,
         item_key: &[u8],
-        old: Option<&Bytes>,
-        new: Option<&Bytes>,
+        old: Option<Image<'_>>,
+        new: Option<Image<'_>>,
         writes: &mut Vec<Write>,
     ) -> f64 {
         let old = old.and_then(|item| self.entry(item_key, item));
@@ -197,6 +200,5 @@ impl Index {
 }
 
 fn units(entry: &Bytes) -> f64 {
-    let size = ItemView::new(entry).map_or(0, ItemView::size_bytes);
-    size.div_ceil(1024).max(1) as f64
+    item_size(entry).div_ceil(1024).max(1) as f64
 }

@@ -242,19 +242,18 @@ impl Api for DynamoDb {
 
     async fn parse(&self, request: Request) -> Result<Box<dyn Operation>, aws::Error> {
         let target = request.head.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
-        let target = target.map(str::to_owned);
-        let of_streams = target.as_deref().and_then(|target| target.strip_prefix(STREAMS_PREFIX));
-        let operation = target.as_deref().and_then(|target| target.strip_prefix("DynamoDB_20120810."));
+        let of_streams = target.and_then(|target| target.strip_prefix(STREAMS_PREFIX));
+        let operation = target.and_then(|target| target.strip_prefix("DynamoDB_20120810."));
         let (of_streams, operation) = match (of_streams, operation) {
-            (Some(name), _) => (true, name.to_owned()),
-            (None, name) => (false, name.unwrap_or_default().to_owned()),
+            (Some(name), _) => (true, name),
+            (None, name) => (false, name.unwrap_or_default()),
         };
         let caller = request.context.caller;
         let scope = Scope { account: caller.account, region: self.node.region.clone() };
         let body = aws::body::collect(request.body, MAX_BODY_BYTES).await?;
         let node = &self.node;
         if of_streams {
-            return match operation.as_str() {
+            return match operation {
                 "ListStreams" => call::<ops::ListStreams>(node, scope, &body).await,
                 "DescribeStream" => call::<ops::DescribeStream>(node, scope, &body).await,
                 "GetShardIterator" => call::<ops::GetShardIterator>(node, scope, &body).await,
@@ -262,7 +261,7 @@ impl Api for DynamoDb {
                 other => Err(unsupported(other)),
             };
         }
-        match operation.as_str() {
+        match operation {
             "PutItem" => call::<ops::PutItem>(node, scope, &body).await,
             "GetItem" => call::<ops::GetItem>(node, scope, &body).await,
             "UpdateItem" => call::<ops::UpdateItem>(node, scope, &body).await,

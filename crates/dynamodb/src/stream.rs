@@ -9,10 +9,11 @@ use store::key::{KeyReader, prefix_end};
 use store::{Key, Write};
 use types::{AccountId, Timestamp};
 
+use crate::change::Image;
 use crate::tables::{
     STREAMS, StreamRecord, StreamSetting, TableRecord, ViewType, stream_key, stream_records_prefix,
 };
-use crate::value::{ItemView, project_item};
+use crate::value::project_item;
 
 /// How long a record can be read.
 pub(crate) const RETENTION: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
@@ -138,14 +139,14 @@ impl ChangeRecord {
 pub(crate) fn write(
     account: AccountId,
     table: &TableRecord,
-    (old, new): (Option<&Bytes>, Option<&Bytes>),
+    (old, new): (Option<Image<'_>>, Option<Image<'_>>),
     moment: Moment,
     writes: &mut Vec<Write>,
 ) {
     let Some(stream) = table.stream.as_ref().filter(|stream| stream.enabled) else { return };
     let (event, some) = match (old, new) {
         (None, None) => return,
-        (Some(old), Some(new)) if old == new => return,
+        (Some(old), Some(new)) if old.encoded == new.encoded => return,
         (None, Some(new)) => (Event::Insert, new),
         (Some(_), Some(new)) => (Event::Modify, new),
         (Some(old), None) => (Event::Remove, old),
@@ -153,8 +154,6 @@ pub(crate) fn write(
     let is_key = |name: &[u8]| {
         std::iter::once(&table.partition).chain(&table.sort).any(|key| key.name.as_bytes() == name)
     };
-    // An item that can not be looked into is not written; one that was read before has been.
-    let Ok(view) = ItemView::new(some) else { return };
     let (with_new, with_old) = match stream.view {
         ViewType::KeysOnly => (false, false),
         ViewType::NewImage => (true, false),
@@ -165,9 +164,9 @@ pub(crate) fn write(
         event,
         cause: moment.cause,
         at: moment.at,
-        keys: project_item(view, is_key),
-        new: new.filter(|_| with_new).cloned(),
-        old: old.filter(|_| with_old).cloned(),
+        keys: project_item(some.view, is_key),
+        new: new.filter(|_| with_new).map(|item| item.encoded.clone()),
+        old: old.filter(|_| with_old).map(|item| item.encoded.clone()),
     };
     let prefix = stream_records_prefix(account, stream.id).finish();
     writes.push(Write::Append(prefix, record.encode()));

@@ -346,12 +346,12 @@ impl Token {
     }
 
     /// The writes that remember it until it ends.
-    pub(crate) fn writes(&self, writes: &mut Vec<Write>) {
+    pub(crate) fn writes(&self) -> [Write; 2] {
         let by_time = TOKENS.key(AccountId::NODE, |k| {
             k.i64(self.expires_at.as_millisecond()).u64(self.account.number()).text(&self.token);
         });
-        writes.push(TOKENS.put(self.key(), self));
-        writes.push(TOKENS.put(by_time, self));
+        let value = store::Table::encode(self);
+        [Write::Put(self.key(), value.clone()), Write::Put(by_time, value)]
     }
 }
 

@@ -4,10 +4,10 @@
 //! under the time of its writing if that is later, written with the item. So rows are made ahead of where expired
 //! ones are read from. A row that its item does not bear out (any more) is only removed.
 
-use bytes::Bytes;
 use store::{Key, Write};
 use types::{AccountId, Timestamp};
 
+use crate::change::Image;
 use crate::table::{ITEM_PREFIX_LEN, Table};
 use crate::tables::{EXPIRY, Expiring, items_prefix};
 use crate::value::{ItemView, Kind, Number};
@@ -39,12 +39,12 @@ pub(crate) fn item_key(row: &Expiring, row_key: &[u8]) -> Key {
 }
 
 /// When an item of the table expires.
-fn ends(table: &Table, item: &Bytes) -> Option<i64> {
-    ends_at(table.record.ttl.as_deref()?, ItemView::new(item).ok()?)
+fn ends(table: &Table, item: ItemView<'_>) -> Option<i64> {
+    ends_at(table.record.ttl.as_deref()?, item)
 }
 
 /// The row of an item written now, if it expires.
-pub(crate) fn row(table: &Table, key: &Key, item: &Bytes, now: Timestamp) -> Option<Write> {
+pub(crate) fn row(table: &Table, key: &Key, item: ItemView<'_>, now: Timestamp) -> Option<Write> {
     let now_s = now.as_second();
     let at = ends(table, item).filter(|at| *at > now_s - MAX_AGE_S)?.max(now_s);
     let value = Expiring { account: table.account, table: table.record.name.clone(), id: table.record.id };
@@ -55,19 +55,19 @@ pub(crate) fn row(table: &Table, key: &Key, item: &Bytes, now: Timestamp) -> Opt
 pub(crate) fn write(
     table: &Table,
     key: &Key,
-    (old, new): (Option<&Bytes>, Option<&Bytes>),
+    (old, new): (Option<Image<'_>>, Option<Image<'_>>),
     now: Timestamp,
     writes: &mut Vec<Write>,
 ) {
     if table.record.ttl.is_none() {
         return;
     }
-    let ended = old.and_then(|item| ends(table, item));
-    if ended == new.and_then(|item| ends(table, item)) {
+    let ended = old.and_then(|item| ends(table, item.view));
+    if ended == new.and_then(|item| ends(table, item.view)) {
         return;
     }
     if let Some(at) = ended {
         writes.push(Write::Delete(row_key(table.account, table.record.id, at, key)));
     }
-    writes.extend(new.and_then(|item| row(table, key, item, now)));
+    writes.extend(new.and_then(|item| row(table, key, item.view, now)));
 }

@@ -21,6 +21,7 @@ use super::hub::{Hub, Subscriber};
 use super::token::{Fingerprint, Token};
 use super::{Watch, end, event};
 use crate::Error;
+use crate::change::Image;
 use crate::ops::capacity::{Consumed, Object, read_units};
 use crate::ops::{Query, stream_head};
 use crate::place::Place;
@@ -439,7 +440,7 @@ impl Subscription {
             let image = image.as_ref()?;
             let (key, row) = match place.index {
                 None => (item_key.clone(), image.clone()),
-                Some(index) => index.entry(&item_key, image)?,
+                Some(index) => index.entry(&item_key, Image::of(image)?)?,
             };
             let view = ItemView::new(&row).ok()?;
             let filter = self.query.search.filter.as_ref();

@@ -19,7 +19,7 @@ use crate::service::{Node, Scope};
 use crate::table::{Attempt, Table};
 use crate::throttle::Side;
 use crate::value::{Attributes, ItemView};
-use crate::wire::{self, AttributeMap, Constraints, write};
+use crate::wire::{self, AttributeMap, Constraints, MapOf, Modelled, write};
 
 /// The most keys of one request, and the most bytes of items of one answer.
 const MAX_KEYS: usize = 100;
@@ -28,18 +28,22 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 struct Input {
-    request_items: Option<IndexMap<String, KeysInput>>,
+    request_items: Option<MapOf<KeysInput>>,
     return_consumed_capacity: Option<String>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+#[serde(deny_unknown_fields, rename_all = "PascalCase", expecting = "struct KeysAndAttributes")]
 struct KeysInput {
     keys: Option<Vec<AttributeMap>>,
     consistent_read: Option<bool>,
     attributes_to_get: Option<Vec<String>>,
     projection_expression: Option<String>,
     expression_attribute_names: Option<IndexMap<String, String>>,
+}
+
+impl Modelled for KeysInput {
+    const CLASS: &'static str = "com.amazonaws.dynamodb.v20120810.KeysAndAttributes";
 }
 
 /// What is read of one table.
@@ -72,7 +76,7 @@ impl Run for BatchGetItem {
         constraints
             .return_consumed_capacity(input.return_consumed_capacity.as_deref())
             .required(input.request_items.as_ref(), "requestItems");
-        let items = input.request_items.unwrap_or_default();
+        let items = input.request_items.map(|items| items.0).unwrap_or_default();
         constraints.finish()?;
         if items.is_empty() {
             return Err(Error::validation(

@@ -19,7 +19,7 @@ use crate::stream::Moment;
 use crate::table::Attempt;
 use crate::throttle::Side;
 use crate::value::{Attributes, size_bytes};
-use crate::wire::{self, AttributeMap, Constraints, write};
+use crate::wire::{self, AttributeMap, Constraints, MapOf, Modelled, write};
 
 /// The most bytes that follow from the writes of one commit, far enough below what a commit takes.
 const MAX_WEIGHT: usize = 48 << 20;
@@ -30,28 +30,32 @@ const MAX_WRITES: usize = 25;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 struct Input {
-    request_items: Option<IndexMap<String, Vec<WriteInput>>>,
+    request_items: Option<MapOf<Vec<WriteInput>>>,
     return_consumed_capacity: Option<String>,
     return_item_collection_metrics: Option<String>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+#[serde(deny_unknown_fields, rename_all = "PascalCase", expecting = "struct WriteRequest")]
 struct WriteInput {
     put_request: Option<PutInput>,
     delete_request: Option<DeleteInput>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+#[serde(deny_unknown_fields, rename_all = "PascalCase", expecting = "struct PutRequest")]
 struct PutInput {
     item: AttributeMap,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+#[serde(deny_unknown_fields, rename_all = "PascalCase", expecting = "struct DeleteRequest")]
 struct DeleteInput {
     key: AttributeMap,
+}
+
+impl Modelled for Vec<WriteInput> {
+    const CLASS: &'static str = "java.util.List<com.amazonaws.dynamodb.v20120810.WriteRequest>";
 }
 
 /// Puts and deletes up to 25 items, in one commit: here none is ever left unprocessed.
@@ -78,7 +82,7 @@ impl Run for BatchWriteItem {
                 &["SIZE", "NONE"],
             )
             .required(input.request_items.as_ref(), "requestItems");
-        let items = input.request_items.unwrap_or_default();
+        let items = input.request_items.map(|items| items.0).unwrap_or_default();
         constraints.finish()?;
         if items.is_empty() {
             return Err(Error::validation(
@@ -165,6 +169,7 @@ impl Run for BatchWriteItem {
             admitted.into_iter().collect::<Result<Vec<_>, _>>()?;
         }
         let writes = Arc::new(writes);
+        let told = self.capacity != ReturnCapacity::None;
         let (outcomes, tables) = loop {
             let attempt: Result<_, Attempt> = async {
                 let mut tables = IndexMap::new();
@@ -190,24 +195,30 @@ impl Run for BatchWriteItem {
                     }
                     keys.push(key);
                 }
-                let mut reads: Vec<_> = keys.iter().cloned().map(Read::Key).collect();
-                reads.extend(tables.values().map(|table| table.read()));
+                let mut reads: Vec<_> = tables.values().map(|table| table.read()).collect();
+                // The place of the page that shows what a write replaces, if that matters.
+                let mut places = Vec::with_capacity(keys.len());
+                for (write, key) in writes.iter().zip(&keys) {
+                    let looks_back = write.looks_back(&tables[&write.table], told);
+                    places.push(looks_back.then_some(reads.len()));
+                    reads.extend(looks_back.then(|| Read::Key(key.clone())));
+                }
                 let (writes, in_force) = (writes.clone(), tables.clone());
                 let moment = Moment::caller(node.env.now());
                 let outcomes = node
                     .store
                     .transact::<_, Attempt, _>(reads, move |pages, _| {
-                        for (table, page) in tables.values().zip(&pages[keys.len()..]) {
+                        for (table, page) in tables.values().zip(pages) {
                             table.check(page)?;
                         }
                         let mut out = Vec::with_capacity(keys.len());
                         let mut outcomes = Vec::with_capacity(keys.len());
-                        for ((write, key), page) in writes.iter().zip(&keys).zip(pages) {
+                        for ((write, key), place) in writes.iter().zip(&keys).zip(&places) {
                             let table = &tables[&write.table];
-                            let old = page.first();
+                            let old = place.and_then(|place| pages[place].first());
                             let (change, mut outcome) = write.decide(table, old.map(|entry| &entry.value))?;
                             outcome.index_units = table.writes(key, old, change, moment, &mut out);
-                            outcomes.push(outcome.cost(table));
+                            outcomes.push(outcome);
                         }
                         Ok((out, outcomes))
                     })
@@ -221,8 +232,9 @@ impl Run for BatchWriteItem {
         };
         let mut costs: IndexMap<String, Consumed> =
             self.tables.iter().map(|table| (table.clone(), Consumed::default())).collect();
-        for (write, cost) in writes.iter().zip(&outcomes) {
-            costs.entry(write.table.clone()).or_default().add(cost, 1.0);
+        for (write, outcome) in writes.iter().zip(&outcomes) {
+            let cost = outcome.cost(&tables[&write.table]);
+            costs.entry(write.table.clone()).or_default().add(&cost, 1.0);
         }
         let mut out = Object::new();
         for (name, cost) in &costs {

@@ -178,6 +178,13 @@ impl Object {
         Self { out: vec![b'{'] }
     }
 
+    /// With room for so many bytes.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        let mut out = Vec::with_capacity(bytes);
+        out.push(b'{');
+        Self { out }
+    }
+
     /// Begins a member; its value is appended to what this returns.
     pub(crate) fn member(&mut self, name: &str) -> &mut Vec<u8> {
         if self.out.len() > 1 {

@@ -99,7 +99,7 @@ impl Run for DeleteItem {
 
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
         let Self { write, return_old, capacity, metrics } = self;
-        let done = write.run(node, scope).await?;
+        let done = write.run(node, scope, true).await?;
         let mut out = Object::new();
         if let Some(old) = done.outcome.old.as_ref().filter(|_| return_old) {
             write::item(out.member("Attributes"), ItemView::new(old).map_err(store::Error::from)?);

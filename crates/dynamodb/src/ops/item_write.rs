@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws::Access;
 use bytes::Bytes;
 use indexmap::IndexMap;
-use store::Key;
+use store::{Key, Page, Read};
 
 use super::capacity::{self, Consumed, IndexUnits, Object, ReturnCapacity};
 use super::collection_metrics;
@@ -18,7 +18,8 @@ use crate::stream::Moment;
 use crate::table::{Attempt, Table};
 use crate::throttle::Side;
 use crate::value::{
-    AttributeValue, Attributes, ItemView, MAX_DEPTH, MAX_ITEM_BYTES, decode_item, encode_item, size_bytes,
+    AttributeValue, Attributes, ItemView, MAX_DEPTH, MAX_ITEM_BYTES, decode_item, encode_item, item_size,
+    size_bytes,
 };
 use crate::wire::{AttributeMap, Constraints, write};
 
@@ -55,9 +56,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// What it cost. Of the table, the larger of before and after counts.
     pub(crate) fn cost(&self, table: &Table) -> Consumed {
-        let size = |item: &Option<Bytes>| {
-            item.as_ref().and_then(|item| ItemView::new(item).ok()).map_or(0, ItemView::size_bytes)
-        };
+        let size = |item: &Option<Bytes>| item.as_ref().map_or(0, |item| item_size(item));
         let indexes = table.indexes.iter().zip(&self.index_units);
         Consumed {
             table: super::capacity::write_units(size(&self.old), size(&self.new)),
@@ -226,6 +225,13 @@ impl ItemWrite {
         }
     }
 
+    /// Whether the item that is there has to be read for it: to put one without conditions it need not be, if
+    /// nobody wants to know what was there or what that cost.
+    pub(crate) fn looks_back(&self, table: &Table, told: bool) -> bool {
+        let replaces = matches!(self.action, Action::Put { .. }) && self.condition.is_none();
+        told || !replaces || table.looks_back()
+    }
+
     /// Decides on the change, from the item as it is. Runs inside the transaction.
     pub(crate) fn decide(&self, table: &Table, old: Option<&Bytes>) -> Result<(Change, Outcome), Error> {
         let view = match old {
@@ -280,8 +286,8 @@ impl ItemWrite {
         }
     }
 
-    /// Carries it out by itself, in one transaction.
-    pub(crate) async fn run(self, node: &Node, scope: &Scope) -> Result<Done, Error> {
+    /// Carries it out by itself, in one transaction; `told` if what was there before, or what it cost, is told.
+    pub(crate) async fn run(self, node: &Node, scope: &Scope, told: bool) -> Result<Done, Error> {
         let this = Arc::new(self);
         let (account, name) = (scope.account, this.table.as_str());
         loop {
@@ -289,12 +295,15 @@ impl ItemWrite {
                 let table = node.table(account, name).await?;
                 let key = this.key(&table)?;
                 node.admit_write(&table)?;
-                let reads = vec![table.read(), store::Read::Key(key.clone())];
+                let mut reads = vec![table.read()];
+                if this.looks_back(&table, told) {
+                    reads.push(Read::Key(key.clone()));
+                }
                 let (this, in_force) = (this.clone(), table.clone());
                 let moment = Moment::caller(node.env.now());
-                let decide = move |pages: &[store::Page], _| {
+                let decide = move |pages: &[Page], _| {
                     table.check(&pages[0])?;
-                    let old = pages[1].first();
+                    let old = pages.get(1).and_then(Page::first);
                     let (change, mut outcome) = this.decide(&table, old.map(|entry| &entry.value))?;
                     let mut writes = Vec::with_capacity(1);
                     outcome.index_units = table.writes(&key, old, change, moment, &mut writes);

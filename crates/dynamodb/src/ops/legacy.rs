@@ -1,14 +1,13 @@
 //! Parameters of before expressions (Developer Guide, "Legacy conditional parameters"), turned into what
 //! expressions come to: from there on nothing knows in which form a request came.
 
-use indexmap::IndexMap;
 use serde::Deserialize;
 
 use crate::Error;
 use crate::expr::key_condition::{KeyTest, KeyTests};
 use crate::expr::{Comparator, Condition, Operand, Path, Projection, Update};
 use crate::value::{AttributeValue, Kind, ValueView, encode_value};
-use crate::wire::{Constraints, SingleValue};
+use crate::wire::{Constraints, MapOf, Modelled, SingleValue};
 
 /// The words of `ComparisonOperator`, in the order in which DynamoDB lists them.
 const OPERATORS: [&str; 13] = [
@@ -40,7 +39,7 @@ pub(super) struct ConditionInput {
 
 /// An `ExpectedAttributeValue`.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+#[serde(deny_unknown_fields, rename_all = "PascalCase", expecting = "struct ExpectedAttributeValue")]
 pub(super) struct ExpectedInput {
     value: Option<SingleValue>,
     exists: Option<bool>,
@@ -50,15 +49,27 @@ pub(super) struct ExpectedInput {
 
 /// An `AttributeValueUpdate`.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+#[serde(deny_unknown_fields, rename_all = "PascalCase", expecting = "struct AttributeValueUpdate")]
 pub(super) struct UpdateInput {
     value: Option<SingleValue>,
     action: Option<String>,
 }
 
-pub(super) type Conditions = IndexMap<String, ConditionInput>;
-pub(super) type Expected = IndexMap<String, ExpectedInput>;
-pub(super) type Updates = IndexMap<String, UpdateInput>;
+impl Modelled for ConditionInput {
+    const CLASS: &'static str = "com.amazonaws.dynamodb.v20120810.Condition";
+}
+
+impl Modelled for ExpectedInput {
+    const CLASS: &'static str = "com.amazonaws.dynamodb.v20120810.ExpectedAttributeValue";
+}
+
+impl Modelled for UpdateInput {
+    const CLASS: &'static str = "com.amazonaws.dynamodb.v20120810.AttributeValueUpdate";
+}
+
+pub(super) type Conditions = MapOf<ConditionInput>;
+pub(super) type Expected = MapOf<ExpectedInput>;
+pub(super) type Updates = MapOf<UpdateInput>;
 
 /// Expressions and legacy parameters exclude each other.
 pub(super) fn exclusive(legacy: &[(&str, bool)], expressions: &[(&str, bool)]) -> Result<(), Error> {

@@ -16,7 +16,7 @@ use super::capacity::{self, Consumed, Object, ReturnCapacity, Split};
 use super::item_write::{self, Action, Done, ItemWrite, key_text};
 use super::search::Search;
 use super::transact_get_items::TransactGetItems;
-use super::transact_write_items::{TransactWriteItems, count_statements, fingerprint};
+use super::transact_write_items::{RequestToken, TransactWriteItems, count_statements};
 use crate::Error;
 use crate::expr::key_condition::KeyTest;
 use crate::expr::{Comparator, Condition, Operand, Path};
@@ -195,7 +195,7 @@ impl Prepared {
             return Err(Error::validation("EXISTS can be used in transactions only"));
         }
         let table = node.table(scope.account, &self.table).await?;
-        self.item_write(&table)?.run(node, scope).await
+        self.item_write(&table)?.run(node, scope, true).await
     }
 
     /// Appends what RETURNING asks for.
@@ -275,7 +275,11 @@ impl Reading<'_> {
         table: &Table,
         from: Continuation,
     ) -> Result<(Vec<u8>, Option<Continuation>, Consumed), Attempt> {
-        let place = Place::find(table, self.select.index.as_deref())?;
+        let index = self.select.index.as_deref();
+        if index.is_some_and(|name| table.record.index(name).is_none()) {
+            return Err(Error::validation("The table does not have the specified index").into());
+        }
+        let place = Place::find(table, index)?;
         let mut rest = self.select.conditions.clone();
         let named = partitions(&rest, &place.partition().name);
         let reverse = self.order(place, named.as_ref().map(|(_, values)| values.len()))?;
@@ -693,8 +697,7 @@ struct TransactionInput {
 /// Carries out up to 100 statements, all or none; all read or all write.
 pub(crate) struct ExecuteTransaction {
     statements: Vec<Prepared>,
-    token: Option<String>,
-    fingerprint: String,
+    token: Option<RequestToken>,
     capacity: ReturnCapacity,
 }
 
@@ -724,8 +727,7 @@ impl Run for ExecuteTransaction {
         }
         Ok(Self {
             statements,
-            token: input.client_request_token,
-            fingerprint: fingerprint(body),
+            token: RequestToken::of(input.client_request_token, body),
             capacity: ReturnCapacity::of(input.return_consumed_capacity.as_deref()),
         })
     }
@@ -758,8 +760,8 @@ impl Run for ExecuteTransaction {
             gets.push((prepared.table.clone(), key, select.columns.clone()));
         }
         if gets.is_empty() {
-            let Self { token, fingerprint, capacity, .. } = self;
-            return TransactWriteItems::of(writes, token, fingerprint, capacity)?.run(node, scope).await;
+            let Self { token, capacity, .. } = self;
+            return TransactWriteItems::of(writes, token, capacity)?.run(node, scope).await;
         }
         TransactGetItems::of(gets, self.capacity).run(node, scope).await
     }

@@ -103,7 +103,8 @@ impl Run for PutItem {
 
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
         let Self { write, return_old, capacity, metrics } = self;
-        let done = write.run(node, scope).await?;
+        let told = return_old || capacity != ReturnCapacity::None;
+        let done = write.run(node, scope, told).await?;
         let mut out = Object::new();
         if let Some(old) = done.outcome.old.as_ref().filter(|_| return_old) {
             write::item(out.member("Attributes"), ItemView::new(old).map_err(store::Error::from)?);

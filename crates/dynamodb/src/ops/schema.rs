@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::Error;
 use crate::tables::{Billing, IndexRecord, IndexScope, IndexState, KeyAttribute, KeyKind, Projected};
-use crate::wire::Constraints;
+use crate::wire::{Constraints, Long};
 
 /// The most indexes of a table, and of attributes beside keys that one index and all of them may project
 /// (Developer Guide, "Service, account, and table quotas").
@@ -14,14 +14,14 @@ const MAX_INCLUDED: usize = 20;
 const MAX_INCLUDED_IN_ALL: usize = 100;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+#[serde(deny_unknown_fields, rename_all = "PascalCase", expecting = "struct AttributeDefinition")]
 pub(super) struct Definition {
     attribute_name: Option<String>,
     attribute_type: Option<String>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+#[serde(deny_unknown_fields, rename_all = "PascalCase", expecting = "struct KeySchemaElement")]
 pub(super) struct SchemaElement {
     attribute_name: Option<String>,
     key_type: Option<String>,
@@ -36,7 +36,7 @@ struct ProjectionInput {
 
 /// `LocalSecondaryIndex`, `GlobalSecondaryIndex` and `CreateGlobalSecondaryIndexAction`.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+#[serde(deny_unknown_fields, rename_all = "PascalCase", expecting = "struct GlobalSecondaryIndex")]
 pub(super) struct IndexInput {
     pub(super) index_name: Option<String>,
     key_schema: Option<Vec<SchemaElement>>,
@@ -46,10 +46,10 @@ pub(super) struct IndexInput {
 
 /// `ProvisionedThroughput`.
 #[derive(Deserialize, Clone, Copy)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+#[serde(deny_unknown_fields, rename_all = "PascalCase", expecting = "struct ProvisionedThroughput")]
 pub(super) struct Throughput {
-    read_capacity_units: Option<i64>,
-    write_capacity_units: Option<i64>,
+    read_capacity_units: Option<Long>,
+    write_capacity_units: Option<Long>,
 }
 
 impl Throughput {
@@ -59,20 +59,21 @@ impl Throughput {
             (self.read_capacity_units, "readCapacityUnits"),
         ] {
             let at = format!("{at}.{name}");
+            let units = units.map(|Long(units)| units);
             constraints.required(units.as_ref(), &at).range(units, &at, 1, i64::MAX);
         }
     }
 
     /// Read and write units of an index that is changed, whose bounds are checked with the table at hand.
     pub(super) fn unchecked_units(self) -> (u64, u64) {
-        let units = |units: Option<i64>| units.unwrap_or_default().cast_unsigned();
+        let units = |units: Option<Long>| units.map_or(0, |Long(units)| units.cast_unsigned());
         (units(self.read_capacity_units), units(self.write_capacity_units))
     }
 
     /// Read and write units.
     pub(super) fn units(self) -> Result<(u64, u64), Error> {
-        let units = |units: Option<i64>, name: &str| {
-            let units = units.unwrap_or_default();
+        let units = |units: Option<Long>, name: &str| {
+            let units = units.map_or(0, |Long(units)| units);
             if units > 1_000_000_000_000 {
                 return Err(Error::Validation(format!("Given value {units} for {name} is out of bounds")));
             }

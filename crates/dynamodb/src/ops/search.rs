@@ -170,23 +170,26 @@ impl Parameters<'_> {
             self.filter.map(|text| Condition::parse("FilterExpression", text, placeholders)).transpose()?;
         let projection = self.projection.map(|text| Projection::parse(text, placeholders)).transpose()?;
         let by_name = legacy.1.is_some();
+        // Query says the same as Scan in more words.
+        let more = if self.legacy_filter.0 == "QueryFilter" { "1 validation error detected: " } else { "" };
+        let refused = |rule: String| Error::Validation(format!("{more}{rule}"));
         let (filter, projection) = (filter.or(legacy.0), projection.or(legacy.1));
         let select = match (self.select, &projection) {
             (Some("ALL_PROJECTED_ATTRIBUTES"), None) if self.index.is_none() => {
-                return Err(Error::invalid_parameter(
-                    "ALL_PROJECTED_ATTRIBUTES can be used only when Querying using an IndexName",
+                return Err(refused(
+                    "ALL_PROJECTED_ATTRIBUTES can be used only when Querying using an IndexName".into(),
                 ));
             }
             (Some("SPECIFIC_ATTRIBUTES"), None) => {
-                return Err(Error::invalid_parameter(
-                    "Must specify the AttributesToGet or ProjectionExpression when choosing to get SPECIFIC_ATTRIBUTES",
+                return Err(refused(
+                    "Must specify the AttributesToGet or ProjectionExpression when choosing to get SPECIFIC_ATTRIBUTES"
+                        .into(),
                 ));
             }
             (Some(word @ ("COUNT" | "ALL_ATTRIBUTES" | "ALL_PROJECTED_ATTRIBUTES")), Some(_)) => {
                 let parameter = if by_name { "AttributesToGet" } else { "ProjectionExpression" };
-                return Err(Error::Validation(format!(
-                    "Cannot specify the {parameter} when choosing to get {word}"
-                )));
+                let what = if word == "COUNT" { "only the Count" } else { word };
+                return Err(refused(format!("Cannot specify the {parameter} when choosing to get {what}")));
             }
             (Some("COUNT"), None) => Select::Count,
             (Some("ALL_ATTRIBUTES"), None) => Select::All,
@@ -339,7 +342,7 @@ impl Search {
         reverse: bool,
     ) -> Result<Vec<u8>, Attempt> {
         let found = self.find(node, place, bounds, reverse).await?;
-        let mut out = Object::new();
+        let mut out = Object::with_capacity(found.items.len() + 512);
         if self.select != Select::Count {
             let items = out.member("Items");
             items.push(b'[');
@@ -378,7 +381,7 @@ impl Search {
         let mut pages = node.store.read(reads).await?;
         place.table.check(&pages[0])?;
         let page = if pages.len() > 1 { pages.swap_remove(1) } else { store::Page::default() };
-        let mut answer = Answer::new(self, page.more);
+        let mut answer = Answer::new(self, &page);
         if self.fetches(place) {
             for entries in page.entries.chunks(FETCH_BATCH) {
                 let items = fetch(node, place, entries).await?;
@@ -432,17 +435,20 @@ struct Answer<'s, 'v> {
 }
 
 impl<'s, 'v> Answer<'s, 'v> {
-    fn new(search: &'s Search, more: bool) -> Self {
+    fn new(search: &'s Search, page: &store::Page) -> Self {
+        // Of what is shown whole it is known about how long it will be, so that it is not moved as it grows.
+        let whole = search.filter.is_none() && search.projection.is_none() && search.select != Select::Count;
+        let stored: usize = page.entries.iter().map(|entry| entry.value.len()).sum();
         Self {
             search,
-            items: Vec::new(),
+            items: Vec::with_capacity(if whole { stored + stored / 4 + page.entries.len() * 64 } else { 0 }),
             scanned: 0,
             count: 0,
             size_bytes: 0,
             fetched_units: 0.0,
             fetched_bytes: 0,
             last: None,
-            more,
+            more: page.more,
             full: false,
         }
     }

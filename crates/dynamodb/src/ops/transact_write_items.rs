@@ -19,8 +19,8 @@ use crate::Error;
 use crate::error::{Canceled, CancellationReason};
 use crate::service::{Node, Scope};
 use crate::stream::Moment;
-use crate::table::{Attempt, Table};
-use crate::tables::Token;
+use crate::table::{Attempt, Table, check_not_empty};
+use crate::tables::{TOKENS, Token};
 use crate::throttle::Side;
 use crate::value::size_bytes;
 use crate::wire::{self, AttributeMap, Constraints};
@@ -67,11 +67,24 @@ struct ItemInput {
 /// Changes up to 100 items, all or none.
 pub(crate) struct TransactWriteItems {
     writes: Arc<Vec<ItemWrite>>,
-    token: Option<String>,
-    fingerprint: String,
+    token: Option<RequestToken>,
     capacity: ReturnCapacity,
     /// Whether item collection metrics are wanted.
     metrics: bool,
+}
+
+/// A client request token, and the digest of the request that it came with.
+pub(super) struct RequestToken {
+    token: String,
+    fingerprint: String,
+}
+
+impl RequestToken {
+    /// Of a request with that body. Retries of SDKs repeat it to the byte.
+    pub(super) fn of(token: Option<String>, body: &[u8]) -> Option<Self> {
+        let fingerprint = || Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
+        token.map(|token| Self { token, fingerprint: fingerprint() })
+    }
 }
 
 /// How a transaction went.
@@ -179,18 +192,17 @@ fn item_write(action: ActionInput, at: usize, scope: &Scope) -> Result<ItemWrite
         ..Expressions::default()
     };
     expressions.exclusive()?;
-    let action = match (input.item, input.key) {
-        (Some(item), _) => item_write::put(item)?,
-        (None, key) => {
-            let key = key.unwrap_or_default().into_valid()?;
-            match name {
-                "update" => Action::Update { key, update: expressions.parse()?.0 },
-                "delete" => Action::Delete { key },
-                _ => Action::Check { key },
-            }
-        }
+    let subject = match (input.item, input.key) {
+        (Some(item), _) => Ok(item_write::put(item)?),
+        (None, key) => Err(key.unwrap_or_default().into_valid()?),
     };
-    let (_, condition) = expressions.parse()?;
+    let (update, condition) = expressions.parse()?;
+    let action = match (subject, name) {
+        (Ok(put), _) => put,
+        (Err(key), "update") => Action::Update { key, update },
+        (Err(key), "delete") => Action::Delete { key },
+        (Err(key), _) => Action::Check { key },
+    };
     Ok(ItemWrite {
         table: scope.table_name(&input.table_name.unwrap_or_default())?,
         action,
@@ -226,7 +238,8 @@ impl Run for TransactWriteItems {
             .map(|(at, action)| item_write(action, at, scope))
             .collect::<Result<Vec<_>, _>>()?;
         let capacity = ReturnCapacity::of(input.return_consumed_capacity.as_deref());
-        let this = Self::of(writes, input.client_request_token, fingerprint(body), capacity)?;
+        let token = RequestToken::of(input.client_request_token, body);
+        let this = Self::of(writes, token, capacity)?;
         Ok(Self { metrics: input.return_item_collection_metrics.as_deref() == Some("SIZE"), ..this })
     }
 
@@ -270,17 +283,11 @@ impl Run for TransactWriteItems {
     }
 }
 
-/// Digest of a request. Retries of SDKs repeat the body to the byte.
-pub(super) fn fingerprint(body: &[u8]) -> String {
-    Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl TransactWriteItems {
     /// The transaction of those writes, which must not be too large together.
     pub(super) fn of(
         writes: Vec<ItemWrite>,
-        token: Option<String>,
-        fingerprint: String,
+        token: Option<RequestToken>,
         capacity: ReturnCapacity,
     ) -> Result<Self, Error> {
         if writes.iter().map(|write| size_bytes(write.attributes())).sum::<usize>() > MAX_TRANSACTION_BYTES {
@@ -288,7 +295,7 @@ impl TransactWriteItems {
                 "Collection size cannot be greater than 4 MB: the items of a transaction are too large together",
             ));
         }
-        Ok(Self { writes: Arc::new(writes), token, fingerprint, capacity, metrics: false })
+        Ok(Self { writes: Arc::new(writes), token, capacity, metrics: false })
     }
 
     async fn attempt(&self, node: &Node, scope: &Scope) -> Result<Done, Attempt> {
@@ -299,57 +306,76 @@ impl TransactWriteItems {
                 tables.insert(write.table.clone(), node.table(account, &write.table).await?);
             }
         }
+        // A key attribute without a value refuses the request; all else that is wrong with keys cancels it.
+        for write in self.writes.iter() {
+            let attributes = write.attributes();
+            for key in tables[&write.table].keys() {
+                attributes.get(&key.name).map_or(Ok(()), |value| check_not_empty(&key.name, value))?;
+            }
+        }
         let keys = self.writes.iter().map(|write| write.key(&tables[&write.table])).collect();
         let keys: Vec<Key> = canceled(keys)?;
         let admitted = self.writes.iter().map(|write| node.admit_write(&tables[&write.table])).collect();
         canceled(admitted)?;
-        let in_force = tables.clone();
         if keys.iter().collect::<HashSet<_>>().len() < keys.len() {
             let message = "Transaction request cannot include multiple operations on one item";
             return Err(Error::validation(message).into());
         }
-        let mut reads: Vec<_> = keys.iter().cloned().map(Read::Key).collect();
-        reads.extend(tables.values().map(|table| table.read()));
         let now = node.env.now();
-        let token = self.token.as_ref().map(|token| {
-            let expires_at = now + TOKEN_LIFE;
-            Token { token: token.clone(), account, fingerprint: self.fingerprint.clone(), expires_at }
+        // What can be made ready is, before every other commit waits for it.
+        let token = self.token.as_ref().map(|given| {
+            let (token, fingerprint) = (given.token.clone(), given.fingerprint.clone());
+            let token = Token { token, account, fingerprint, expires_at: now + TOKEN_LIFE };
+            let writes = token.writes();
+            (token, writes)
         });
-        reads.extend(token.iter().map(|token| Read::Key(token.key())));
+        let mut reads: Vec<_> = tables.values().map(|table| table.read()).collect();
+        reads.extend(token.iter().map(|(token, _)| Read::Key(token.key())));
+        let told = self.capacity != ReturnCapacity::None;
+        // For each write its table, its key, and the place of the page that shows what it changes, if that matters.
+        let mut steps = Vec::with_capacity(keys.len());
+        for (write, key) in self.writes.iter().zip(keys) {
+            let table = tables[&write.table].clone();
+            let looks_back = write.looks_back(&table, told);
+            let place = looks_back.then_some(reads.len());
+            reads.extend(looks_back.then(|| Read::Key(key.clone())));
+            steps.push((table, key, place));
+        }
+        let in_force: Vec<_> = tables.values().cloned().collect();
         let writes = self.writes.clone();
-        node.store
+        let outcomes = node
+            .store
             .transact(reads, move |pages, _| {
-                let (items, rest) = pages.split_at(keys.len());
-                let (rows, tokens) = rest.split_at(tables.len());
-                let mut out = Vec::with_capacity(keys.len() + 2);
-                if let (Some(token), Some(page)) = (&token, tokens.first()) {
-                    let used = crate::tables::TOKENS.first(page)?.map(|row| row.value);
+                let mut out = Vec::with_capacity(steps.len() + 2);
+                if let Some((token, remember)) = &token {
+                    let used = TOKENS.first(&pages[in_force.len()])?.map(|row| row.value);
                     match used.filter(|used| used.expires_at > now) {
-                        Some(used) if used.fingerprint == token.fingerprint => {
-                            return Ok((Vec::new(), Done::Before));
-                        }
+                        Some(used) if used.fingerprint == token.fingerprint => return Ok((Vec::new(), None)),
                         Some(_) => return Err(Error::IdempotentParameterMismatch.into()),
-                        None => token.writes(&mut out),
+                        None => out.extend(remember.iter().cloned()),
                     }
                 }
-                for (table, row) in tables.values().zip(rows) {
+                for (table, row) in in_force.iter().zip(pages) {
                     table.check(row)?;
                 }
-                let decided = writes.iter().zip(items).map(|(write, page)| {
-                    write.decide(&tables[&write.table], page.first().map(|entry| &entry.value))
+                let old = |place: &Option<usize>| place.and_then(|place| pages[place].first());
+                let decided = writes.iter().zip(&steps).map(|(write, (table, _, place))| {
+                    write.decide(table, old(place).map(|entry| &entry.value))
                 });
-                let decided = canceled(decided.collect())?;
-                let mut costs = Vec::with_capacity(keys.len());
-                for (((write, key), page), (change, mut outcome)) in
-                    writes.iter().zip(&keys).zip(items).zip(decided)
+                let mut outcomes = Vec::with_capacity(steps.len());
+                for ((table, key, place), (change, mut outcome)) in
+                    steps.iter().zip(canceled(decided.collect())?)
                 {
-                    let table = &tables[&write.table];
-                    outcome.index_units =
-                        table.writes(key, page.first(), change, Moment::caller(now), &mut out);
-                    costs.push(outcome.cost(table));
+                    let moment = Moment::caller(now);
+                    outcome.index_units = table.writes(key, old(place), change, moment, &mut out);
+                    outcomes.push(outcome);
                 }
-                Ok((out, Done::Now(costs, in_force.clone())))
+                Ok::<_, Attempt>((out, Some(outcomes)))
             })
-            .await
+            .await?;
+        let Some(outcomes) = outcomes else { return Ok(Done::Before) };
+        let costs = self.writes.iter().zip(&outcomes);
+        let costs = costs.map(|(write, outcome)| outcome.cost(&tables[&write.table])).collect();
+        Ok(Done::Now(costs, tables))
     }
 }

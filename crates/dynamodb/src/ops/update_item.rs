@@ -123,7 +123,7 @@ impl Run for UpdateItem {
 
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
         let Self { write, returns, updated, capacity, metrics } = self;
-        let done = write.run(node, scope).await?;
+        let done = write.run(node, scope, true).await?;
         let outcome = &done.outcome;
         let (old, new) = (view(outcome.old.as_ref())?, view(outcome.new.as_ref())?);
         let mut out = Object::new();

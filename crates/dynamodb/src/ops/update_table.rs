@@ -38,7 +38,7 @@ struct Input {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+#[serde(deny_unknown_fields, rename_all = "PascalCase", expecting = "struct GlobalSecondaryIndexUpdate")]
 struct IndexUpdateInput {
     update: Option<ThroughputInput>,
     create: Option<IndexInput>,
@@ -46,14 +46,22 @@ struct IndexUpdateInput {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "PascalCase",
+    expecting = "struct UpdateGlobalSecondaryIndexAction"
+)]
 struct ThroughputInput {
     index_name: Option<String>,
     provisioned_throughput: Option<Throughput>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "PascalCase",
+    expecting = "struct DeleteGlobalSecondaryIndexAction"
+)]
 struct DeleteInput {
     index_name: Option<String>,
 }

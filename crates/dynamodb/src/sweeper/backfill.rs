@@ -10,6 +10,7 @@ use store::{Error, Key, Page, Range, Read, Write};
 use types::AccountId;
 
 use super::Sweeper;
+use crate::change::Image;
 use crate::table::{Attempt, Table};
 use crate::tables::{BACKFILLS, Backfill, BackfillInto, IndexState, TABLES, items_prefix, table_key};
 use crate::ttl;
@@ -79,7 +80,7 @@ impl Sweeper {
                 }
                 let mut writes = Vec::with_capacity(keys.len() + 1);
                 for (key, page) in keys.iter().zip(&pages[1..]) {
-                    let Some(item) = page.first().map(|entry| &entry.value) else { continue };
+                    let Some(item) = page.first().and_then(|entry| Image::of(&entry.value)) else { continue };
                     match into {
                         BackfillInto::Index(number) => {
                             let index = table.indexes.iter().find(|index| index.record.number == number);
@@ -87,7 +88,7 @@ impl Sweeper {
                             writes.extend(entry.map(|(key, value)| Write::Put(key, value)));
                         }
                         BackfillInto::Expiry => {
-                            writes.extend(ttl::row(&table, key, item, now));
+                            writes.extend(ttl::row(&table, key, item.view, now));
                         }
                     }
                 }

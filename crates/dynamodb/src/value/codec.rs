@@ -171,6 +171,11 @@ pub(crate) fn project_item(item: ItemView<'_>, mut keep: impl FnMut(&[u8]) -> bo
     out.into()
 }
 
+/// The size of a stored item as DynamoDB counts it, from its head alone; 0 if it is none.
+pub(crate) fn item_size(bytes: &[u8]) -> usize {
+    ItemView::unchecked(bytes).map_or(0, ItemView::size_bytes)
+}
+
 /// The item, rebuilt.
 pub(crate) fn decode_item(bytes: &[u8]) -> Result<Attributes, Corrupt> {
     let view = ItemView::new(bytes)?;

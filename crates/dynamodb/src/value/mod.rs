@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-pub(crate) use codec::{ItemView, Sequence, ValueView, decode_item, encode_item, encode_value, project_item};
+pub(crate) use codec::{
+    ItemView, Sequence, ValueView, decode_item, encode_item, encode_value, item_size, project_item,
+};
 pub(crate) use number::Number;
 
 /// The deepest that lists and maps may nest (Developer Guide, "Service, account, and table quotas").

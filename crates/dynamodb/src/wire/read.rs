@@ -6,11 +6,13 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
+use std::marker::PhantomData;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use indexmap::IndexMap;
+use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::Error;
@@ -328,15 +330,102 @@ struct Blob(Bytes);
 
 impl<'de> Deserialize<'de> for Blob {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Text::deserialize(deserializer)?;
-        match STANDARD.decode(text.0.as_bytes()) {
-            Ok(bytes) => Ok(Self(bytes.into())),
-            Err(_) if text.0.len() % 4 != 0 => Err(D::Error::custom(format_args!(
-                "Base64 encoded length is expected a multiple of 4 bytes but found: {}",
-                text.0.len()
-            ))),
-            Err(_) => Err(D::Error::custom("Invalid last non-pad Base64 character dectected")),
+        struct Base64;
+        impl Visitor<'_> for Base64 {
+            type Value = Blob;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("base64")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Blob, E> {
+                match STANDARD.decode(text) {
+                    Ok(bytes) => Ok(Blob(bytes.into())),
+                    Err(_) if !text.len().is_multiple_of(4) => Err(E::custom(format_args!(
+                        "Base64 encoded length is expected a multiple of 4 bytes but found: {}",
+                        text.len()
+                    ))),
+                    Err(_) => Err(E::custom("Invalid last non-pad Base64 character dectected")),
+                }
+            }
         }
+        deserializer.deserialize_str(Base64)
+    }
+}
+
+/// A number of 64 bits, which messages call otherwise than one of 32.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Long(pub(crate) i64);
+
+impl<'de> Deserialize<'de> for Long {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Digits;
+        impl Visitor<'_> for Digits {
+            type Value = Long;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a long")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Long, E> {
+                Ok(Long(number))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Long, E> {
+                let unexpected = || E::invalid_value(serde::de::Unexpected::Unsigned(number), &self);
+                i64::try_from(number).map(Long).map_err(|_| unexpected())
+            }
+        }
+        deserializer.deserialize_i64(Digits)
+    }
+}
+
+/// A structure of the service's model, or a list of them, by the name that messages have for it.
+pub(crate) trait Modelled {
+    /// The name of its class.
+    const CLASS: &'static str;
+}
+
+/// Structures by name.
+#[derive(Debug)]
+pub(crate) struct MapOf<T>(pub(crate) IndexMap<String, T>);
+
+impl<T> std::ops::Deref for MapOf<T> {
+    type Target = IndexMap<String, T>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<'m, T> IntoIterator for &'m MapOf<T> {
+    type Item = (&'m String, &'m T);
+    type IntoIter = indexmap::map::Iter<'m, String, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl<'de, T: Deserialize<'de> + Modelled> Deserialize<'de> for MapOf<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + Modelled> Visitor<'de> for Members<T> {
+            type Value = MapOf<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a map of class {}", T::CLASS)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MapOf<T>, A::Error> {
+                let mut out = IndexMap::new();
+                while let Some((name, value)) = map.next_entry()? {
+                    out.insert(name, value);
+                }
+                Ok(MapOf(out))
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData))
     }
 }
 
@@ -358,6 +447,20 @@ pub(crate) fn input<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     })
 }
 
+/// Structures that are elements of lists and maps, in the service's model.
+const ELEMENTS: [&str; 10] = [
+    "AttributeDefinition",
+    "AttributeValueUpdate",
+    "Condition",
+    "ExpectedAttributeValue",
+    "GlobalSecondaryIndex",
+    "GlobalSecondaryIndexUpdate",
+    "KeySchemaElement",
+    "KeysAndAttributes",
+    "Tag",
+    "WriteRequest",
+];
+
 /// The words of DynamoDB's framework for a value of another type than wanted.
 fn mismatch(text: &str) -> Option<String> {
     let (found, wanted) = text.strip_prefix("invalid ")?.rsplit_once(", expected ")?;
@@ -372,6 +475,7 @@ fn mismatch(text: &str) -> Option<String> {
         "a string" => Some("String"),
         "a boolean" => Some("Boolean"),
         "i64" | "f64" => Some("Integer"),
+        "a long" => Some("Long"),
         _ => None,
     };
     if let Some(name) = scalar {
@@ -394,13 +498,21 @@ fn mismatch(text: &str) -> Option<String> {
     if let Some(rest) = wanted.strip_prefix("struct ") {
         let name = rest.split(' ').next().unwrap_or_default();
         let name = name.strip_suffix("Input").unwrap_or(name);
-        return Some(if is_list {
-            class(&of_the_service(name))
-        } else {
-            "Unexpected value type in payload".into()
+        return Some(match name {
+            _ if is_list => class(&of_the_service(name)),
+            "" => "Unexpected value type in payload".into(),
+            _ if ELEMENTS.contains(&name) => "Unexpected value type in payload".into(),
+            // A member of another structure.
+            _ => "Unexpected field type".into(),
         });
     }
+    if let Some(name) = wanted.strip_prefix("a map of class ") {
+        let found = format!("Unrecognized collection type java.util.Map<java.lang.String, {name}>");
+        return Some(if is_list { found } else { "Unexpected field type".into() });
+    }
     match wanted {
+        "base64" if is_list => Some(class("java.nio.ByteBuffer")),
+        "base64" => Some("only base-64-encoded strings are convertible to bytes".into()),
         "an attribute value" if is_list => Some(class(&of_the_service("AttributeValue"))),
         "an attribute value" => Some("Unexpected value type in payload".into()),
         "a map of attribute values" if is_list => Some(format!(

@@ -11,6 +11,7 @@ pub(crate) struct Constraints {
 }
 
 impl Constraints {
+    // What is right costs no text: arguments are only formatted if they are shown.
     fn check(&mut self, holds: bool, value: impl Display, at: &str, constraint: impl Display) {
         // More than ten are not reported.
         if !holds && self.broken.len() < 10 {
@@ -70,27 +71,33 @@ impl Constraints {
         min: usize,
         max: usize,
     ) -> &mut Self {
-        let shown = shown.to_string();
-        let least = format_args!("Member must have length greater than or equal to {min}").to_string();
-        self.check(len >= min, &shown, at, least);
-        let most = format_args!("Member must have length less than or equal to {max}").to_string();
-        self.check(len <= max, &shown, at, most);
+        self.check(
+            len >= min,
+            &shown,
+            at,
+            format_args!("Member must have length greater than or equal to {min}"),
+        );
+        self.check(
+            len <= max,
+            &shown,
+            at,
+            format_args!("Member must have length less than or equal to {max}"),
+        );
         self
     }
 
     /// A number within limits.
     pub(crate) fn range(&mut self, value: Option<i64>, at: &str, min: i64, max: i64) -> &mut Self {
         if let Some(value) = value {
-            let shown = format!("'{value}'");
             self.check(
                 value >= min,
-                &shown,
+                format_args!("'{value}'"),
                 at,
                 format_args!("Member must have value greater than or equal to {min}"),
             );
             self.check(
                 value <= max,
-                &shown,
+                format_args!("'{value}'"),
                 at,
                 format_args!("Member must have value less than or equal to {max}"),
             );
@@ -100,9 +107,9 @@ impl Constraints {
 
     /// One of a set of words.
     pub(crate) fn one_of(&mut self, value: Option<&str>, at: &str, words: &[&str]) -> &mut Self {
-        if let Some(value) = value {
+        if let Some(value) = value.filter(|value| !words.contains(value)) {
             let constraint = format!("Member must satisfy enum value set: [{}]", words.join(", "));
-            self.check(words.contains(&value), format_args!("'{value}'"), at, constraint);
+            self.check(false, format_args!("'{value}'"), at, constraint);
         }
         self
     }

@@ -7,11 +7,32 @@ use crate::value::{AttributeValue, Attributes, ItemView, Kind, Number, Sequence,
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
+/// Where the first byte is that a JSON string has to escape: eight bytes at a time, since answers are long.
+fn escaped_at(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    const QUOTES: u64 = ONES * b'"' as u64;
+    const BACKSLASHES: u64 = ONES * b'\\' as u64;
+    // The high bit of each byte that is zero. A borrow can only reach bytes after the first such one.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let (words, tail) = text.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        let found = control | zeros(word ^ QUOTES) | zeros(word ^ BACKSLASHES);
+        if found != 0 {
+            return Some(at * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let in_tail = tail.iter().position(|&b| b < 0x20 || b == b'"' || b == b'\\');
+    in_tail.map(|at| words.len() * 8 + at)
+}
+
 /// Appends a JSON string; `text` is UTF-8.
 pub(crate) fn string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     let mut rest = text;
-    while let Some(at) = rest.iter().position(|&b| b < 0x20 || b == b'"' || b == b'\\') {
+    while let Some(at) = escaped_at(rest) {
         out.extend_from_slice(&rest[..at]);
         match rest[at] {
             b'"' => out.extend_from_slice(b"\\\""),
@@ -121,4 +142,25 @@ pub(crate) fn item_json(view: ItemView<'_>) -> serde_json::Value {
     let mut out = Vec::new();
     item(&mut out, view);
     serde_json::from_slice(&out).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn strings_are_read_as_they_were(text in "[ -~\u{0}-\u{1f}\"\\\\é漢🎈\u{80}]{0,40}") {
+            let mut out = Vec::new();
+            string(&mut out, text.as_bytes());
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+
+        #[test]
+        fn the_first_byte_to_escape_is_found(text in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'"'), Just(0x1F), Just(0x20)], 0..40)) {
+            let plain = text.iter().position(|&b| b < 0x20 || b == b'"' || b == b'\\');
+            prop_assert_eq!(escaped_at(&text), plain);
+        }
+    }
 }

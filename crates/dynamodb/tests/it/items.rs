@@ -182,6 +182,16 @@ async fn malformed_and_hostile_bodies_are_refused() {
         (r#"{"Item":"x"}"#, "Unexpected field type"),
         (r#"{"Item":{"id":"x"}}"#, "Unexpected value type in payload"),
         (r#"{"Expected":{"id":"x"}}"#, "Unexpected value type in payload"),
+        (
+            r#"{"Expected":{"id":[]}}"#,
+            "Unrecognized collection type class com.amazonaws.dynamodb.v20120810.ExpectedAttributeValue",
+        ),
+        (
+            r#"{"Expected":[]}"#,
+            "Unrecognized collection type java.util.Map<java.lang.String, com.amazonaws.dynamodb.v20120810.ExpectedAttributeValue>",
+        ),
+        (r#"{"Item":{"id":{"B":true}}}"#, "only base-64-encoded strings are convertible to bytes"),
+        (r#"{"Item":{"id":{"B":[]}}}"#, "Unrecognized collection type class java.nio.ByteBuffer"),
         (r#"{"Expected":{"id":{"Exists":"x"}}}"#, "Unexpected token received from parser"),
     ] {
         let error = service.raw("PutItem", body).await.unwrap_err();

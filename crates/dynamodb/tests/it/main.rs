@@ -9,6 +9,7 @@ mod items;
 mod legacy;
 mod partiql;
 mod queries;
+mod reads;
 mod streams;
 mod support;
 mod table_ops;

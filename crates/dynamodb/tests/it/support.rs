@@ -81,8 +81,11 @@ impl Dispatch for Buckets {
 
 impl Service {
     pub(crate) fn new() -> Self {
+        Self::on(Store::new(MemoryEngine::new()))
+    }
+
+    pub(crate) fn on(store: Store) -> Self {
         let env = SystemEnv::new();
-        let store = Store::new(MemoryEngine::new());
         let buckets = Arc::new(Buckets::default());
         let api = DynamoDb::new(store.clone(), env.clone(), Region::default(), buckets.clone());
         Self { api, store, buckets, env }
