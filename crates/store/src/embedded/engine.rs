@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
+use fjall::config::PartitioningPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, Snapshot};
 use tokio::sync::{oneshot, watch};
 
@@ -64,7 +65,15 @@ impl FjallEngine {
         let directory = Directory::open(&config.dir)?;
         let db = open_tree(&config, &directory)?;
         let open = |error: fjall::Error| failed(&config, &error);
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(config.memtable_bytes);
+        // Beyond the first level, a table file's index and filter are kept in parts of which a read takes what it
+        // needs: whole, those of a file of 64 MiB are more than a MiB, and a read of one row would take them all.
+        let in_parts = || PartitioningPolicy::new([false, true]);
+        let options = || {
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(config.memtable_bytes)
+                .index_block_partitioning_policy(in_parts())
+                .filter_block_partitioning_policy(in_parts())
+        };
         let rows = db.keyspace("rows", options).map_err(open)?;
         let version = rows::version_limit(&rows)?;
         let shared = Arc::new(Shared {
