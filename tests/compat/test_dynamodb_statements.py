@@ -279,3 +279,30 @@ def test_backups_and_recovery(ddb, music):
     with pytest.raises(ClientError) as e:
         ddb.describe_backup(BackupArn=made["BackupArn"])
     assert code(e) == "BackupNotFoundException"
+
+
+@pytest.mark.local
+def test_a_table_is_restored_with_some_of_its_indexes(ddb):
+    name = unique("indexed")
+
+    def index(name, *keys):
+        return {"IndexName": name, "KeySchema": schema(*keys), "Projection": {"ProjectionType": "ALL"}}
+
+    ddb.create_table(
+        TableName=name, KeySchema=schema("id"), BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[attribute("id"), attribute("a"), attribute("b")],
+        GlobalSecondaryIndexes=[index("by-a", "a"), index("by-b", "b", "a")])
+    ddb.put_item(TableName=name, Item={n: {"S": n} for n in ("id", "a", "b")})
+    backup = ddb.create_backup(TableName=name, BackupName="whole")["BackupDetails"]["BackupArn"]
+    for target, override, indexes in (("one", [index("by-a", "a")], ["by-a"]), ("none", [], []), ("all", None, ["by-a", "by-b"])):
+        more = {} if override is None else {"GlobalSecondaryIndexOverride": override}
+        ddb.restore_table_from_backup(TargetTableName=f"{name}-{target}", BackupArn=backup, **more)
+        ddb.get_waiter("table_exists").wait(TableName=f"{name}-{target}", WaiterConfig={"Delay": 1})
+        table = ddb.describe_table(TableName=f"{name}-{target}")["Table"]
+        assert sorted(i["IndexName"] for i in table.get("GlobalSecondaryIndexes", [])) == indexes
+        for found in indexes:
+            assert ddb.scan(TableName=f"{name}-{target}", IndexName=found)["Count"] == 1
+    with pytest.raises(ClientError) as e:
+        ddb.restore_table_from_backup(
+            TargetTableName=f"{name}-wrong", BackupArn=backup, GlobalSecondaryIndexOverride=[index("by-a", "b")])
+    assert code(e) == "ValidationException"

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use aws::Access;
 use serde_json::json;
 
-use super::backups::restoring_from;
 use super::describe_table::{Sizes, description, table_name};
+use super::restore::restoring_from;
 use super::table_change::{Fate, TableChange, change_table};
 use super::{Run, document};
 use crate::Error;

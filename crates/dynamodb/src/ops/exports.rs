@@ -14,7 +14,8 @@ use store::key::after;
 use store::{Range, Read};
 use types::{AccountId, RequestId, Timestamp};
 
-use super::backups::{commit_at, earliest};
+use super::recovery::earliest;
+use super::restore::commit_at;
 use super::describe_table::seconds;
 use super::{Run, document};
 use crate::Error;

@@ -1,6 +1,7 @@
 //! The operations: each reads its input, says what rights it needs, and runs.
 
 mod backups;
+mod batch_execute_statement;
 mod batch_get_item;
 mod batch_write_item;
 pub(crate) mod capacity;
@@ -10,6 +11,8 @@ mod delete_item;
 mod delete_table;
 mod describe;
 mod describe_table;
+mod execute_statement;
+mod execute_transaction;
 mod exports;
 mod get_item;
 mod imports;
@@ -17,12 +20,15 @@ mod item_read;
 mod item_write;
 mod legacy;
 mod list_tables;
-mod partiql;
 mod put_item;
 mod query;
+mod recovery;
+mod restore;
 mod scan;
 mod schema;
 mod search;
+mod select;
+mod statement;
 mod streams;
 mod table_change;
 mod tags;
@@ -38,10 +44,8 @@ use aws::Access;
 use crate::Error;
 use crate::service::{Node, Scope};
 
-pub(crate) use backups::{
-    CreateBackup, DeleteBackup, DescribeBackup, DescribeContinuousBackups, ListBackups,
-    RestoreTableFromBackup, RestoreTableToPointInTime, UpdateContinuousBackups,
-};
+pub(crate) use backups::{CreateBackup, DeleteBackup, DescribeBackup, ListBackups};
+pub(crate) use batch_execute_statement::BatchExecuteStatement;
 pub(crate) use batch_get_item::BatchGetItem;
 pub(crate) use batch_write_item::BatchWriteItem;
 pub(crate) use create_table::CreateTable;
@@ -49,13 +53,16 @@ pub(crate) use delete_item::DeleteItem;
 pub(crate) use delete_table::DeleteTable;
 pub(crate) use describe::DescribeLimits;
 pub(crate) use describe_table::DescribeTable;
+pub(crate) use execute_statement::ExecuteStatement;
+pub(crate) use execute_transaction::ExecuteTransaction;
 pub(crate) use exports::{DescribeExport, ExportTable, ListExports};
 pub(crate) use get_item::GetItem;
 pub(crate) use imports::{DescribeImport, ImportTable, ListImports};
 pub(crate) use list_tables::ListTables;
-pub(crate) use partiql::{BatchExecuteStatement, ExecuteStatement, ExecuteTransaction};
 pub(crate) use put_item::PutItem;
 pub(crate) use query::Query;
+pub(crate) use recovery::{DescribeContinuousBackups, UpdateContinuousBackups};
+pub(crate) use restore::{RestoreTableFromBackup, RestoreTableToPointInTime};
 pub(crate) use scan::Scan;
 pub(crate) use streams::head as stream_head;
 pub(crate) use streams::{DescribeStream, GetRecords, GetShardIterator, ListStreams};

@@ -194,6 +194,20 @@ impl IndexInput {
         }
     }
 
+    /// Whether it describes that index: its keys, and what it projects.
+    pub(super) fn is_as(&self, index: &IndexRecord) -> bool {
+        let keys = self.names().into_iter().eq(index.keys().map(|key| key.name.as_str()));
+        let sorted = |projected: &Projected| match projected {
+            Projected::Include(names) => {
+                let mut names = names.clone();
+                names.sort_unstable();
+                Projected::Include(names)
+            }
+            other @ (Projected::All | Projected::KeysOnly) => other.clone(),
+        };
+        keys && self.projected().is_ok_and(|projected| sorted(&projected) == sorted(&index.projected))
+    }
+
     /// The throughput that a global index needs, and may have, by how its table is paid for.
     pub(super) fn throughput(&self, provisioned: bool) -> Result<Option<(u64, u64)>, Error> {
         let name = self.index_name.as_deref().unwrap_or_default();

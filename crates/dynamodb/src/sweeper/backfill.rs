@@ -10,6 +10,7 @@ use store::{Error, Key, Page, Range, Read, Write};
 use types::AccountId;
 
 use super::Sweeper;
+use super::jobs::{Jobs, check, stored};
 use crate::change::Image;
 use crate::table::{Attempt, Table};
 use crate::tables::{BACKFILLS, Backfill, BackfillInto, IndexState, TABLES, items_prefix, table_key};
@@ -21,16 +22,11 @@ const ITEMS: usize = 64;
 impl Sweeper {
     /// Does all back-fills there are.
     pub(super) async fn backfill(&self) -> Result<(), Error> {
-        let mut range = BACKFILLS.range(AccountId::NODE, 1, |_| {});
-        loop {
-            let (rows, more) = BACKFILLS.scan(&self.node.store, range.clone()).await?;
-            let Some(row) = rows.into_iter().next() else { return Ok(()) };
-            range.start = store::key::after(&row.key);
-            self.fill(row.value).await?;
-            if !more {
-                return Ok(());
-            }
+        let mut jobs = Jobs::of(&BACKFILLS);
+        while let Some(job) = jobs.next(&self.node.store).await? {
+            self.fill(job).await?;
         }
+        Ok(())
     }
 
     async fn fill(&self, mut backfill: Backfill) -> Result<(), Error> {
@@ -73,11 +69,7 @@ impl Sweeper {
         self.node
             .store
             .transact(reads, move |pages: &[Page], _| {
-                match table.check(&pages[0]) {
-                    // The next try sees that the table is gone.
-                    Err(Attempt::Failed(crate::Error::ResourceNotFound(_))) => return Err(Attempt::Stale),
-                    other => other?,
-                }
+                check(&table, &pages[0])?;
                 let mut writes = Vec::with_capacity(keys.len() + 1);
                 for (key, page) in keys.iter().zip(&pages[1..]) {
                     let Some(item) = page.first().and_then(|entry| Image::of(&entry.value)) else { continue };
@@ -123,13 +115,5 @@ impl Sweeper {
             .await?;
         self.node.cache.forget(account, &name);
         Ok(())
-    }
-}
-
-/// The failure of the store behind an error of work that no caller asked for.
-pub(super) fn stored(error: crate::Error) -> Error {
-    match error {
-        crate::Error::Store(error) => error,
-        other => Error::Decision(other.to_string()),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use store::{Error, Key, Page, Read, Stored, Write};
 use types::AccountId;
 
-use super::backfill::stored;
+use super::jobs::stored;
 use super::{CLOCK_SKEW_MS, Sweeper};
 use crate::change::Change;
 use crate::stream::{Cause, Moment};

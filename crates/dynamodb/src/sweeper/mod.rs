@@ -8,6 +8,7 @@
 mod backfill;
 mod dropped;
 mod expiry;
+mod jobs;
 mod restore;
 mod streams;
 mod tokens;

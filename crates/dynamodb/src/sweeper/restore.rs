@@ -7,7 +7,7 @@ use store::key::prefix_end;
 use store::{Error, Key, Page, Range, Read, Write};
 use types::AccountId;
 
-use super::backfill::stored;
+use super::jobs::{Jobs, check, stored};
 use super::{BATCH, Sweeper};
 use crate::change::Change;
 use crate::history::{Past, version_of};
@@ -29,16 +29,11 @@ const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 impl Sweeper {
     /// Does all restores there are.
     pub(super) async fn restore(&self) -> Result<(), Error> {
-        let mut range = RESTORES.range(AccountId::NODE, 1, |_| {});
-        loop {
-            let (rows, more) = RESTORES.scan(&self.node.store, range.clone()).await?;
-            let Some(row) = rows.into_iter().next() else { return Ok(()) };
-            range.start = store::key::after(&row.key);
-            self.fill_restored(row.value).await?;
-            if !more {
-                return Ok(());
-            }
+        let mut jobs = Jobs::of(&RESTORES);
+        while let Some(job) = jobs.next(&self.node.store).await? {
+            self.fill_restored(job).await?;
         }
+        Ok(())
     }
 
     async fn fill_restored(&self, mut restore: Restore) -> Result<(), Error> {
@@ -110,11 +105,7 @@ impl Sweeper {
         self.node
             .store
             .transact(reads, move |pages: &[Page], _| {
-                match table.check(&pages[0]) {
-                    // The next try sees that the table is gone.
-                    Err(Attempt::Failed(crate::Error::ResourceNotFound(_))) => return Err(Attempt::Stale),
-                    other => other?,
-                }
+                check(&table, &pages[0])?;
                 let mut writes = Vec::with_capacity(keys.len() + 1);
                 for ((key, page), (_, item)) in keys.iter().zip(&pages[1..]).zip(&items) {
                     let change = Change::Put(item.clone());

@@ -154,3 +154,69 @@ async fn a_table_is_restored_to_any_moment() {
     service.api.sweeper().sweep().await.unwrap();
     assert_eq!(rows(&service, tables::DDB_HISTORY).await, 0);
 }
+
+#[tokio::test]
+async fn a_table_is_restored_with_the_indexes_that_are_named() {
+    let service = Service::new();
+    let named = |names: &[&str]| {
+        let kinds = ["HASH", "RANGE"].iter().zip(names);
+        kinds.map(|(kind, name)| json!({"AttributeName": name, "KeyType": kind})).collect::<Vec<_>>()
+    };
+    let index = |name: &str, keys: &[&str], projection: Value| json!({"IndexName": name, "KeySchema": named(keys), "Projection": projection});
+    let included = |names: [&str; 2]| json!({"ProjectionType": "INCLUDE", "NonKeyAttributes": names});
+    let (all, keys) = (json!({"ProjectionType": "ALL"}), json!({"ProjectionType": "KEYS_ONLY"}));
+    let defined = ["p", "s", "a", "b"].map(|name| json!({"AttributeName": name, "AttributeType": "S"}));
+    service
+        .ok(
+            "CreateTable",
+            json!({
+                "TableName": "things", "BillingMode": "PAY_PER_REQUEST", "AttributeDefinitions": defined,
+                "KeySchema": named(&["p", "s"]),
+                "GlobalSecondaryIndexes": [
+                    index("by-a", &["a"], included(["x", "y"])), index("by-b", &["b", "a"], all.clone()),
+                ],
+                "LocalSecondaryIndexes": [index("local", &["p", "b"], keys.clone())],
+            }),
+        )
+        .await;
+    let item = json!({"p": {"S": "1"}, "s": {"S": "2"}, "a": {"S": "3"}, "b": {"S": "4"}, "x": {"S": "5"}});
+    service.put("things", item).await;
+    let made = service.ok("CreateBackup", json!({"TableName": "things", "BackupName": "made"})).await;
+    let arn = made["BackupDetails"]["BackupArn"].clone();
+    let restore = |target: &str, global: Value, local: Value| {
+        json!({
+            "BackupArn": arn, "TargetTableName": target, "GlobalSecondaryIndexOverride": global,
+            "LocalSecondaryIndexOverride": local,
+        })
+    };
+    for (global, reason) in [
+        (vec![index("by-a", &["a"], all.clone())], "does not match"),
+        (vec![index("by-a", &["b"], included(["x", "y"]))], "does not match"),
+        (vec![index("local", &["p", "b"], keys)], "does not match"),
+        (
+            vec![index("by-b", &["b", "a"], all.clone()), index("by-b", &["b", "a"], all)],
+            "Duplicate index name",
+        ),
+    ] {
+        let error = service.error("RestoreTableFromBackup", restore("none", json!(global), json!([]))).await;
+        assert!(error.code == "ValidationException" && error.message.contains(reason), "{error}");
+    }
+
+    // In another order, the attributes that it includes are the same.
+    let kept = vec![index("by-a", &["a"], included(["y", "x"]))];
+    service.ok("RestoreTableFromBackup", restore("some", json!(kept), json!([]))).await;
+    service.api.sweeper().sweep().await.unwrap();
+    let table = &service.ok("DescribeTable", json!({"TableName": "some"})).await["Table"];
+    assert_eq!(table["TableStatus"], "ACTIVE");
+    assert_eq!(table["GlobalSecondaryIndexes"].as_array().unwrap().len(), 1);
+    assert_eq!(table["GlobalSecondaryIndexes"][0]["IndexName"], "by-a");
+    assert_eq!(table["LocalSecondaryIndexes"], Value::Null);
+    let names: Vec<_> =
+        table["AttributeDefinitions"].as_array().unwrap().iter().map(|d| &d["AttributeName"]).collect();
+    assert_eq!(names, ["p", "s", "a"]);
+    let query = json!({
+        "TableName": "some", "IndexName": "by-a", "KeyConditionExpression": "a = :a",
+        "ExpressionAttributeValues": {":a": {"S": "3"}},
+    });
+    assert_eq!(service.ok("Query", query).await["Items"][0]["x"], json!({"S": "5"}));
+}
