@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws::{Api, Caller, Request, RequestContext};
+use async_trait::async_trait;
+use aws::{Api, Caller, Dispatch, Request, RequestContext};
 use bytes::Bytes;
 use dynamodb::DynamoDb;
 use http_body_util::BodyExt;
@@ -29,6 +30,23 @@ struct Node {
     api: Arc<DynamoDb>,
     env: SharedEnv,
     items: u64,
+}
+
+/// No work here reaches another service.
+#[derive(Debug)]
+struct Alone;
+
+#[async_trait]
+impl Dispatch for Alone {
+    async fn call(
+        &self,
+        _caller: &Caller,
+        _trace: &TraceHeader,
+        service: &str,
+        _request: http::Request<Bytes>,
+    ) -> Result<http::Response<Bytes>, aws::Error> {
+        Err(aws::Error::internal(&format!("there is no {service} here")))
+    }
 }
 
 impl Node {
@@ -266,7 +284,7 @@ async fn main() {
     let dir = parent.join(format!("table-bench-{}", std::process::id()));
     let engine = FjallEngine::open(FjallConfig::new(&dir)).expect("the directory opens");
     let env = SystemEnv::new();
-    let api = DynamoDb::new(Store::new(engine.clone()), env.clone(), Region::default());
+    let api = DynamoDb::new(Store::new(engine.clone()), env.clone(), Region::default(), Arc::new(Alone));
     let node = Arc::new(Node { engine, api, env, items });
     make_tables(&node).await;
     fill(&node).await;

@@ -14,9 +14,9 @@ use store::key::after;
 use store::{Range, Read};
 use types::{AccountId, RequestId, Timestamp};
 
+use super::describe_table::seconds;
 use super::recovery::earliest;
 use super::restore::commit_at;
-use super::describe_table::seconds;
 use super::{Run, document};
 use crate::Error;
 use crate::service::{Node, Scope};
