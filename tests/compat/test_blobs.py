@@ -302,12 +302,13 @@ def test_slow_clients_cost_no_memory(another_node, tmp_path):
             path = url.removeprefix(node.endpoint)
             sockets.append(client := socket.create_connection(("127.0.0.1", node.port)))
             client.sendall(f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{node.port}\r\nContent-Length: {100 << 20}\r\n\r\n".encode())
-            for _ in range(4):
+            for _ in range(8):
                 client.sendall(piece)
         body = os.urandom(1 << 20) * 64
         s3.put_object(Bucket="bucket", Key="k", Body=body)
         assert hashlib.sha256(s3.get_object(Bucket="bucket", Key="k")["Body"].read()).digest() == hashlib.sha256(body).digest()
-        assert memory_mib(node) - before < 250
+        # Of 800 MiB that came; the allocator keeps some of what it has handed out on each thread.
+        assert memory_mib(node) - before < 400
         for client in sockets:
             client.close()
         eventually(lambda: not [n for n in another_node.names("slow") if n.startswith("uploads/")])

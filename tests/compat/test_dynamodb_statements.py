@@ -252,7 +252,8 @@ def test_tables_in_templates(node, ddb):
     table = ddb.describe_table(TableName=name)["Table"]
     assert [i["IndexName"] for i in table["GlobalSecondaryIndexes"]] == ["by-kind"]
     assert ddb.scan(TableName=name, IndexName="by-kind")["Count"] == 1
-    assert streams.describe_stream(StreamArn=stream)["StreamDescription"]["StreamViewType"] == "KEYS_ONLY"
+    assert outputs()["Stream"] != stream
+    assert streams.describe_stream(StreamArn=outputs()["Stream"])["StreamDescription"]["StreamViewType"] == "KEYS_ONLY"
     assert ddb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]["AttributeName"] == "until"
     cloudformation.delete_stack(StackName=stack)
     cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
