@@ -43,42 +43,44 @@ impl Telemetry {
     /// Records log events. Waits while the buffer is full.
     pub async fn log(&self, lines: LogLines) {
         if !lines.events.is_empty() {
-            self.push([Item::Log(lines)]).await;
+            self.push(vec![Item::Log(lines)]).await;
         }
     }
 
     /// Records an invocation, and bills it.
     pub async fn invocation(&self, invocation: Invocation) {
-        self.push([Item::Invocation(Box::new(invocation))]).await;
+        self.push(vec![Item::Invocation(Box::new(invocation))]).await;
     }
 
     /// Records a hop of a trace, if the trace is kept.
     pub async fn span(&self, span: Span) {
         if span.trace.sampled {
-            self.push([Item::Span(Box::new(span))]).await;
+            self.push(vec![Item::Span(Box::new(span))]).await;
         }
     }
 
     /// Records all that there is to say of an invocation.
     pub async fn run(&self, invocation: Invocation, span: Span, lines: LogLines) {
-        let invocation = Item::Invocation(Box::new(invocation));
-        match (span.trace.sampled, lines.events.is_empty()) {
-            (true, false) => self.push([invocation, Item::Span(Box::new(span)), Item::Log(lines)]).await,
-            (true, true) => self.push([invocation, Item::Span(Box::new(span))]).await,
-            (false, false) => self.push([invocation, Item::Log(lines)]).await,
-            (false, true) => self.push([invocation]).await,
+        let mut items = Vec::with_capacity(3);
+        items.push(Item::Invocation(Box::new(invocation)));
+        if span.trace.sampled {
+            items.push(Item::Span(Box::new(span)));
         }
+        if !lines.events.is_empty() {
+            items.push(Item::Log(lines));
+        }
+        self.push(items).await;
     }
 
     /// Returns when everything recorded before is on disk (or was given up, which the log says).
     pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
-        self.push([Item::Flush(done)]).await;
+        self.push(vec![Item::Flush(done)]).await;
         // A service that has ended has written what it had.
         let _ = wait.await;
     }
 
-    async fn push<const N: usize>(&self, items: [Item; N]) {
+    async fn push(&self, items: Vec<Item>) {
         if !self.queue.push(items).await {
             tracing::warn!("telemetry was recorded after its service had ended, and is lost");
         }

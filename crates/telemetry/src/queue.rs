@@ -48,7 +48,7 @@ impl Queue {
     }
 
     /// Adds items, all or none of them now; gives them back if they have to wait.
-    fn try_push<const N: usize>(&self, items: [Item; N]) -> Result<bool, [Item; N]> {
+    fn try_push(&self, items: Vec<Item>) -> Result<bool, Vec<Item>> {
         let mut state = self.lock();
         if state.ended {
             return Ok(false);
@@ -69,7 +69,7 @@ impl Queue {
     }
 
     /// Adds items, when there is room. False if nobody takes them any more.
-    pub(crate) async fn push<const N: usize>(&self, items: [Item; N]) -> bool {
+    pub(crate) async fn push(&self, items: Vec<Item>) -> bool {
         let mut items = match self.try_push(items) {
             Ok(taken) => return taken,
             Err(items) => items,

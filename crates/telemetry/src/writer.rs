@@ -19,10 +19,8 @@ const LOCK: &str = "no holder of this lock panics";
 /// How many traces and accounts are remembered as written.
 const REMEMBERED: usize = 16_384;
 
-/// The digits of a trace's root; `None` for a root of another form, which is never remembered.
-pub(crate) type TraceId = Option<u128>;
-
-fn trace_id(root: &str) -> TraceId {
+/// The digits of a trace's root; `None` for a root of another form, which is not remembered.
+fn trace_id(root: &str) -> Option<u128> {
     let mut parts = root.splitn(3, '-').skip(1);
     let (seconds, rest) = (parts.next()?, parts.next()?);
     let number = |digits: &str| u128::from_str_radix(digits, 16).ok();
@@ -54,7 +52,7 @@ pub(crate) struct Writer {
     /// Numbers of groups; a hint, checked in the commit.
     groups: Mutex<HashMap<(AccountId, String), u64>>,
     /// Traces that are in the list already.
-    traces: Mutex<HashSet<(AccountId, TraceId)>>,
+    traces: Mutex<HashSet<(AccountId, u128)>>,
     /// Accounts that the sweeper knows.
     accounts: Mutex<HashSet<AccountId>>,
 }
@@ -80,7 +78,7 @@ impl Writer {
         let is_new = {
             let known = self.traces.lock().expect(LOCK);
             let roots = batch.spans.iter().map(|span| trace_id(&span.trace.root));
-            roots.map(|id| id.is_none() || !known.contains(&(account, id))).collect::<Vec<_>>()
+            roots.map(|id| id.is_none_or(|id| !known.contains(&(account, id)))).collect::<Vec<_>>()
         };
         Arc::new(Prepared::new(account, batch, &is_new, self.now_ms()))
     }
@@ -143,7 +141,7 @@ impl Writer {
             if traces.len() > REMEMBERED {
                 traces.clear();
             }
-            traces.extend(prepared.new_roots().map(|root| (account, trace_id(root))));
+            traces.extend(prepared.new_roots().filter_map(trace_id).map(|id| (account, id)));
             drop(traces);
             if new_account {
                 self.accounts.lock().expect(LOCK).insert(account);
