@@ -11,6 +11,7 @@ use types::{AccountId, RequestId};
 
 use super::describe_table::{Sizes, description, measure, seconds};
 use super::restore::restoring_from;
+use super::table_arn::TableArn;
 use super::table_change::{Fate, change_table};
 use super::{Run, document};
 use crate::Error;
@@ -28,19 +29,9 @@ pub(super) struct BackupName {
 
 impl BackupName {
     pub(super) fn parse(arn: Option<String>, at: &str, scope: &Scope) -> Result<Self, Error> {
-        let mut constraints = Constraints::default();
-        constraints.required(arn.as_ref(), at);
-        let arn = arn.unwrap_or_default();
-        if !constraints.any() {
-            constraints.text_len(&arn, at, 37, 1024);
-        }
-        constraints.finish()?;
-        let invalid = || Error::Validation(format!("Invalid BackupArn: {arn}"));
-        let parsed: types::Arn = arn.parse().map_err(|_| invalid())?;
-        let rest = parsed.resource.strip_prefix("table/").ok_or_else(invalid)?;
-        let (table, id) = rest.split_once("/backup/").ok_or_else(invalid)?;
-        let name = Self { table: scope.table_name(table)?, id: id.to_owned(), arn: arn.clone() };
-        if arn != backup_arn(scope, &name.table, &name.id) {
+        let TableArn { arn, table, id } = TableArn::parse(arn, at, "backup", "BackupArn", scope)?;
+        let name = Self { arn, table, id };
+        if name.arn != backup_arn(scope, &name.table, &name.id) {
             return Err(name.missing());
         }
         Ok(name)

@@ -17,6 +17,7 @@ use types::{AccountId, RequestId, Timestamp};
 use super::describe_table::seconds;
 use super::recovery::earliest;
 use super::restore::commit_at;
+use super::table_arn::TableArn;
 use super::{Run, document};
 use crate::Error;
 use crate::service::{Node, Scope};
@@ -43,22 +44,11 @@ pub(super) struct TransferName {
 impl TransferName {
     /// Reads `arn:...:table/<name>/<kind>/<id>`; `at` is the parameter.
     pub(super) fn parse(arn: Option<String>, at: &str, kind: &str, scope: &Scope) -> Result<Self, Error> {
-        let mut constraints = Constraints::default();
-        constraints.required(arn.as_ref(), at);
-        let arn = arn.unwrap_or_default();
-        if !constraints.any() {
-            constraints.text_len(&arn, at, 37, 1024);
-        }
-        constraints.finish()?;
-        let invalid = || Error::Validation(format!("Invalid ARN: {arn}"));
-        let parsed: types::Arn = arn.parse().map_err(|_| invalid())?;
-        let rest = parsed.resource.strip_prefix("table/").ok_or_else(invalid)?;
-        let (table, id) = rest.split_once(&format!("/{kind}/")).ok_or_else(invalid)?;
-        let table = scope.table_name(table)?;
+        let TableArn { arn, table, id } = TableArn::parse(arn, at, kind, "ARN", scope)?;
         if arn != format!("{}/{kind}/{id}", scope.table_arn(&table)) {
-            return Err(invalid());
+            return Err(Error::Validation(format!("Invalid ARN: {arn}")));
         }
-        Ok(Self { table, id: id.to_owned(), arn })
+        Ok(Self { arn, table, id })
     }
 }
 

@@ -30,6 +30,7 @@ mod search;
 mod select;
 mod statement;
 mod streams;
+mod table_arn;
 mod table_change;
 mod tags;
 mod time_to_live;
