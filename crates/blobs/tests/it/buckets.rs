@@ -68,8 +68,12 @@ impl Bucket {
             [("AWS_ACCESS_KEY_ID", "AKIATESTTESTTESTTEST"), ("AWS_SECRET_ACCESS_KEY", "secret")];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let ports = free_ports::<8>();
-        let mut command = Command::new(weed());
-        command.arg("server").args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-volume.max=0"]);
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(weed()).arg("server");
+        command.args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]);
+        // Its catalogues would listen on ports that are the same for all.
+        command.args(["-s3.port.iceberg=0", "-s3.port.lance=0"]);
+        command.args(["-volume.max=32", "-master.volumeSizeLimitMB=256"]);
         command.arg(format!("-dir={}", data.display()));
         for (name, port) in ["s3", "master", "volume", "filer"].iter().zip(ports.chunks(2)) {
             command.arg(format!("-{name}.port={}", port[0])).arg(format!("-{name}.port.grpc={}", port[1]));
@@ -143,7 +147,7 @@ impl Bucket {
     }
 }
 
-/// Asks SeaweedFS's filer for a directory.
+/// Asks SeaweedFS's filer for a directory; one that is there already (409) will do.
 fn make_directory(port: u16, path: &str) -> bool {
     let made = TcpStream::connect(("127.0.0.1", port)).and_then(|mut filer| {
         write!(
@@ -154,7 +158,7 @@ fn make_directory(port: u16, path: &str) -> bool {
         filer.read_to_string(&mut answer)?;
         Ok(answer)
     });
-    made.is_ok_and(|answer| answer.starts_with("HTTP/1.1 20"))
+    made.is_ok_and(|answer| answer.starts_with("HTTP/1.1 20") || answer.starts_with("HTTP/1.1 409"))
 }
 
 /// One test: a server takes a while to start, and each promise has a part of the bucket of its own.
