@@ -6,12 +6,14 @@
 use bytes::Bytes;
 use store::{Entry, Key, Write};
 
+use crate::Error;
+use crate::collection::Sizes;
 use crate::history;
 use crate::stream::{self, Moment};
 use crate::table::Table;
 use crate::tables::Billing;
 use crate::ttl;
-use crate::value::{ItemView, MAX_ITEM_BYTES};
+use crate::value::{ItemView, MAX_ITEM_BYTES, item_size};
 
 /// What happens to an item.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +35,15 @@ impl<'i> Image<'i> {
     pub(crate) fn of(encoded: &'i Bytes) -> Option<Self> {
         ItemView::new(encoded).ok().map(|view| Self { encoded, view })
     }
+}
+
+/// What a change costs and leads to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Effect {
+    /// The write units that each index took, in the order of the indexes; none without indexes.
+    pub(crate) index_units: Vec<f64>,
+    /// The size of its item collection after it, if one is kept.
+    pub(crate) collection_bytes: Option<u64>,
 }
 
 impl Table {
@@ -58,27 +69,37 @@ impl Table {
         size_bytes * copies + MAX_ITEM_BYTES * past
     }
 
-    /// Appends the writes of a change of the item with that key, which was `old`; answers with the write units
-    /// that each index took, in the order of the indexes (none without indexes).
+    /// Appends the writes of a change of the item with that key, which was `old`, but for the sizes of collections.
     pub(crate) fn writes(
         &self,
         key: &Key,
         old: Option<&Entry>,
         change: Change,
         moment: Moment,
+        sizes: &mut Sizes,
         writes: &mut Vec<Write>,
-    ) -> Vec<f64> {
+    ) -> Result<Effect, Error> {
+        let mut effect = Effect::default();
         let new = match &change {
-            Change::Keep => return Vec::new(),
+            Change::Keep => return Ok(effect),
             Change::Put(item) => Some(item),
             Change::Delete => None,
         };
-        let mut units = Vec::new();
         if self.looks_back() {
             history::write(self, key, old, moment, writes);
             let old = old.and_then(|entry| Image::of(&entry.value));
             let new = new.and_then(Image::of);
-            units.extend(self.indexes.iter().map(|index| index.writes(key, old, new, writes)));
+            // In its collection an item has itself and its entries in local indexes.
+            let mut bytes = [old, new].map(|image| image.map_or(0, |image| item_size(image.encoded)));
+            for index in &self.indexes {
+                let write = index.writes(key, old, new, writes);
+                effect.index_units.push(write.units);
+                if !index.is_global() {
+                    bytes[0] += write.old_bytes;
+                    bytes[1] += write.new_bytes;
+                }
+            }
+            effect.collection_bytes = sizes.change(self, key, bytes.into())?;
             ttl::write(self, key, (old, new), moment.at, writes);
             stream::write(self.account, &self.record, (old, new), moment, writes);
         }
@@ -86,6 +107,6 @@ impl Table {
             Change::Put(item) => Write::Put(key.clone(), item),
             Change::Keep | Change::Delete => Write::Delete(key.clone()),
         });
-        units
+        Ok(effect)
     }
 }

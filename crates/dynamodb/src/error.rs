@@ -83,6 +83,9 @@ pub enum Error {
     /// The records at the iterator have been trimmed.
     #[error("{0}")]
     TrimmedData(String),
+    /// An item collection would have more than it may.
+    #[error("Collection size exceeded.")]
+    CollectionTooLarge,
     /// The table is in another account.
     #[error("{0}")]
     AccessDenied(String),
@@ -151,6 +154,7 @@ impl Error {
             Self::ResourceInUse(_) | Self::DuplicateItem => ErrorKind::Conflict,
             Self::LimitExceeded(_) | Self::ProvisionedThroughputExceeded(_) => ErrorKind::Throttled,
             Self::ExpiredIterator(_) | Self::TrimmedData(_) => ErrorKind::Invalid,
+            Self::CollectionTooLarge => ErrorKind::TooLarge,
             Self::AccessDenied(_) => ErrorKind::Denied,
             Self::ConditionalCheckFailed { .. } | Self::TransactionCanceled(_) => {
                 ErrorKind::PreconditionFailed
@@ -182,6 +186,7 @@ impl Error {
             Self::DuplicateItem => "DuplicateItemException",
             Self::ExpiredIterator(_) => "ExpiredIteratorException",
             Self::TrimmedData(_) => "TrimmedDataAccessException",
+            Self::CollectionTooLarge => "ItemCollectionSizeLimitExceededException",
             Self::AccessDenied(_) => "AccessDeniedException",
             Self::ConditionalCheckFailed { .. } => "ConditionalCheckFailedException",
             Self::TransactionCanceled(_) => "TransactionCanceledException",

@@ -107,40 +107,44 @@ impl Index {
         Some((key, self.entry_value(item)))
     }
 
-    /// The writes that follow from a change of an item, and the write units that they cost (Developer Guide,
-    /// "Using Global Secondary Indexes in DynamoDB", provisioned throughput considerations).
+    /// Appends the writes that follow from a change of an item (Developer Guide, "Using Global Secondary Indexes in
+    /// DynamoDB", provisioned throughput considerations, says what they cost).
     pub(crate) fn writes(
         &self,
         item_key: &[u8],
         old: Option<Image<'_>>,
         new: Option<Image<'_>>,
         writes: &mut Vec<Write>,
-    ) -> f64 {
+    ) -> EntryWrite {
         let old = old.and_then(|item| self.entry(item_key, item));
         let new = new.and_then(|item| self.entry(item_key, item));
-        match (old, new) {
+        let size = |entry: &Option<(Key, Bytes)>| entry.as_ref().map_or(0, |(_, value)| item_size(value));
+        let (old_bytes, new_bytes) = (size(&old), size(&new));
+        let units = match (old, new) {
             (None, None) => 0.0,
             (Some((old_key, old)), Some((new_key, new))) if old_key == new_key => {
                 if old == new {
-                    return 0.0;
+                    0.0
+                } else {
+                    let units = units(old_bytes).max(units(new_bytes));
+                    writes.push(Write::Put(new_key, new));
+                    units
                 }
-                let units = units(&old).max(units(&new));
-                writes.push(Write::Put(new_key, new));
-                units
             }
             (old, new) => {
                 let mut total = 0.0;
-                if let Some((key, value)) = old {
-                    total += units(&value);
+                if let Some((key, _)) = old {
+                    total += units(old_bytes);
                     writes.push(Write::Delete(key));
                 }
                 if let Some((key, value)) = new {
-                    total += units(&value);
+                    total += units(new_bytes);
                     writes.push(Write::Put(key, value));
                 }
                 total
             }
-        }
+        };
+        EntryWrite { units, old_bytes, new_bytes }
     }
 
     /// Checks what an item holds for the key of this index, as far as `changed` wants it.
@@ -199,6 +203,16 @@ impl Index {
     }
 }
 
-fn units(entry: &Bytes) -> f64 {
-    item_size(entry).div_ceil(1024).max(1) as f64
+/// What a change of an item meant for its entry in an index.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EntryWrite {
+    /// The write units that it took.
+    pub(crate) units: f64,
+    /// The entry's size before and after, 0 for none.
+    pub(crate) old_bytes: usize,
+    pub(crate) new_bytes: usize,
+}
+
+fn units(entry_bytes: usize) -> f64 {
+    entry_bytes.div_ceil(1024).max(1) as f64
 }

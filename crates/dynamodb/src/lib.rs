@@ -10,6 +10,7 @@
 //! seen half done; items are looked into as they are stored and rebuilt only to be updated.
 
 mod change;
+mod collection;
 mod error;
 mod expr;
 mod history;

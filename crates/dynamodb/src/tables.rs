@@ -16,6 +16,7 @@
 //! | `DDB_HISTORY_HEADS` | account, table id (u64)                                          | [`HistoryHead`] |
 //! | `DDB_BACKUPS` | account, table name (text), backup id (text)                           | [`BackupRecord`] |
 //! | `DDB_RESTORES` | the node's account, account (u64), table id (u64)                     | [`Restore`]    |
+//! | `DDB_COLLECTIONS` | account, table id (u64), hash (u16), partition key (to end)       | the size of an item collection |
 //! | `DDB_BACKFILLS` | the node's account, account (u64), table id (u64), kind and index (u8, u16) | [`Backfill`] |
 //!
 //! Exports and imports have tables of their own: see `transfer::rows`.
@@ -118,6 +119,9 @@ pub(crate) struct TableRecord {
     /// It is being filled from a bucket.
     #[serde(default)]
     pub(crate) importing: bool,
+    /// The sizes of its item collections are kept, if it has local indexes.
+    #[serde(default)]
+    pub(crate) collections: bool,
     /// When throughput was raised and lowered last.
     #[serde(default)]
     pub(crate) increased_at: Option<Timestamp>,

@@ -147,6 +147,20 @@ impl<'a> KeyReader<'a> {
     }
 }
 
+/// The length of the byte string, as [`KeyWriter::bytes`] writes it, with which `elements` begins.
+pub fn bytes_len(elements: &[u8]) -> Result<usize, KeyError> {
+    let mut from = 0;
+    loop {
+        let at = from + elements[from..].iter().position(|&b| b == 0).ok_or(KeyError)?;
+        from = at + 2;
+        match elements.get(at + 1) {
+            Some(0) => return Ok(from),
+            Some(0xFF) => {}
+            _ => return Err(KeyError),
+        }
+    }
+}
+
 /// The account that a key belongs to.
 pub fn account_of(key: &[u8]) -> Result<AccountId, KeyError> {
     let head: &[u8; 5] = key.first_chunk().ok_or(KeyError)?;
@@ -207,7 +221,11 @@ mod tests {
         fn keys_round_trip(a in (bytes(), any::<i64>(), bytes())) {
             let key = key(&a);
             let mut reader = KeyReader::new(&key).unwrap();
-            prop_assert_eq!((reader.bytes().unwrap(), reader.i64().unwrap(), reader.bytes().unwrap()), a);
+            let after_first = PREFIX_LEN + bytes_len(&key[PREFIX_LEN..]).unwrap();
+            let read = (reader.bytes().unwrap(), reader.i64().unwrap(), reader.bytes().unwrap());
+            prop_assert_eq!(&read, &a);
+            let mut second = KeyReader { rest: &key[after_first..] };
+            prop_assert_eq!((second.i64().unwrap(), second.bytes().unwrap()), (a.1, a.2));
             prop_assert!(reader.rest().is_empty());
             prop_assert_eq!(account_of(&key).unwrap(), AccountId::DEFAULT);
             prop_assert_eq!(table_of(&key).unwrap(), TableId(7));

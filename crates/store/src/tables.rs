@@ -103,6 +103,8 @@ tables! {
     DDB_TRANSFERS = 0x0311;
     /// What incremental exports have gathered of changes.
     DDB_EXPORT_CHANGES = 0x0312;
+    /// Sizes of DynamoDB item collections.
+    DDB_COLLECTIONS = 0x0313;
 
     /// Functions.
     FUNCTIONS = 0x0400;

@@ -14,6 +14,7 @@ use super::capacity::{self, Consumed, Object, ReturnCapacity, Split};
 use super::collection_metrics;
 use super::item_write::{self, Action, ItemWrite, leading_keys};
 use crate::Error;
+use crate::collection::Collections;
 use crate::service::{Node, Scope};
 use crate::stream::Moment;
 use crate::table::Attempt;
@@ -203,6 +204,8 @@ impl Run for BatchWriteItem {
                     places.push(looks_back.then_some(reads.len()));
                     reads.extend(looks_back.then(|| Read::Key(key.clone())));
                 }
+                let items = writes.iter().zip(&keys).map(|(write, key)| (&*tables[&write.table], key));
+                let collections = Collections::of(items, &mut reads);
                 let (writes, in_force) = (writes.clone(), tables.clone());
                 let moment = Moment::caller(node.env.now());
                 let outcomes = node
@@ -211,15 +214,17 @@ impl Run for BatchWriteItem {
                         for (table, page) in tables.values().zip(pages) {
                             table.check(page)?;
                         }
+                        let mut sizes = collections.sizes(pages)?;
                         let mut out = Vec::with_capacity(keys.len());
                         let mut outcomes = Vec::with_capacity(keys.len());
                         for ((write, key), place) in writes.iter().zip(&keys).zip(&places) {
                             let table = &tables[&write.table];
                             let old = place.and_then(|place| pages[place].first());
                             let (change, mut outcome) = write.decide(table, old.map(|entry| &entry.value))?;
-                            outcome.index_units = table.writes(key, old, change, moment, &mut out);
+                            outcome.effect = table.writes(key, old, change, moment, &mut sizes, &mut out)?;
                             outcomes.push(outcome);
                         }
+                        sizes.writes(&mut out);
                         Ok((out, outcomes))
                     })
                     .await?;
@@ -242,7 +247,8 @@ impl Run for BatchWriteItem {
         }
         write_left(out.member("UnprocessedItems"), &self.tables, &left);
         capacity::members(&mut out, self.capacity, &costs, Split::None);
-        let changes = writes.iter().map(|write| (&*tables[&write.table], write));
+        let changes = writes.iter().zip(&outcomes);
+        let changes = changes.map(|(write, outcome)| outcome.change(&tables[&write.table], write));
         collection_metrics::members(&mut out, self.metrics, changes);
         Ok(out.finish())
     }

@@ -1,59 +1,77 @@
-//! `ItemCollectionMetrics`: what is told of the partitions that a write changed, of tables with local indexes.
-//!
-//! Item collections have no limit here, and no size of them is kept: the estimate is the smallest there is.
+//! `ItemCollectionMetrics`: what is told of the item collections that a write changed, of tables with local indexes.
 
 use indexmap::IndexMap;
 
 use super::capacity::Object;
-use super::item_write::ItemWrite;
 use crate::table::Table;
 use crate::tables::IndexScope;
-use crate::value::encode_value;
+use crate::value::{Attributes, ValueView, encode_value};
 use crate::wire::write;
 
-/// The metrics of a write, if its table has local indexes.
-fn of(table: &Table, change: &ItemWrite) -> Option<Vec<u8>> {
-    table.record.indexes.iter().find(|index| index.scope == IndexScope::Local)?;
-    let name = &table.record.partition.name;
-    let mut encoded = Vec::new();
-    encode_value(change.attributes().get(name)?, &mut encoded);
-    let mut out = Object::new();
-    let key = out.member("ItemCollectionKey");
-    key.push(b'{');
-    write::attribute(key, (name.as_bytes(), crate::value::ValueView::of(&encoded)));
-    key.push(b'}');
-    out.member("SizeEstimateRangeGB").extend_from_slice(b"[0.0,1.0]");
-    Some(out.finish())
+/// A change within an item collection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CollectionChange<'c> {
+    pub(crate) table: &'c Table,
+    /// Attributes of the item, its partition key among them.
+    pub(crate) key: &'c Attributes,
+    /// The collection's size afterwards, if it is kept.
+    pub(crate) size_bytes: Option<u64>,
 }
 
-/// Appends the member of an operation on one item, if it is wanted.
-pub(crate) fn member(out: &mut Object, wanted: bool, table: &Table, change: &ItemWrite) {
-    if let Some(metrics) = wanted.then(|| of(table, change)).flatten() {
-        out.member("ItemCollectionMetrics").extend_from_slice(&metrics);
+impl CollectionChange<'_> {
+    /// `ItemCollectionKey`, if the table has local indexes.
+    fn key(self) -> Option<Vec<u8>> {
+        self.table.record.indexes.iter().find(|index| index.scope == IndexScope::Local)?;
+        let name = &self.table.record.partition.name;
+        let mut encoded = Vec::new();
+        encode_value(self.key.get(name)?, &mut encoded);
+        let mut key = vec![b'{'];
+        write::attribute(&mut key, (name.as_bytes(), ValueView::of(&encoded)));
+        key.push(b'}');
+        Some(key)
+    }
+
+    /// The metrics of the collection with that key.
+    fn metrics(self, key: &[u8]) -> Vec<u8> {
+        let mut out = Object::new();
+        out.member("ItemCollectionKey").extend_from_slice(key);
+        // Whole gigabytes, between which the size is.
+        let lower = self.size_bytes.unwrap_or(0) >> 30;
+        out.member("SizeEstimateRangeGB")
+            .extend_from_slice(format!("[{lower}.0,{}.0]", lower + 1).as_bytes());
+        out.finish()
     }
 }
 
-/// Appends the member of an operation on several items, if it is wanted: each partition once.
+/// Appends the member of an operation on one item, if it is wanted.
+pub(crate) fn member(out: &mut Object, wanted: bool, change: CollectionChange<'_>) {
+    if let Some(key) = wanted.then(|| change.key()).flatten() {
+        out.member("ItemCollectionMetrics").extend_from_slice(&change.metrics(&key));
+    }
+}
+
+/// Appends the member of an operation on several items, if it is wanted: each collection once.
 pub(crate) fn members<'c>(
     out: &mut Object,
     wanted: bool,
-    changes: impl Iterator<Item = (&'c Table, &'c ItemWrite)>,
+    changes: impl Iterator<Item = CollectionChange<'c>>,
 ) {
     if !wanted {
         return;
     }
-    let mut tables: IndexMap<&str, Vec<Vec<u8>>> = IndexMap::new();
-    for (table, change) in changes {
-        let Some(metrics) = of(table, change) else { continue };
-        let known = tables.entry(&table.record.name).or_default();
-        if !known.contains(&metrics) {
-            known.push(metrics);
+    // The last change of a collection knows its size after all of them.
+    let mut tables: IndexMap<&str, IndexMap<Vec<u8>, CollectionChange<'c>>> = IndexMap::new();
+    for change in changes {
+        if let Some(key) = change.key() {
+            tables.entry(&change.table.record.name).or_default().insert(key, change);
         }
     }
     if !tables.is_empty() {
-        write::list(out.member("ItemCollectionMetrics"), *b"{}", tables.iter(), |out, (table, metrics)| {
+        write::list(out.member("ItemCollectionMetrics"), *b"{}", tables.iter(), |out, (table, changes)| {
             write::key(out, table);
-            write::list(out, *b"[]", metrics.iter(), |out, metrics| out.extend_from_slice(metrics));
+            write::list(out, *b"[]", changes.iter(), |out, (key, change)| {
+                out.extend_from_slice(&change.metrics(key));
+            });
         });
     }
 }

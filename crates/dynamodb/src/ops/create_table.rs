@@ -225,6 +225,7 @@ impl CreateTable {
             recovery: None,
             restored: None,
             importing: false,
+            collections: true,
             increased_at: None,
             decreased_at: None,
         };

@@ -8,10 +8,11 @@ use indexmap::IndexMap;
 use store::{Key, Page, Read};
 
 use super::capacity::{self, Consumed, IndexUnits, Object, ReturnCapacity};
-use super::collection_metrics;
+use super::collection_metrics::{self, CollectionChange};
 use super::legacy;
 use crate::Error;
-use crate::change::Change;
+use crate::change::{Change, Effect};
+use crate::collection::Collections;
 use crate::expr::{Condition, Placeholders, Update};
 use crate::service::{Node, Scope};
 use crate::stream::Moment;
@@ -49,15 +50,20 @@ pub(crate) struct ItemWrite {
 pub(crate) struct Outcome {
     pub(crate) old: Option<Bytes>,
     pub(crate) new: Option<Bytes>,
-    /// The write units of each index, as [`Table::writes`] has them.
-    pub(crate) index_units: Vec<f64>,
+    /// What followed from it.
+    pub(crate) effect: Effect,
 }
 
 impl Outcome {
+    /// What is told of its item collection, from the write that it is the outcome of.
+    pub(crate) fn change<'o>(&'o self, table: &'o Table, write: &'o ItemWrite) -> CollectionChange<'o> {
+        CollectionChange { table, key: write.attributes(), size_bytes: self.effect.collection_bytes }
+    }
+
     /// What it cost. Of the table, the larger of before and after counts.
     pub(crate) fn cost(&self, table: &Table) -> Consumed {
         let size = |item: &Option<Bytes>| item.as_ref().map_or(0, |item| item_size(item));
-        let indexes = table.indexes.iter().zip(&self.index_units);
+        let indexes = table.indexes.iter().zip(&self.effect.index_units);
         Consumed {
             table: super::capacity::write_units(size(&self.old), size(&self.new)),
             indexes: indexes
@@ -81,7 +87,8 @@ impl Done {
     /// Appends what is told of cost and item collection, as far as it is wanted.
     pub(crate) fn finish(self, mut out: Object, capacity: ReturnCapacity, metrics: bool) -> Vec<u8> {
         capacity::member(&mut out, capacity, &self.table.record.name, &self.cost);
-        collection_metrics::member(&mut out, metrics, &self.table, &self.write);
+        let change = self.outcome.change(&self.table, &self.write);
+        collection_metrics::member(&mut out, metrics, change);
         out.finish()
     }
 }
@@ -246,7 +253,7 @@ impl ItemWrite {
             return Err(Error::ConditionalCheckFailed { item: wanted.then(|| write::item_json(view)) });
         }
         let before = old.cloned();
-        let outcome = |old, new| Outcome { old, new, index_units: Vec::new() };
+        let outcome = |old, new| Outcome { old, new, effect: Effect::default() };
         match &self.action {
             Action::Put { encoded, .. } => {
                 Ok((Change::Put(encoded.clone()), outcome(before, Some(encoded.clone()))))
@@ -296,17 +303,19 @@ impl ItemWrite {
                 let key = this.key(&table)?;
                 node.admit_write(&table)?;
                 let mut reads = vec![table.read()];
-                if this.looks_back(&table, told) {
-                    reads.push(Read::Key(key.clone()));
-                }
+                let looks_back = this.looks_back(&table, told);
+                reads.extend(looks_back.then(|| Read::Key(key.clone())));
+                let collections = Collections::of([(&*table, &key)], &mut reads);
                 let (this, in_force) = (this.clone(), table.clone());
                 let moment = Moment::caller(node.env.now());
                 let decide = move |pages: &[Page], _| {
                     table.check(&pages[0])?;
-                    let old = pages.get(1).and_then(Page::first);
+                    let old = looks_back.then(|| pages[1].first()).flatten();
                     let (change, mut outcome) = this.decide(&table, old.map(|entry| &entry.value))?;
+                    let mut sizes = collections.sizes(pages)?;
                     let mut writes = Vec::with_capacity(1);
-                    outcome.index_units = table.writes(&key, old, change, moment, &mut writes);
+                    outcome.effect = table.writes(&key, old, change, moment, &mut sizes, &mut writes)?;
+                    sizes.writes(&mut writes);
                     Ok((writes, outcome))
                 };
                 Ok((in_force, node.store.transact::<_, Attempt, _>(reads, decide).await?))

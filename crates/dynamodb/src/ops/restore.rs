@@ -196,6 +196,7 @@ async fn restore(
         recovery: None,
         restored: Some(restored),
         importing: false,
+        collections: true,
         increased_at: None,
         decreased_at: None,
     };

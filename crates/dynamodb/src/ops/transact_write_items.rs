@@ -14,8 +14,9 @@ use store::{Key, Read};
 use super::Run;
 use super::capacity::{self, Consumed, Object, ReturnCapacity, Split};
 use super::collection_metrics;
-use super::item_write::{self, Action, Expressions, ItemWrite};
+use super::item_write::{self, Action, Expressions, ItemWrite, Outcome};
 use crate::Error;
+use crate::collection::Collections;
 use crate::error::{Canceled, CancellationReason};
 use crate::service::{Node, Scope};
 use crate::stream::Moment;
@@ -89,7 +90,7 @@ impl RequestToken {
 
 /// How a transaction went.
 enum Done {
-    Now(Vec<Consumed>, IndexMap<String, Arc<Table>>),
+    Now(Vec<Outcome>, IndexMap<String, Arc<Table>>),
     /// Its token had been used for the same before.
     Before,
 }
@@ -135,6 +136,11 @@ pub(super) fn canceled<T>(results: Vec<Result<T, Error>>) -> Result<Vec<T>, Erro
             Err(Error::ProvisionedThroughputExceeded(message)) => CancellationReason {
                 code: "ProvisionedThroughputExceeded",
                 message: Some(message),
+                item: None,
+            },
+            Err(error @ Error::CollectionTooLarge) => CancellationReason {
+                code: "ItemCollectionSizeLimitExceeded",
+                message: Some(error.to_string()),
                 item: None,
             },
             Err(Error::Validation(message)) => {
@@ -261,23 +267,27 @@ impl Run for TransactWriteItems {
             }
         };
         let mut costs: IndexMap<String, Consumed> = IndexMap::new();
-        let (costs_of, split) = match &done {
-            Done::Now(done, _) => (done.as_slice(), Split::Write),
-            // Nothing was written again; AWS has read units for it, one pair an item at least.
-            Done::Before => (&[][..], Split::Read),
-        };
         for (at, write) in self.writes.iter().enumerate() {
-            let single = costs_of.get(at).cloned().unwrap_or_else(|| 1.0.into());
+            let single = match &done {
+                Done::Now(outcomes, tables) => outcomes[at].cost(&tables[&write.table]),
+                // Nothing was written again; AWS has read units for it, one pair an item at least.
+                Done::Before => 1.0.into(),
+            };
             costs.entry(write.table.clone()).or_default().add(&single, 2.0);
         }
         let mut out = Object::new();
-        if let Done::Now(_, tables) = &done {
-            for (name, cost) in &costs {
-                node.charge(&tables[name], cost, Side::Write);
+        let split = match &done {
+            Done::Now(outcomes, tables) => {
+                for (name, cost) in &costs {
+                    node.charge(&tables[name], cost, Side::Write);
+                }
+                let changes = self.writes.iter().zip(outcomes);
+                let changes = changes.map(|(write, outcome)| outcome.change(&tables[&write.table], write));
+                collection_metrics::members(&mut out, self.metrics, changes);
+                Split::Write
             }
-            let changes = self.writes.iter().map(|write| (&*tables[&write.table], write));
-            collection_metrics::members(&mut out, self.metrics, changes);
-        }
+            Done::Before => Split::Read,
+        };
         capacity::members(&mut out, self.capacity, &costs, split);
         Ok(out.finish())
     }
@@ -341,6 +351,7 @@ impl TransactWriteItems {
             reads.extend(looks_back.then(|| Read::Key(key.clone())));
             steps.push((table, key, place));
         }
+        let collections = Collections::of(steps.iter().map(|(table, key, _)| (&**table, key)), &mut reads);
         let in_force: Vec<_> = tables.values().cloned().collect();
         let writes = self.writes.clone();
         let outcomes = node
@@ -362,20 +373,19 @@ impl TransactWriteItems {
                 let decided = writes.iter().zip(&steps).map(|(write, (table, _, place))| {
                     write.decide(table, old(place).map(|entry| &entry.value))
                 });
-                let mut outcomes = Vec::with_capacity(steps.len());
-                for ((table, key, place), (change, mut outcome)) in
-                    steps.iter().zip(canceled(decided.collect())?)
-                {
-                    let moment = Moment::caller(now);
-                    outcome.index_units = table.writes(key, old(place), change, moment, &mut out);
-                    outcomes.push(outcome);
-                }
+                let moment = Moment::caller(now);
+                let mut sizes = collections.sizes(pages)?;
+                let decided = steps.iter().zip(canceled(decided.collect())?);
+                let written = decided.map(|((table, key, place), (change, mut outcome))| {
+                    outcome.effect = table.writes(key, old(place), change, moment, &mut sizes, &mut out)?;
+                    Ok(outcome)
+                });
+                let outcomes = canceled(written.collect())?;
+                sizes.writes(&mut out);
                 Ok::<_, Attempt>((out, Some(outcomes)))
             })
             .await?;
         let Some(outcomes) = outcomes else { return Ok(Done::Before) };
-        let costs = self.writes.iter().zip(&outcomes);
-        let costs = costs.map(|(write, outcome)| outcome.cost(&tables[&write.table])).collect();
-        Ok(Done::Now(costs, tables))
+        Ok(Done::Now(outcomes, tables))
     }
 }

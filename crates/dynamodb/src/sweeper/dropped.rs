@@ -5,6 +5,7 @@ use store::{Error, Key, Range, Write};
 use types::AccountId;
 
 use super::{BATCH, Sweeper};
+use crate::collection;
 use crate::tables::{DROPPED, Dropped, entries_prefix, history_head_key, history_prefix, items_prefix};
 
 impl Sweeper {
@@ -25,6 +26,9 @@ impl Sweeper {
                     self.remove_range(history.clone().finish(), end.finish()).await?;
                 } else {
                     self.remove_all(entries_prefix(account, id, index).finish()).await?;
+                    if index.is_none() {
+                        self.remove_all(collection::prefix(account, id).finish()).await?;
+                    }
                 }
                 if index.is_none() && history_until.is_none() && !keep_items {
                     self.remove_all(items_prefix(account, id).finish()).await?;

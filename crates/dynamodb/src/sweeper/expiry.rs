@@ -8,6 +8,7 @@ use types::AccountId;
 use super::jobs::stored;
 use super::{CLOCK_SKEW_MS, Sweeper};
 use crate::change::Change;
+use crate::collection::Collections;
 use crate::stream::{Cause, Moment};
 use crate::table::Attempt;
 use crate::tables::{EXPIRY, Expiring};
@@ -78,6 +79,7 @@ impl Sweeper {
         let keys: Vec<Key> = rows.iter().map(|row| ttl::item_key(&row.value, &row.key)).collect();
         let mut reads = vec![table.read()];
         reads.extend(keys.iter().cloned().map(Read::Key));
+        let collections = Collections::of(keys.iter().map(|key| (&*table, key)), &mut reads);
         let moment = Moment { at: self.node.env.now(), cause: Cause::Expiry };
         self.node
             .store
@@ -88,6 +90,7 @@ impl Sweeper {
                     other => other?,
                 }
                 let attribute = table.record.ttl.as_deref().unwrap_or_default();
+                let mut sizes = collections.sizes(pages)?;
                 let mut writes = Vec::with_capacity(2 * keys.len());
                 for ((key, page), delete) in keys.iter().zip(&pages[1..]).zip(&deletes) {
                     writes.push(delete.clone());
@@ -95,9 +98,10 @@ impl Sweeper {
                     let view = ItemView::new(&item.value).map_err(store::Error::from)?;
                     let over = |at: i64| at <= now_s && at > now_s - MAX_AGE_S;
                     if ttl::ends_at(attribute, view).is_some_and(over) {
-                        table.writes(key, Some(item), Change::Delete, moment, &mut writes);
+                        table.writes(key, Some(item), Change::Delete, moment, &mut sizes, &mut writes)?;
                     }
                 }
+                sizes.writes(&mut writes);
                 Ok((writes, ()))
             })
             .await

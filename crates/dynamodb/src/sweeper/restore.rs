@@ -10,6 +10,7 @@ use types::AccountId;
 use super::jobs::{Jobs, check, stored};
 use super::{BATCH, Sweeper};
 use crate::change::Change;
+use crate::collection::Collections;
 use crate::history::{Past, version_of};
 use crate::stream::Moment;
 use crate::table::{Attempt, ITEM_PREFIX_LEN};
@@ -101,16 +102,19 @@ impl Sweeper {
             .collect();
         let mut reads = vec![table.read()];
         reads.extend(keys.iter().cloned().map(Read::Key));
+        let collections = Collections::of(keys.iter().map(|key| (&*table, key)), &mut reads);
         let moment = Moment::caller(self.node.env.now());
         self.node
             .store
             .transact(reads, move |pages: &[Page], _| {
                 check(&table, &pages[0])?;
+                let mut sizes = collections.sizes(pages)?;
                 let mut writes = Vec::with_capacity(keys.len() + 1);
                 for ((key, page), (_, item)) in keys.iter().zip(&pages[1..]).zip(&items) {
                     let change = Change::Put(item.clone());
-                    table.writes(key, page.first(), change, moment, &mut writes);
+                    table.writes(key, page.first(), change, moment, &mut sizes, &mut writes)?;
                 }
+                sizes.writes(&mut writes);
                 writes.push(RESTORES.put(next.key(), &next));
                 Ok((writes, true))
             })

@@ -17,6 +17,7 @@ use super::rows::{IMPORTS, ImportRecord, Sse, Status, Transfer};
 use super::{Bucket, Listed, Stop, own_bucket};
 use crate::Error;
 use crate::change::Change;
+use crate::collection::Collections;
 use crate::service::Node;
 use crate::stream::Moment;
 use crate::table::{Attempt, Table};
@@ -239,14 +240,18 @@ impl Import<'_> {
             let table = self.table().await?;
             let mut reads = vec![table.read()];
             reads.extend(items.iter().map(|(key, _)| Read::Key(key.clone())));
+            let collections = Collections::of(items.iter().map(|(key, _)| (&*table, key)), &mut reads);
             let moment = Moment::caller(self.node.env.now());
             let (items, own, kept) = (items.clone(), own.clone(), record.clone());
             let put = self.node.store.transact(reads, move |pages: &[Page], _| {
                 table.check(&pages[0])?;
+                let mut sizes = collections.sizes(pages)?;
                 let mut writes = Vec::with_capacity(items.len() + 1);
                 for ((key, item), page) in items.iter().zip(&pages[1..]) {
-                    table.writes(key, page.first(), Change::Put(item.clone()), moment, &mut writes);
+                    let change = Change::Put(item.clone());
+                    table.writes(key, page.first(), change, moment, &mut sizes, &mut writes)?;
                 }
+                sizes.writes(&mut writes);
                 writes.push(IMPORTS.put(own.clone(), &kept));
                 Ok::<_, Attempt>((writes, ()))
             });

@@ -223,6 +223,19 @@ impl Number {
         }
     }
 
+    /// The length of what [`Self::encode`] wrote at the beginning of `bytes`.
+    pub(crate) fn encoded_len(bytes: &[u8]) -> Option<usize> {
+        let end = match *bytes.first()? {
+            ZERO => return Some(1),
+            POSITIVE => 0,
+            NEGATIVE => 0xFF,
+            _ => return None,
+        };
+        // The magnitude may have any value; no pair has that of the end.
+        let pairs = bytes.get(2..)?.iter().position(|&byte| byte == end)?;
+        Some(2 + pairs + 1)
+    }
+
     /// Reads what [`Self::encode`] wrote, all of `bytes`.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (&sign, rest) = bytes.split_first()?;

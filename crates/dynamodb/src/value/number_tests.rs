@@ -140,6 +140,7 @@ proptest! {
     fn encoding_round_trips_and_keeps_order(a in any_number(), b in any_number()) {
         let encode = |n: Number| { let mut out = Vec::new(); n.encode(&mut out); out };
         prop_assert_eq!(Number::decode(&encode(a)), Some(a));
+        prop_assert_eq!(Number::encoded_len(&[encode(a), encode(b)].concat()), Some(encode(a).len()));
         prop_assert_eq!(encode(a).cmp(&encode(b)), a.cmp(&b));
         // It ends itself: no encoding is the beginning of another.
         prop_assert!(a == b || !encode(b).starts_with(&encode(a)));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can not go on ends there")]
 
 mod backups;
+mod collections;
 mod expressions;
 mod indexes;
 mod items;
