@@ -59,35 +59,34 @@ impl Index {
 
     /// The key of the entry of the item with that key, if it has one.
     pub(crate) fn entry_key(&self, item_key: &[u8], item: ItemView<'_>) -> Option<Key> {
-        let (partition, sort) = self.key_values(item)?;
-        let mut writer = self.partition_prefix(partition.scalar());
-        if let (Some(key), Some(sort)) = (&self.record.sort, sort) {
-            delimited(&mut writer, key.kind, sort.scalar());
+        let mut writer = self.partition_of(item)?;
+        for key in &self.record.sort {
+            delimited(&mut writer, key.kind, key_value(key, MAX_SORT_KEY_BYTES, item)?.scalar());
         }
         writer.raw(&item_key[ITEM_PREFIX_LEN..]);
         Some(writer.finish())
     }
 
-    /// The beginning of the keys of a partition's entries; the value is the bytes in whose order it is.
-    pub(crate) fn partition_prefix(&self, partition: &[u8]) -> KeyWriter {
+    /// The beginning of the keys of a partition's entries; the values, one for each attribute of the partition key,
+    /// are the bytes in whose order they are.
+    pub(crate) fn partition_prefix(&self, values: &[impl AsRef<[u8]>]) -> KeyWriter {
         let mut writer = self.prefix();
-        writer.raw(&spread(partition).to_be_bytes());
-        delimited(&mut writer, self.record.partition.kind, partition);
+        let hash = match values {
+            [value] => spread(value.as_ref()),
+            several => spread(&several.iter().flat_map(AsRef::as_ref).copied().collect::<Vec<_>>()),
+        };
+        writer.raw(&hash.to_be_bytes());
+        for (key, value) in self.record.partition.iter().zip(values) {
+            delimited(&mut writer, key.kind, value.as_ref());
+        }
         writer
     }
 
-    fn key_values<'v>(&self, item: ItemView<'v>) -> Option<(ValueView<'v>, Option<ValueView<'v>>)> {
-        let value = |key: &KeyAttribute, max: usize| {
-            let value = item.get(&key.name)?;
-            let fits = value.kind() == key.kind.kind()
-                && (key.kind == KeyKind::N || (1..=max).contains(&value.scalar().len()));
-            fits.then_some(value)
-        };
-        let partition = value(&self.record.partition, MAX_PARTITION_KEY_BYTES)?;
-        match &self.record.sort {
-            None => Some((partition, None)),
-            Some(key) => Some((partition, Some(value(key, MAX_SORT_KEY_BYTES)?))),
-        }
+    /// The beginning of the keys of the partition that an item's entry is in, if it has the attributes.
+    pub(crate) fn partition_of(&self, item: ItemView<'_>) -> Option<KeyWriter> {
+        let value = |key| key_value(key, MAX_PARTITION_KEY_BYTES, item).map(ValueView::scalar);
+        let values: Option<Vec<&[u8]>> = self.record.partition.iter().map(value).collect();
+        Some(self.partition_prefix(&values?))
     }
 
     /// The entry's value.
@@ -151,12 +150,9 @@ impl Index {
     pub(crate) fn check(&self, item: &Attributes, changed: impl Fn(&str) -> bool) -> Result<(), Error> {
         self.check_types(|name| item.get(name).filter(|_| changed(name)))?;
         let index = &self.record.name;
-        for (key, max) in self
-            .record
-            .keys()
-            .zip([MAX_PARTITION_KEY_BYTES, MAX_SORT_KEY_BYTES])
-            .filter(|(k, _)| changed(&k.name))
-        {
+        let partition = self.record.partition.iter().map(|key| (key, MAX_PARTITION_KEY_BYTES));
+        let sort = self.record.sort.iter().map(|key| (key, MAX_SORT_KEY_BYTES));
+        for (key, max) in partition.chain(sort).filter(|(key, _)| changed(&key.name)) {
             let Some(value) = item.get(&key.name) else { continue };
             let len = crate::table::scalar_len(value);
             if len == 0 && key.kind != KeyKind::N {
@@ -201,6 +197,14 @@ impl Index {
     pub(crate) fn is_global(&self) -> bool {
         self.record.scope == IndexScope::Global
     }
+}
+
+/// What an item has for a key attribute, if it can be one.
+fn key_value<'v>(key: &KeyAttribute, max_bytes: usize, item: ItemView<'v>) -> Option<ValueView<'v>> {
+    let value = item.get(&key.name)?;
+    let fits = value.kind() == key.kind.kind()
+        && (key.kind == KeyKind::N || (1..=max_bytes).contains(&value.scalar().len()));
+    fits.then_some(value)
 }
 
 /// What a change of an item meant for its entry in an index.

@@ -18,6 +18,13 @@ pub(crate) struct Place<'t> {
     pub(crate) index: Option<&'t Index>,
 }
 
+/// What is asked of a sort key attribute.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SortTest<'q> {
+    pub(crate) key: &'q KeyAttribute,
+    pub(crate) test: &'q KeyTest,
+}
+
 impl<'t> Place<'t> {
     /// The table, or its index of that name.
     pub(crate) fn find(table: &'t Table, index: Option<&str>) -> Result<Self, Error> {
@@ -38,17 +45,25 @@ impl<'t> Place<'t> {
         Self { table, index: None }
     }
 
-    pub(crate) fn partition(self) -> &'t KeyAttribute {
-        self.index.map_or(&self.table.record.partition, |index| &index.record.partition)
+    /// The attributes of its partition key.
+    pub(crate) fn partition(self) -> &'t [KeyAttribute] {
+        self.index.map_or(std::slice::from_ref(&self.table.record.partition), |index| &index.record.partition)
     }
 
-    pub(crate) fn sort(self) -> Option<&'t KeyAttribute> {
-        self.index.map_or(self.table.record.sort.as_ref(), |index| index.record.sort.as_ref())
+    /// The attribute that alone is its partition key; none if there are several.
+    pub(crate) fn sole_partition(self) -> Option<&'t KeyAttribute> {
+        let [key] = self.partition() else { return None };
+        Some(key)
+    }
+
+    /// The attributes of its sort key.
+    pub(crate) fn sort(self) -> &'t [KeyAttribute] {
+        self.index.map_or(self.table.record.sort.as_slice(), |index| &index.record.sort)
     }
 
     /// Its key attributes.
     pub(crate) fn keys(self) -> impl Iterator<Item = &'t KeyAttribute> {
-        std::iter::once(self.partition()).chain(self.sort())
+        self.partition().iter().chain(self.sort())
     }
 
     fn prefix(self) -> KeyWriter {
@@ -58,11 +73,29 @@ impl<'t> Place<'t> {
         }
     }
 
-    /// The beginning of the keys of a partition.
-    pub(crate) fn partition_prefix(self, value: &AttributeValue) -> Key {
+    /// The beginning of the keys of a partition, from a value for each attribute of its key.
+    pub(crate) fn partition_prefix(self, values: &[&AttributeValue]) -> Key {
+        match (self.index, values) {
+            (None, [value]) => self.table.partition_prefix(value).finish(),
+            (None, _) => unreachable!("a table has one partition key attribute"),
+            (Some(index), values) => {
+                let values: Vec<_> = values.iter().map(|value| sort_key_bytes(value)).collect();
+                index.partition_prefix(&values).finish()
+            }
+        }
+    }
+
+    /// The keys that begin with `prefix` and have that value next, of a sort key attribute.
+    pub(crate) fn narrowed(self, prefix: &Key, key: &KeyAttribute, value: &AttributeValue) -> Key {
         match self.index {
-            None => self.table.partition_prefix(value).finish(),
-            Some(index) => index.partition_prefix(&sort_key_bytes(value)).finish(),
+            None => Key::from([prefix, &sort_key_bytes(value)[..]].concat()),
+            // In an index more follows, so that it is delimited there.
+            Some(index) => {
+                let mut element = index.prefix();
+                let skip = element.clone().finish().len();
+                delimited(&mut element, key.kind, &sort_key_bytes(value));
+                Key::from([prefix, &element.finish()[skip..]].concat())
+            }
         }
     }
 
@@ -81,21 +114,12 @@ impl<'t> Place<'t> {
         (bound(segment), bound(segment + 1))
     }
 
-    /// The run of keys of a partition whose sort keys pass the test.
-    pub(crate) fn run(self, prefix: &Key, test: Option<&KeyTest>) -> (Key, Key) {
-        let (Some(test), Some(sort)) = (test, self.sort()) else {
+    /// The run of keys that begin with `prefix` and whose next sort key attribute passes the test.
+    pub(crate) fn run(self, prefix: &Key, test: Option<SortTest<'_>>) -> (Key, Key) {
+        let Some(SortTest { key, test }) = test else {
             return (prefix.clone(), prefix_end(prefix));
         };
-        // In an index the item's key follows the sort key, which is delimited there.
-        let with = |value: &AttributeValue| match self.index {
-            None => Key::from([prefix, &sort_key_bytes(value)[..]].concat()),
-            Some(index) => {
-                let mut element = index.prefix();
-                let skip = element.clone().finish().len();
-                delimited(&mut element, sort.kind, &sort_key_bytes(value));
-                Key::from([prefix, &element.finish()[skip..]].concat())
-            }
-        };
+        let with = |value: &AttributeValue| self.narrowed(prefix, key, value);
         let past = |value: &AttributeValue| match self.index {
             None => after(&with(value)),
             Some(_) => prefix_end(&with(value)),
@@ -131,13 +155,13 @@ impl<'t> Place<'t> {
     }
 
     /// Whether the sort key of a starting key passes the test.
-    pub(crate) fn passes(self, start: &Attributes, test: Option<&KeyTest>) -> bool {
-        let Some(value) = self.sort().and_then(|sort| start.get(&sort.name)) else { return true };
+    pub(crate) fn passes(self, start: &Attributes, test: SortTest<'_>) -> bool {
+        let Some(value) = start.get(&test.key.name) else { return true };
         // As if its partition were any: only the order of sort keys matters.
         let prefix = Key::new();
-        let (low, high) = self.run(&prefix, test);
-        let (at, _) = self.run(&prefix, Some(&KeyTest::Compare(Comparator::Eq, value.clone())));
-        low <= at && (at < high || test.is_none_or(unbounded))
+        let (low, high) = self.run(&prefix, Some(test));
+        let at = self.narrowed(&prefix, test.key, value);
+        low <= at && (at < high || unbounded(test.test))
     }
 
     /// The key at which a starting key stands. Errors say what of it is wrong, or nothing for an index whose

@@ -7,7 +7,7 @@
 //! | `DDB_DROPPED` | the node's account, account (u64), table id (u64)                      | [`Dropped`]    |
 //! | `DDB_TOKENS`  | account, token (text)                                                  | [`Token`]      |
 //! | `DDB_TOKENS`  | the node's account, end (ms, i64), account (u64), token (text)         | [`Token`]      |
-//! | `DDB_ENTRIES` | account, table id (u64), index (u16), hash (u16), index partition key, index sort key, the item's key from its hash on (to end) | the projected item |
+//! | `DDB_ENTRIES` | account, table id (u64), index (u16), hash (u16), the index's partition keys and sort keys, the item's key from its hash on (to end) | the projected item |
 //! | `DDB_STREAMS` | account, table name (text), label (text)                               | [`StreamRecord`] |
 //! | `DDB_STREAM_RECORDS` | account, stream id (u64), commit version and ordinal            | a change       |
 //! | `DDB_STREAM_HEADS` | account, stream id (u64)                                          | [`StreamHead`] |
@@ -27,7 +27,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use store::key::KeyWriter;
 use store::{JsonRecord, Key, Write};
 use types::{AccountId, Timestamp};
@@ -159,8 +159,12 @@ pub(crate) struct IndexRecord {
     /// What its entries' keys begin with, after the table's id.
     pub(crate) number: u16,
     pub(crate) scope: IndexScope,
-    pub(crate) partition: KeyAttribute,
-    pub(crate) sort: Option<KeyAttribute>,
+    /// One, or of a global index up to four.
+    #[serde(deserialize_with = "attributes")]
+    pub(crate) partition: Vec<KeyAttribute>,
+    /// One or none, or of a global index up to four.
+    #[serde(deserialize_with = "attributes")]
+    pub(crate) sort: Vec<KeyAttribute>,
     pub(crate) projected: Projected,
     /// Read and write units, of a global index of a provisioned table.
     pub(crate) throughput: Option<(u64, u64)>,
@@ -170,8 +174,22 @@ pub(crate) struct IndexRecord {
 impl IndexRecord {
     /// Its key attributes.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &KeyAttribute> {
-        std::iter::once(&self.partition).chain(&self.sort)
+        self.partition.iter().chain(&self.sort)
     }
+}
+
+/// Reads key attributes, of which rows once had one or none.
+fn attributes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<KeyAttribute>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Several(Vec<KeyAttribute>),
+        One(Option<KeyAttribute>),
+    }
+    Ok(match Stored::deserialize(deserializer)? {
+        Stored::Several(keys) => keys,
+        Stored::One(key) => key.into_iter().collect(),
+    })
 }
 
 /// Whose partitions an index has.
@@ -541,4 +559,26 @@ pub(crate) fn history_prefix(account: AccountId, id: u64) -> KeyWriter {
     let mut writer = KeyWriter::new(account, store::tables::DDB_HISTORY);
     writer.u64(id);
     writer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indexes_from_when_they_had_one_key_attribute_each_are_read() {
+        let row = |sort: serde_json::Value| {
+            serde_json::json!({
+                "name": "i", "number": 0, "scope": "Global", "partition": {"name": "p", "kind": "S"}, "sort": sort,
+                "projected": "All", "throughput": null, "state": "Active",
+            })
+        };
+        let read = |sort| serde_json::from_value::<IndexRecord>(row(sort)).expect("it is read");
+        let names = |index: &IndexRecord| index.keys().map(|key| key.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&read(serde_json::Value::Null)), ["p"]);
+        let both = read(serde_json::json!({"name": "s", "kind": "N"}));
+        assert_eq!(names(&both), ["p", "s"]);
+        let again = serde_json::to_value(&both).and_then(serde_json::from_value::<IndexRecord>);
+        assert_eq!(again.expect("it is read"), both);
+    }
 }

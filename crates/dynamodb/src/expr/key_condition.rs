@@ -17,7 +17,7 @@ pub(crate) enum KeyTest {
     Unindexable,
 }
 
-/// The tests of a key condition, by attribute, at most one for each and at most two.
+/// The tests of a key condition, by attribute, at most one for each.
 pub(crate) type KeyTests = Vec<(String, KeyTest)>;
 
 /// Reads a key condition.
@@ -29,9 +29,6 @@ pub(crate) fn read(text: &str, placeholders: &mut Placeholders<'_>) -> Result<Co
 pub(crate) fn tests(condition: Condition) -> Result<KeyTests, Error> {
     let mut tests = KeyTests::new();
     collect(condition, &mut tests)?;
-    if tests.len() > 2 {
-        return Err(Error::validation("Conditions can be of length 1 or 2 only"));
-    }
     Ok(tests)
 }
 

@@ -269,11 +269,9 @@ fn topics(table: &Table, change: &ChangeRecord) -> Result<Vec<Key>, Error> {
         topics.push(table.partition_prefix(&value).finish());
     }
     for index in &table.indexes {
-        let key = &index.record.partition;
         for image in change.new.iter().chain(&change.old) {
-            let value = view(image)?.get(&key.name).filter(|value| value.kind() == key.kind.kind());
-            let Some(value) = value else { continue };
-            let topic = index.partition_prefix(value.scalar()).finish();
+            let Some(partition) = index.partition_of(view(image)?) else { continue };
+            let topic = partition.finish();
             if !topics.contains(&topic) {
                 topics.push(topic);
             }

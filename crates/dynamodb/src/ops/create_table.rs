@@ -11,14 +11,15 @@ use types::RequestId;
 
 use super::describe_table::{Sizes, description};
 use super::schema::{
-    Definition, IndexInput, Schema, SchemaElement, Throughput, definitions_constraints, schema_constraints,
+    Definition, IndexInput, MAX_TABLE_KEYS, Schema, SchemaElement, Throughput, definitions_constraints,
+    schema_constraints,
 };
 use super::tags::{TagInput, tags};
 use super::{Run, document};
 use crate::Error;
 use crate::service::{Node, Scope};
 use crate::stream;
-use crate::tables::{Billing, TABLES, TableRecord, ViewType, table_key};
+use crate::tables::{Billing, IndexScope, TABLES, TableRecord, ViewType, table_key};
 use crate::wire::{self, Constraints};
 
 #[derive(Deserialize)]
@@ -130,16 +131,19 @@ impl Run for CreateTable {
         let schema = input.key_schema.as_deref().unwrap_or_default();
         definitions_constraints(definitions, &mut constraints);
         if let Some(schema) = &input.key_schema {
-            schema_constraints(Some(schema), "keySchema", &mut constraints);
+            schema_constraints(Some(schema), "keySchema", MAX_TABLE_KEYS, &mut constraints);
         }
         if let Some(throughput) = input.provisioned_throughput {
             throughput.constraints(&mut constraints, "provisionedThroughput");
         }
         let local = input.local_secondary_indexes.as_deref();
         let global = input.global_secondary_indexes.as_deref();
-        for (indexes, name) in [(local, "localSecondaryIndexes"), (global, "globalSecondaryIndexes")] {
+        for (indexes, scope, name) in [
+            (local, IndexScope::Local, "localSecondaryIndexes"),
+            (global, IndexScope::Global, "globalSecondaryIndexes"),
+        ] {
             for (nth, index) in (1..).zip(indexes.unwrap_or_default()) {
-                index.constraints(&format!("{name}.{nth}.member"), &mut constraints);
+                index.constraints(scope, &format!("{name}.{nth}.member"), &mut constraints);
             }
         }
         if let Some(stream) = &input.stream_specification {

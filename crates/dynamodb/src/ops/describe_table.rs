@@ -49,9 +49,10 @@ pub(super) struct Sizes {
     indexes: Vec<Size>,
 }
 
-fn key_schema<'k>(keys: impl Iterator<Item = &'k KeyAttribute>) -> Value {
-    let keys = keys.zip(["HASH", "RANGE"]);
-    keys.map(|(key, role)| json!({"AttributeName": key.name, "KeyType": role})).collect()
+fn key_schema(partition: &[KeyAttribute], sort: &[KeyAttribute]) -> Value {
+    let element = |key: &KeyAttribute, role| json!({"AttributeName": key.name, "KeyType": role});
+    let partition = partition.iter().map(|key| element(key, "HASH"));
+    partition.chain(sort.iter().map(|key| element(key, "RANGE"))).collect()
 }
 
 fn throughput(units: Option<(u64, u64)>) -> Value {
@@ -74,7 +75,7 @@ fn index_description(index: &IndexRecord, table_arn: &str, size: Size) -> Value 
     }
     let mut out = json!({
         "IndexName": index.name,
-        "KeySchema": key_schema(index.keys()),
+        "KeySchema": key_schema(&index.partition, &index.sort),
         "Projection": projection,
         "IndexSizeBytes": size.bytes,
         "ItemCount": size.items,
@@ -100,7 +101,7 @@ pub(super) fn description(record: &TableRecord, scope: &Scope, sizes: &Sizes, st
             .map(|key| json!({"AttributeName": key.name, "AttributeType": key.kind.kind().name()}))
             .collect::<Vec<_>>(),
         "TableName": record.name,
-        "KeySchema": key_schema(std::iter::once(&record.partition).chain(&record.sort)),
+        "KeySchema": key_schema(std::slice::from_ref(&record.partition), record.sort.as_slice()),
         "TableStatus": status,
         "CreationDateTime": seconds(record.created_at),
         "TableSizeBytes": size.bytes,

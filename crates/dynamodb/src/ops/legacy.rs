@@ -272,7 +272,7 @@ pub(super) fn key_conditions(conditions: &Conditions) -> Result<KeyTests, Error>
         };
         tests.push((name.clone(), test));
     }
-    if !(1..=2).contains(&tests.len()) {
+    if tests.is_empty() {
         return Err(Error::validation("Conditions can be of length 1 or 2 only"));
     }
     Ok(tests)

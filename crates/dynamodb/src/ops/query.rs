@@ -14,7 +14,7 @@ use super::search::{Parameters, Search};
 use crate::Error;
 use crate::expr::key_condition::{self, KeyTest, KeyTests};
 use crate::expr::{Comparator, Placeholders};
-use crate::place::Place;
+use crate::place::{Place, SortTest};
 use crate::service::{Node, Scope};
 use crate::table::{Attempt, check_not_empty};
 use crate::tables::KeyAttribute;
@@ -116,7 +116,7 @@ impl Run for Query {
         let table = node.table(scope.account, &self.table).await.ok();
         let leads = |name: &str| {
             let place = table.as_deref().and_then(|table| self.search.place(table).ok());
-            place.is_some_and(|place| place.partition().name == name)
+            place.is_some_and(|place| place.partition()[0].name == name)
         };
         let leading = self.tests.iter().find_map(|(name, test)| match test {
             KeyTest::Compare(Comparator::Eq, value) if leads(name) => key_text(value),
@@ -148,13 +148,10 @@ impl Run for Query {
 
 impl Query {
     /// What is asked of a key attribute, which has to be something that a run of keys can answer.
-    fn test(&self, key: &KeyAttribute, is_partition: bool) -> Result<Option<&KeyTest>, Error> {
+    fn test(&self, key: &KeyAttribute, is_partition: bool) -> Result<&KeyTest, Error> {
         let Some((_, test)) = self.tests.iter().find(|(name, _)| *name == key.name) else {
-            if is_partition || self.tests.len() > 1 {
-                let name = &key.name;
-                return Err(Error::Validation(format!("Query condition missed key schema element: {name}")));
-            }
-            return Ok(None);
+            let name = &key.name;
+            return Err(Error::Validation(format!("Query condition missed key schema element: {name}")));
         };
         let typed = |value: &AttributeValue| value.kind() == key.kind.kind();
         let fits = match test {
@@ -171,9 +168,9 @@ impl Query {
             return Err(Error::invalid_parameter("Condition parameter type does not match schema type"));
         }
         if is_partition && !matches!(test, KeyTest::Compare(Comparator::Eq, _)) {
-            return Err(Error::validation("Query key condition not supported"));
+            return Err(not_supported());
         }
-        Ok(Some(test))
+        Ok(test)
     }
 
     /// The starting key must have the keys of where the search looks; of which, this one.
@@ -188,11 +185,33 @@ impl Query {
 
     /// What the keys of its partition begin with.
     pub(crate) fn partition_prefix(&self, place: Place<'_>) -> Result<Key, Error> {
-        let Some(KeyTest::Compare(_, partition)) = self.test(place.partition(), true)? else {
-            return Err(Error::validation("Query key condition not supported"));
-        };
-        check_not_empty(&place.partition().name, partition)?;
-        Ok(place.partition_prefix(partition))
+        let mut values = Vec::with_capacity(1);
+        for key in place.partition() {
+            let KeyTest::Compare(_, value) = self.test(key, true)? else { return Err(not_supported()) };
+            check_not_empty(&key.name, value)?;
+            values.push(value);
+        }
+        Ok(place.partition_prefix(&values))
+    }
+
+    /// What the keys begin with that the condition leaves, and what it asks of the sort key attribute after that: of
+    /// those before it, that they are equal to something.
+    fn narrow<'p>(&'p self, place: Place<'p>, partition: &Key) -> Result<(Key, Option<SortTest<'p>>), Error> {
+        let mut prefix = partition.clone();
+        let mut left = self.tests.len() - place.partition().len();
+        for key in place.sort() {
+            if left == 0 {
+                break;
+            }
+            let test = self.test(key, false)?;
+            left -= 1;
+            if left == 0 {
+                return Ok((prefix, Some(SortTest { key, test })));
+            }
+            let KeyTest::Compare(Comparator::Eq, value) = test else { return Err(not_supported()) };
+            prefix = place.narrowed(&prefix, key, value);
+        }
+        Ok((prefix, None))
     }
 
     /// The run of keys that the key condition and the starting key leave.
@@ -200,16 +219,16 @@ impl Query {
         if self.search.start.as_ref().is_some_and(|start| start.len() != place.cursor_names().len()) {
             return Err(invalid_start());
         }
-        self.check_start(place.partition())?;
-        if place.sort().is_none() && self.tests.len() > 1 {
-            return Err(Error::validation("Query key condition not supported"));
+        place.partition().iter().try_for_each(|key| self.check_start(key))?;
+        if self.tests.len() > place.keys().count().max(2) {
+            return Err(Error::validation("Conditions can be of length 1 or 2 only"));
         }
-        let prefix = self.partition_prefix(place)?;
-        let mut sort = None;
-        if let Some(key) = place.sort() {
-            self.check_start(key)?;
-            sort = self.test(key, false)?;
+        if place.sort().is_empty() && self.tests.len() > place.partition().len() {
+            return Err(not_supported());
         }
+        let partition = self.partition_prefix(place)?;
+        place.sort().iter().try_for_each(|key| self.check_start(key))?;
+        let (prefix, sort) = self.narrow(place, &partition)?;
         if let Some(filter) = &self.search.filter {
             let mut key = None;
             filter.each_path(&mut |path| {
@@ -235,7 +254,7 @@ impl Query {
                     "The provided starting key is outside query boundaries based on provided conditions",
                 ));
             }
-            if sort.is_some() && !place.passes(given, sort) {
+            if sort.is_some_and(|test| !place.passes(given, test)) {
                 return Err(Error::validation(
                     "The provided starting key does not match the range key predicate",
                 ));
@@ -253,6 +272,10 @@ impl Query {
         }
         Ok((start, end))
     }
+}
+
+fn not_supported() -> Error {
+    Error::validation("Query key condition not supported")
 }
 
 fn invalid_start() -> Error {

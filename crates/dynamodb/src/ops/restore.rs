@@ -73,12 +73,12 @@ impl Target {
         if let Some(throughput) = throughput {
             throughput.constraints(constraints, "provisionedThroughputOverride");
         }
-        for (parameter, indexes) in [
-            ("globalSecondaryIndexOverride", &global_indexes),
-            ("localSecondaryIndexOverride", &local_indexes),
+        for (parameter, scope, indexes) in [
+            ("globalSecondaryIndexOverride", IndexScope::Global, &global_indexes),
+            ("localSecondaryIndexOverride", IndexScope::Local, &local_indexes),
         ] {
             for (nth, index) in (1..).zip(indexes.iter().flatten()) {
-                index.constraints(&format!("{parameter}.{nth}.member"), constraints);
+                index.constraints(scope, &format!("{parameter}.{nth}.member"), constraints);
             }
         }
         constraints.finish()?;

@@ -6,6 +6,10 @@ use crate::Error;
 use crate::tables::{Billing, IndexRecord, IndexScope, IndexState, KeyAttribute, KeyKind, Projected};
 use crate::wire::{Constraints, Long};
 
+/// The most attributes of the key of a table, and of each half of that of a global index.
+pub(super) const MAX_TABLE_KEYS: usize = 2;
+const MAX_INDEX_KEYS: usize = 4;
+
 /// The most indexes of a table, and of attributes beside keys that one index and all of them may project
 /// (Developer Guide, "Service, account, and table quotas").
 const MAX_LOCAL_INDEXES: usize = 5;
@@ -106,13 +110,18 @@ pub(super) fn definitions_constraints(definitions: &[Definition], constraints: &
 }
 
 /// Constraints on a `KeySchema`.
-pub(super) fn schema_constraints(schema: Option<&[SchemaElement]>, at: &str, constraints: &mut Constraints) {
+pub(super) fn schema_constraints(
+    schema: Option<&[SchemaElement]>,
+    at: &str,
+    most: usize,
+    constraints: &mut Constraints,
+) {
     let Some(schema) = schema else {
         constraints.required(None::<&()>, at);
         return;
     };
     let shown = if schema.is_empty() { "'[]'".to_owned() } else { format!("'[{} elements]'", schema.len()) };
-    constraints.len(schema.len(), shown, at, 1, 2);
+    constraints.len(schema.len(), shown, at, 1, most);
     for (nth, element) in (1..).zip(schema) {
         let at = |member: &str| format!("{at}.{nth}.member.{member}");
         constraints
@@ -135,10 +144,14 @@ pub(super) fn index_name_constraints(name: Option<&str>, at: &str, constraints: 
 
 impl IndexInput {
     /// Constraints on single parameters.
-    pub(super) fn constraints(&self, at: &str, constraints: &mut Constraints) {
+    pub(super) fn constraints(&self, scope: IndexScope, at: &str, constraints: &mut Constraints) {
         let at = |member: &str| format!("{at}.{member}");
+        let most = match scope {
+            IndexScope::Local => MAX_TABLE_KEYS,
+            IndexScope::Global => 2 * MAX_INDEX_KEYS,
+        };
         index_name_constraints(self.index_name.as_deref(), &at("indexName"), constraints);
-        schema_constraints(self.key_schema.as_deref(), &at("keySchema"), constraints);
+        schema_constraints(self.key_schema.as_deref(), &at("keySchema"), most, constraints);
         constraints.required(self.projection.as_ref(), &at("projection"));
         if let Some(projection) = &self.projection {
             constraints.one_of(
@@ -162,14 +175,20 @@ impl IndexInput {
 
     /// The index, numbered later.
     fn record(&self, scope: IndexScope, defined: &[KeyAttribute]) -> Result<IndexRecord, Error> {
-        let keys = keys(self.key_schema.as_deref().unwrap_or_default(), defined)?;
-        let mut keys = keys.into_iter();
+        let schema = self.key_schema.as_deref().unwrap_or_default();
+        let (partition, sort) = match scope {
+            IndexScope::Local => {
+                let (partition, sort) = keys(schema, defined)?;
+                (vec![partition], sort.into_iter().collect())
+            }
+            IndexScope::Global => index_keys(schema, defined)?,
+        };
         Ok(IndexRecord {
             name: self.index_name.clone().unwrap_or_default(),
             number: 0,
             scope,
-            partition: keys.next().expect("a schema has at least one element"),
-            sort: keys.next(),
+            partition,
+            sort,
             projected: Projected::All,
             throughput: None,
             state: IndexState::Active,
@@ -243,8 +262,41 @@ pub(super) fn definitions(definitions: &[Definition]) -> Vec<KeyAttribute> {
         .collect()
 }
 
-/// The key attributes, by schema and definitions.
-fn keys(schema: &[SchemaElement], defined: &[KeyAttribute]) -> Result<Vec<KeyAttribute>, Error> {
+/// The key attributes of a global index: of the partition key, and of the sort key.
+fn index_keys(
+    schema: &[SchemaElement],
+    defined: &[KeyAttribute],
+) -> Result<(Vec<KeyAttribute>, Vec<KeyAttribute>), Error> {
+    let is_hash = |element: &SchemaElement| element.key_type.as_deref() == Some("HASH");
+    let hashes = schema.iter().take_while(|element| is_hash(element)).count();
+    if hashes <= 1 && schema.len() <= MAX_TABLE_KEYS {
+        let (partition, sort) = keys(schema, defined)?;
+        return Ok((vec![partition], sort.into_iter().collect()));
+    }
+    let invalid = |rule: &str| Err(Error::Validation(format!("Invalid KeySchema: {rule}")));
+    let mut all = defined_keys(schema, defined)?;
+    if hashes == 0 {
+        return invalid("The first KeySchemaElement is not a HASH key type");
+    }
+    if schema[hashes..].iter().any(is_hash) {
+        return invalid("All HASH key types must come before the RANGE key types");
+    }
+    if hashes > MAX_INDEX_KEYS || schema.len() - hashes > MAX_INDEX_KEYS {
+        return invalid(&format!(
+            "There can be {MAX_INDEX_KEYS} HASH and {MAX_INDEX_KEYS} RANGE key types at most"
+        ));
+    }
+    let mut names = names(schema);
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return invalid(&format!("The attribute {} is in it more than once", pair[0]));
+    }
+    let sort = all.split_off(hashes);
+    Ok((all, sort))
+}
+
+/// The attributes of a schema, all of which must be defined.
+fn defined_keys(schema: &[SchemaElement], defined: &[KeyAttribute]) -> Result<Vec<KeyAttribute>, Error> {
     let names = names(schema);
     let listed = || defined.iter().map(|key| key.name.as_str()).collect::<Vec<_>>().join(", ");
     if names.iter().any(|name| !defined.iter().any(|key| key.name == *name)) {
@@ -254,6 +306,17 @@ fn keys(schema: &[SchemaElement], defined: &[KeyAttribute]) -> Result<Vec<KeyAtt
             listed()
         )));
     }
+    let named = |name: &str| defined.iter().find(|key| key.name == name).cloned();
+    Ok(names.into_iter().filter_map(named).collect())
+}
+
+/// The key attributes of a table or local index, by schema and definitions.
+fn keys(
+    schema: &[SchemaElement],
+    defined: &[KeyAttribute],
+) -> Result<(KeyAttribute, Option<KeyAttribute>), Error> {
+    let mut keys = defined_keys(schema, defined)?.into_iter();
+    let names = names(schema);
     if names.len() == 2 && names[0] == names[1] {
         return Err(Error::validation(
             "Both the Hash Key and the Range Key element in the KeySchema have the same name",
@@ -266,8 +329,7 @@ fn keys(schema: &[SchemaElement], defined: &[KeyAttribute]) -> Result<Vec<KeyAtt
             )));
         }
     }
-    let named = |name: &str| defined.iter().find(|key| key.name == name).cloned();
-    Ok(names.into_iter().filter_map(named).collect())
+    Ok((keys.next().expect("a schema has at least one element"), keys.next()))
 }
 
 /// The keys and indexes of a table that is made.
@@ -291,15 +353,15 @@ impl Schema {
         if names(schema).len() > definitions.len() {
             return Err(Error::validation("Invalid KeySchema: Some index key attribute have no definition"));
         }
-        let keys = keys(schema, &definitions)?;
-        if local.is_none() && global.is_none() && keys.len() != definitions.len() {
+        let (partition, sort) = keys(schema, &definitions)?;
+        if local.is_none() && global.is_none() && schema.len() != definitions.len() {
             return Err(Error::invalid_parameter(
                 "Number of attributes in KeySchema does not exactly match number of attributes defined in AttributeDefinitions",
             ));
         }
         let mut indexes: Vec<IndexRecord> = Vec::new();
         if let Some(local) = local {
-            local_indexes(local, &keys, &definitions, &mut indexes)?;
+            local_indexes(local, &partition, sort.is_some(), &definitions, &mut indexes)?;
         }
         if let Some(global) = global {
             if global.is_empty() {
@@ -333,22 +395,21 @@ impl Schema {
         for (number, index) in (0..).zip(&mut indexes) {
             index.number = number;
         }
-        let mut keys = keys.into_iter();
-        let partition = keys.next().expect("a schema has at least one element");
-        Ok(Self { partition, sort: keys.next(), definitions, indexes })
+        Ok(Self { partition, sort, definitions, indexes })
     }
 }
 
 fn local_indexes(
     inputs: &[IndexInput],
-    keys: &[KeyAttribute],
+    partition: &KeyAttribute,
+    has_sort: bool,
     definitions: &[KeyAttribute],
     indexes: &mut Vec<IndexRecord>,
 ) -> Result<(), Error> {
     if inputs.is_empty() {
         return Err(Error::invalid_parameter("List of LocalSecondaryIndexes is empty"));
     }
-    if keys.len() != 2 {
+    if !has_sort {
         return Err(Error::invalid_parameter(
             "Table KeySchema does not have a range key, which is required when specifying a LocalSecondaryIndex",
         ));
@@ -356,15 +417,15 @@ fn local_indexes(
     for input in inputs {
         let index = input.record(IndexScope::Local, definitions)?;
         let name = &index.name;
-        if index.sort.is_none() {
+        if index.sort.is_empty() {
             return Err(Error::invalid_parameter(format_args!(
                 "Index KeySchema does not have a range key for index: {name}"
             )));
         }
-        if index.partition.name != keys[0].name {
+        if index.partition[0] != *partition {
             return Err(Error::invalid_parameter(format_args!(
                 "Index KeySchema does not have the same leading hash key as table KeySchema for index: {name}. index hash key: {}, table hash key: {}",
-                index.partition.name, keys[0].name
+                index.partition[0].name, partition.name
             )));
         }
         let index = IndexRecord { projected: input.projected()?, ..index };

@@ -12,7 +12,7 @@ use crate::Error;
 use crate::expr::key_condition::KeyTest;
 use crate::expr::{Comparator, Condition, Operand};
 use crate::partiql::{Select, check_partitions, partitions};
-use crate::place::Place;
+use crate::place::{Place, SortTest};
 use crate::service::{Node, Scope};
 use crate::table::{Attempt, Table, check_not_empty};
 use crate::value::{AttributeValue, Attributes, ValueView};
@@ -81,12 +81,14 @@ impl Reading<'_> {
         }
         let place = Place::find(table, index)?;
         let mut rest = self.select.conditions.clone();
-        let named = partitions(&rest, &place.partition().name);
-        let reverse = self.order(place, named.as_ref().map(|(_, values)| values.len()))?;
+        // Of a partition key of several attributes no partition is made out: all are looked through.
+        let partition = place.sole_partition();
+        let named = partition.and_then(|key| Some((key, partitions(&rest, &key.name)?)));
+        let reverse = self.order(place, named.as_ref().map(|(_, (_, values))| values.len()))?;
         let mut test = None;
         let named = match named {
             None => None,
-            Some((at, mut values)) => {
+            Some((partition, (at, mut values))) => {
                 rest.remove(at);
                 check_partitions(&values)?;
                 let mut seen: Vec<AttributeValue> = Vec::with_capacity(values.len());
@@ -97,7 +99,7 @@ impl Reading<'_> {
                     }
                     new
                 });
-                if let Some(sort) = place.sort()
+                if let Some(sort) = place.sort().first()
                     && let Some((at, found)) = rest
                         .iter()
                         .enumerate()
@@ -105,9 +107,9 @@ impl Reading<'_> {
                     && fits(&found, sort.kind.kind())
                 {
                     rest.remove(at);
-                    test = Some(found);
+                    test = Some((sort, found));
                 }
-                Some(values)
+                Some((partition, values))
             }
         };
         let filter = (!rest.is_empty()).then_some(Condition::And(rest));
@@ -115,14 +117,13 @@ impl Reading<'_> {
         search.check_place(place)?;
         let mut items = Vec::new();
         let mut cost = Consumed::default();
-        let total = named.as_ref().map_or(1, Vec::len);
+        let total = named.as_ref().map_or(1, |(_, values)| values.len());
         let mut after = from.after;
         for partition in from.partition..total {
             let (mut start, mut end) = match &named {
                 None => place.segment(0, 1),
-                Some(values) => {
+                Some((key, values)) => {
                     let value = &values[partition];
-                    let key = place.partition();
                     if value.kind() != key.kind.kind() {
                         return Err(Error::invalid_parameter(
                             "Condition parameter type does not match schema type",
@@ -130,7 +131,8 @@ impl Reading<'_> {
                         .into());
                     }
                     check_not_empty(&key.name, value)?;
-                    place.run(&place.partition_prefix(value), test.as_ref())
+                    let test = test.as_ref().map(|(key, test)| SortTest { key, test });
+                    place.run(&place.partition_prefix(&[value]), test)
                 }
             };
             if let Some(key) = after.take() {
@@ -179,9 +181,9 @@ impl Reading<'_> {
                     return Err(Error::validation("ORDER BY over several partitions is not supported"));
                 }
             }
-            if place.sort().is_some_and(|sort| sort.name == *name) {
+            if place.sort().first().is_some_and(|sort| sort.name == *name) {
                 reverse = *descending;
-            } else if place.partition().name != *name {
+            } else if place.sole_partition().is_none_or(|key| key.name != *name) {
                 return Err(Error::Validation(format!(
                     "Variable reference {name} in ORDER BY clause must be part of the primary key"
                 )));

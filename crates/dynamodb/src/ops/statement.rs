@@ -121,8 +121,10 @@ impl Prepared {
         let table = node.table(scope.account, &self.table).await.ok();
         let place = table.as_deref().and_then(|table| Place::find(table, index).ok());
         let leading = place.and_then(|place| match &self.statement {
-            Statement::Insert { item, .. } => item.get(&place.partition().name).map(|v| vec![v.clone()]),
-            _ => partitions(conditions, &place.partition().name).map(|(_, values)| values),
+            Statement::Insert { item, .. } => {
+                item.get(&place.sole_partition()?.name).map(|value| vec![value.clone()])
+            }
+            _ => partitions(conditions, &place.sole_partition()?.name).map(|(_, values)| values),
         });
         let scans = self.statement.is_read() && leading.is_none();
         let leading = leading.into_iter().flatten().filter_map(|value| key_text(&value)).collect();

@@ -108,7 +108,7 @@ fn index_constraints(updates: &[IndexUpdateInput], constraints: &mut Constraints
             }
         }
         if let Some(create) = &update.create {
-            create.constraints(&at("create"), constraints);
+            create.constraints(IndexScope::Global, &at("create"), constraints);
         }
         if let Some(delete) = &update.delete {
             index_name_constraints(delete.index_name.as_deref(), &at("delete.indexName"), constraints);

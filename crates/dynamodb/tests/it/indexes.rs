@@ -554,3 +554,190 @@ async fn what_is_too_much_for_one_commit_is_left() {
         service.ok("Scan", json!({"TableName": "wide", "IndexName": "by_k19", "Select": "COUNT"})).await;
     assert!(found["Count"].as_u64() > Some(0));
 }
+
+/// Matches by tournament and region; within those by round, bracket and number.
+async fn matches(service: &Service) {
+    let attribute = |name: &str, kind: &str| json!({"AttributeName": name, "AttributeType": kind});
+    let key = |name: &str, role: &str| json!({"AttributeName": name, "KeyType": role});
+    let definition = json!({
+        "TableName": "matches",
+        "AttributeDefinitions": [
+            attribute("id", "S"), attribute("tournament", "S"), attribute("region", "S"),
+            attribute("round", "S"), attribute("bracket", "B"), attribute("number", "N"),
+        ],
+        "KeySchema": [key("id", "HASH")],
+        "GlobalSecondaryIndexes": [{
+            "IndexName": "by_place",
+            "KeySchema": [
+                key("tournament", "HASH"), key("region", "HASH"),
+                key("round", "RANGE"), key("bracket", "RANGE"), key("number", "RANGE"),
+            ],
+            "Projection": {"ProjectionType": "ALL"},
+        }],
+        "BillingMode": "PAY_PER_REQUEST",
+    });
+    let made = service.ok("CreateTable", definition.clone()).await;
+    let schema = &definition["GlobalSecondaryIndexes"][0]["KeySchema"];
+    assert_eq!(made["TableDescription"]["GlobalSecondaryIndexes"][0]["KeySchema"], *schema);
+    for (id, tournament, region, round, bracket, number) in [
+        ("1", "w", "na", "final", "AA==", 2),
+        ("2", "w", "na", "final", "AA==", 10),
+        ("3", "w", "na", "final", "AAE=", 1),
+        ("4", "w", "na", "finals", "AA==", 1),
+        ("5", "w", "n", "afinal", "AA==", 1),
+        ("6", "wn", "a", "final", "AA==", 1),
+    ] {
+        let item = json!({
+            "id": {"S": id}, "tournament": {"S": tournament}, "region": {"S": region},
+            "round": {"S": round}, "bracket": {"B": bracket}, "number": {"N": number.to_string()},
+        });
+        service.put("matches", item).await;
+    }
+    // Without one of the attributes there is no entry.
+    let item =
+        json!({"id": {"S": "7"}, "tournament": {"S": "w"}, "region": {"S": "na"}, "round": {"S": "final"}});
+    service.put("matches", item).await;
+}
+
+fn place_query(condition: &str, mut more: Value) -> Value {
+    let values = json!({
+        ":t": {"S": "w"}, ":r": {"S": "na"}, ":f": {"S": "final"}, ":b": {"B": "AA=="}, ":two": {"N": "2"},
+        ":ten": {"N": "10"},
+    });
+    let used = |name: &String| condition.split([' ', ',', ')']).any(|word| word == name);
+    more["TableName"] = "matches".into();
+    more["IndexName"] = "by_place".into();
+    more["KeyConditionExpression"] = condition.into();
+    more["ExpressionAttributeNames"] = json!({"#n": "number", "#r": "region"});
+    if !condition.contains("#n") {
+        more["ExpressionAttributeNames"].as_object_mut().unwrap().remove("#n");
+    }
+    more["ExpressionAttributeValues"] = values
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(name, _)| used(name))
+        .map(|(n, v)| (n.clone(), v.clone()))
+        .collect();
+    more
+}
+
+fn ids(found: &Value) -> Vec<&str> {
+    found["Items"].as_array().unwrap().iter().map(|item| item["id"]["S"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn keys_of_several_attributes_are_searched_from_left_to_right() {
+    let service = Service::new();
+    matches(&service).await;
+    let all = "tournament = :t AND #r = :r";
+    for (condition, expected) in [
+        (all.to_owned(), &["1", "2", "3", "4"][..]),
+        (format!("{all} AND round = :f"), &["1", "2", "3"]),
+        (format!("{all} AND begins_with(round, :f)"), &["1", "2", "3", "4"]),
+        (format!("{all} AND round > :f"), &["4"]),
+        (format!("{all} AND round = :f AND bracket = :b"), &["1", "2"]),
+        (format!("{all} AND round = :f AND bracket > :b"), &["3"]),
+        (format!("{all} AND round = :f AND bracket = :b AND #n > :two"), &["2"]),
+        (format!("{all} AND round = :f AND bracket = :b AND #n BETWEEN :two AND :ten"), &["1", "2"]),
+        (format!("#n = :two AND bracket = :b AND round = :f AND {all}"), &["1"]),
+    ] {
+        let found = service.ok("Query", place_query(&condition, json!({}))).await;
+        assert_eq!(ids(&found), expected, "{condition}");
+        let found = service.ok("Query", place_query(&condition, json!({"ScanIndexForward": false}))).await;
+        let reverse: Vec<_> = expected.iter().rev().copied().collect();
+        assert_eq!(ids(&found), reverse, "{condition}");
+        // One by one, from where the last page ended.
+        let (mut start, mut one_by_one) = (Value::Null, Vec::new());
+        loop {
+            let mut more = json!({"Limit": 1});
+            if !start.is_null() {
+                more["ExclusiveStartKey"] = start;
+            }
+            let found = service.ok("Query", place_query(&condition, more)).await;
+            one_by_one.extend(ids(&found).into_iter().map(str::to_owned));
+            start = found["LastEvaluatedKey"].clone();
+            if start.is_null() {
+                break;
+            }
+            assert_eq!(start.as_object().unwrap().len(), 6);
+        }
+        assert_eq!(one_by_one, expected, "{condition}");
+    }
+    for (condition, message) in [
+        ("tournament = :t".to_owned(), "Query condition missed key schema element: region"),
+        (format!("{all} AND bracket = :b"), "Query condition missed key schema element: round"),
+        (format!("{all} AND round > :f AND bracket = :b"), "Query key condition not supported"),
+        ("tournament > :t AND #r = :r".to_owned(), "Query key condition not supported"),
+    ] {
+        let mut query = place_query(&condition, json!({}));
+        if !condition.contains("#r") {
+            query.as_object_mut().unwrap().remove("ExpressionAttributeNames");
+        }
+        service.invalid("Query", query, message).await;
+    }
+    let select = "SELECT id FROM \"matches\".\"by_place\" WHERE tournament = 'w' AND round = 'finals'";
+    let found = service.ok("ExecuteStatement", json!({"Statement": select})).await;
+    assert_eq!(ids(&found), ["4"]);
+    // It moves with the item, and a key must have its type.
+    let update = |value: Value| {
+        json!({
+            "TableName": "matches", "Key": {"id": {"S": "4"}}, "UpdateExpression": "SET bracket = :b",
+            "ExpressionAttributeValues": {":b": value},
+        })
+    };
+    service.ok("UpdateItem", update(json!({"B": "/w=="}))).await;
+    let query = place_query(&format!("{all} AND round > :f"), json!({}));
+    assert_eq!(ids(&service.ok("Query", query.clone()).await), ["4"]);
+    assert_eq!(service.error("UpdateItem", update(json!({"S": "x"}))).await.code, "ValidationException");
+    let remove =
+        json!({"TableName": "matches", "Key": {"id": {"S": "4"}}, "UpdateExpression": "REMOVE bracket"});
+    service.ok("UpdateItem", remove).await;
+    assert_eq!(ids(&service.ok("Query", query).await), [""; 0]);
+}
+
+#[tokio::test]
+async fn keys_of_several_attributes_have_limits() {
+    let service = Service::new();
+    matches(&service).await;
+    let with = |name: &str, schema: &[(&str, &str)]| {
+        let defined: Vec<_> =
+            schema.iter().map(|(name, _)| json!({"AttributeName": name, "AttributeType": "S"})).collect();
+        let schema: Vec<_> =
+            schema.iter().map(|(name, role)| json!({"AttributeName": name, "KeyType": role})).collect();
+        json!({"TableName": "matches", "AttributeDefinitions": defined, "GlobalSecondaryIndexUpdates": [{"Create": {
+            "IndexName": name, "KeySchema": schema, "Projection": {"ProjectionType": "KEYS_ONLY"},
+        }}]})
+    };
+    let (hash, range) = ("HASH", "RANGE");
+    for (schema, message) in [
+        (&[("a", hash), ("b", range), ("c", hash)][..], "Invalid KeySchema: All HASH"),
+        (&[("a", hash), ("b", hash), ("c", range), ("d", hash)], "Invalid KeySchema: All HASH"),
+        (&[("a", range), ("b", range), ("c", range)], "Invalid KeySchema: The first KeySchemaElement"),
+        (&[("a", hash), ("b", hash), ("a", range)], "Invalid KeySchema: The attribute a"),
+        (
+            &[("a", hash), ("b", hash), ("c", hash), ("d", hash), ("e", hash)],
+            "Invalid KeySchema: There can be 4 HASH",
+        ),
+    ] {
+        let error = service.error("UpdateTable", with("more", schema)).await;
+        assert!(error.code == "ValidationException" && error.message.starts_with(message), "{error}");
+    }
+    // Eight, on a table that has items, entered afterwards.
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let mut item = json!({"id": {"S": "eight"}});
+    names.iter().for_each(|name| item[name] = json!({"S": name}));
+    service.put("matches", item).await;
+    let schema: Vec<_> =
+        names.iter().enumerate().map(|(at, name)| (*name, if at < 4 { hash } else { range })).collect();
+    service.ok("UpdateTable", with("eight", &schema)).await;
+    service.api.sweeper().sweep().await.unwrap();
+    let condition: Vec<_> = names.iter().map(|name| format!("{name} = :{name}")).collect();
+    let values: serde_json::Map<_, _> =
+        names.iter().map(|name| (format!(":{name}"), json!({"S": name}))).collect();
+    let query = json!({
+        "TableName": "matches", "IndexName": "eight", "KeyConditionExpression": condition.join(" AND "),
+        "ExpressionAttributeValues": values,
+    });
+    assert_eq!(ids(&service.ok("Query", query).await), ["eight"]);
+}
