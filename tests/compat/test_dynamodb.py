@@ -55,6 +55,9 @@ def table(node, simple):
     ).Table(simple)
 
 
+IN_INPUT = "1 validation error detected: "
+
+
 def error(excinfo):
     return excinfo.value.response["Error"]["Code"], excinfo.value.response["Error"]["Message"]
 
@@ -136,7 +139,7 @@ def test_number_text(ddb, simple):
     ]:
         with pytest.raises(ClientError) as e:
             ddb.put_item(TableName=simple, Item={"id": {"S": "n"}, "v": {"N": bad}})
-        assert error(e) == ("ValidationException", message)
+        assert error(e) == ("ValidationException", IN_INPUT + message)
 
 
 def test_put_conditions_and_return_values(table):
@@ -181,11 +184,11 @@ def test_update_expressions(table):
         ("SET absent = nosuch + :v", {":v": 1}, "The provided expression refers to an attribute that does not exist in the item"),
         ("SET a.b = :v", {":v": 1}, "The document path provided in the update expression is invalid for update"),
         ("SET id = :v", {":v": "x"}, "One or more parameter values were invalid: Cannot update attribute id. This attribute is part of the key"),
-        ("SET a = :v, a = :v", {":v": 1}, "Invalid UpdateExpression: Two document paths overlap with each other; must remove or rewrite one of these paths; path one: [a], path two: [a]"),
-        ("SET a = :v", {":v": 1, ":unused": 2}, "Value provided in ExpressionAttributeValues unused in expressions: keys: {:unused}"),
-        ("SET a = :missing", None, "Invalid UpdateExpression: An expression attribute value used in expression is not defined; attribute value: :missing"),
-        ("SET name = :v", {":v": 1}, "Invalid UpdateExpression: Attribute name is a reserved keyword; reserved keyword: name"),
-        ("SET a = = :v", {":v": 1}, 'Invalid UpdateExpression: Syntax error; token: "=", near: "= = :v"'),
+        ("SET a = :v, a = :v", {":v": 1}, IN_INPUT + "Invalid UpdateExpression: Two document paths overlap with each other; must remove or rewrite one of these paths; path one: [a], path two: [a]"),
+        ("SET a = :v", {":v": 1, ":unused": 2}, IN_INPUT + "Value provided in ExpressionAttributeValues unused in expressions: keys: {:unused}"),
+        ("SET a = :missing", None, IN_INPUT + "Invalid UpdateExpression: An expression attribute value used in expression is not defined; attribute value: :missing"),
+        ("SET name = :v", {":v": 1}, IN_INPUT + "Invalid UpdateExpression: Attribute name is a reserved keyword; reserved keyword: name"),
+        ("SET a = = :v", {":v": 1}, IN_INPUT + 'Invalid UpdateExpression: Syntax error; token: "=", near: "= = :v"'),
     ]:
         with pytest.raises(ClientError) as e:
             update(expression, values)

@@ -209,7 +209,7 @@ impl<R: Run> Operation for Call<R> {
 }
 
 async fn call<R: Run>(node: &Arc<Node>, scope: Scope, body: &[u8]) -> Result<Box<dyn Operation>, aws::Error> {
-    prepared(node, R::parse(body, &scope)?, scope).await
+    prepared(node, R::parse(body, &scope).map_err(|error| error.in_words_of(R::NAME))?, scope).await
 }
 
 /// An operation whose input has been read.

@@ -73,9 +73,12 @@ impl<'a> Placeholders<'a> {
                 return Err(syntax("ExpressionAttributeValues", key));
             }
             if let Some((key, rule)) = values.fault() {
-                return Err(Error::Validation(format!(
-                    "ExpressionAttributeValues contains invalid value: {rule} for key {key}"
-                )));
+                // That a set is empty is told without the key.
+                return Err(Error::Validation(if rule.ends_with("set  may not be empty") {
+                    rule.to_owned()
+                } else {
+                    format!("ExpressionAttributeValues contains invalid value: {rule} for key {key}")
+                }));
             }
         }
         Ok(Self { names, values, used: HashSet::new() })

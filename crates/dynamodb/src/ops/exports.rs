@@ -297,8 +297,11 @@ impl Run for ExportTable {
         }
         let row = TABLES.get(&node.store, table_key(account, &self.table)).await?;
         let row = row.filter(|row| !row.value.is_filling());
-        let table =
-            row.ok_or_else(|| Error::TableNotFound(format!("Table not found: {}", self.table)))?.value;
+        let table = row
+            .ok_or_else(|| {
+                Error::TableNotFound(format!("Table not found: {}", scope.table_arn(&self.table)))
+            })?
+            .value;
         let recovery = table.recovery.ok_or_else(|| Error::RecoveryUnavailable(self.table.clone()))?;
         let commit = async |at: Timestamp| {
             let from = earliest(recovery, now);

@@ -125,7 +125,8 @@ impl Import<'_> {
             let listed = self.bucket.list(&prefix, after.as_deref(), OBJECTS).await;
             let listed = listed.map_err(|error| Stop::bucket(&error))?;
             if listed.is_empty() {
-                if after.is_none() {
+                // An empty bucket is a whole import, of nothing; a prefix that nothing has is a mistake.
+                if after.is_none() && !prefix.is_empty() {
                     let message = "There are no objects whose keys begin with the prefix";
                     return Err(Stop::Failed("S3NoSuchKey".into(), message.into()));
                 }

@@ -174,7 +174,7 @@ async fn malformed_and_hostile_bodies_are_refused() {
         assert_eq!(error.code, code, "{error}");
     }
     let error = service.raw("PutItem", r#"{"TableName":"things","Item":{},"Surprise":1}"#).await.unwrap_err();
-    assert_eq!(error.message, "The parameter Surprise is not supported");
+    assert_eq!(error.message, "1 validation error detected: The parameter Surprise is not supported");
     for (body, message) in [
         (r#"{"TableName":true}"#, "TRUE_VALUE cannot be converted to String"),
         (r#"{"TableName":[]}"#, "Unrecognized collection type class java.lang.String"),
@@ -369,4 +369,48 @@ async fn booleans_may_be_text() {
             "One or more parameter values were invalid: Null attribute value types must have the value of true",
         )
         .await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_input_is_told_in_more_words() {
+    let service = Service::new();
+    service.simple_table("things").await;
+    let key = json!({"id": {"S": "a"}});
+    let empty_set = json!({":s": {"NS": []}});
+    for (operation, body, message) in [
+        (
+            "PutItem",
+            json!({"TableName": "things", "Item": {"id": {"S": "a"}, "s": {"NS": []}}}),
+            "1 validation error detected: One or more parameter values were invalid: An number set  may not be empty",
+        ),
+        (
+            "UpdateItem",
+            json!({"TableName": "things", "Key": key, "UpdateExpression": "SET s = :s", "ExpressionAttributeValues": empty_set}),
+            "1 validation error detected: One or more parameter values were invalid: An number set  may not be empty",
+        ),
+        (
+            "UpdateItem",
+            json!({"TableName": "things", "Key": key, "UpdateExpression": ""}),
+            "1 validation error detected: Invalid UpdateExpression: The expression can not be empty;",
+        ),
+        (
+            "DeleteItem",
+            json!({"TableName": "things", "Key": key, "ExpressionAttributeNames": {"#a": "a"}}),
+            "1 validation error detected: ExpressionAttributeNames can only be specified when using expressions",
+        ),
+        // What takes the table to know is not, nor is it of other operations.
+        (
+            "UpdateItem",
+            json!({"TableName": "things", "Key": {"x": {"S": "a"}}}),
+            "The provided key element does not match the schema",
+        ),
+        (
+            "GetItem",
+            json!({"TableName": "things", "Key": key, "ProjectionExpression": ""}),
+            "Invalid ProjectionExpression: The expression can not be empty;",
+        ),
+    ] {
+        let error = service.error(operation, body).await;
+        assert_eq!((&*error.code, &*error.message), ("ValidationException", message));
+    }
 }
