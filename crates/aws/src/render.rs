@@ -78,15 +78,22 @@ pub fn request_id_headers(headers: &mut HeaderMap, protocol: Protocol, id: Reque
     }
 }
 
+/// What the names of errors begin with that AWS's own framework gives.
+const CORAL: &str = "com.amazon.coral.service";
+
 fn json(error: &Error, namespace: Option<&str>) -> Vec<u8> {
     let mut object = Map::new();
     if let Some(namespace) = namespace {
         let name = if namespace.is_empty() {
             error.code.to_string()
         } else {
-            // Errors of the front door are not in the service's model.
-            let namespace =
-                if error.kind == ErrorKind::Unauthenticated { "com.amazon.coral.service" } else { namespace };
+            // Errors that are found before a request reaches the service are not in its model.
+            let namespace = match &*error.code {
+                "ValidationException" => "com.amazon.coral.validate",
+                "SerializationException" | "UnknownOperationException" | "AccessDeniedException" => CORAL,
+                _ if error.kind == ErrorKind::Unauthenticated => CORAL,
+                _ => namespace,
+            };
             format!("{namespace}#{}", error.code)
         };
         object.insert("__type".to_owned(), Value::String(name));
