@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,14 +14,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use blobs::{BlobId, Blobs};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use store::{Page, Read, Write};
 use tokio::io::AsyncWriteExt;
 use types::{AccountId, Timestamp};
 
 use crate::service::Inner;
-use crate::tables::{CODE, CODE_UNUSED, CodeRef, CodeRow, UnusedRow, code_key, unused_key};
+use crate::tables::{
+    CODE, CODE_UNUSED, CodeRef, CodeRow, IMAGES, ImagePackageRow, UnusedRow, code_key, image_key, unused_key,
+};
 use crate::{CodeFetch, Error};
 
 /// Largest package that comes within a request, in bytes.
@@ -139,6 +141,15 @@ pub(crate) struct Uploaded {
     code: CodeRef,
     /// The blob that was written for it and since when; `None` if the package was there already.
     written: Option<(BlobId, Timestamp)>,
+    /// The digest of the image from a registry that it was made of.
+    image: Option<String>,
+}
+
+impl Uploaded {
+    /// What it is.
+    pub(crate) fn code(&self) -> &CodeRef {
+        &self.code
+    }
 }
 
 /// What a commit changes in who uses which package.
@@ -199,11 +210,15 @@ impl Uses {
         for ((sha256, (code, by)), page) in self.changes.iter().zip(pages) {
             let uploaded = self.uploaded.as_ref().filter(|uploaded| uploaded.code.sha256 == *sha256);
             let key = code_key(self.account, sha256);
-            let (blob, users) = match (CODE.first(page)?, uploaded.and_then(|uploaded| uploaded.written)) {
-                (Some(stored), _) => (stored.value.blob, i64::from(stored.value.functions)),
+            let new_image = uploaded.and_then(|uploaded| uploaded.image.clone());
+            let written = uploaded.and_then(|uploaded| uploaded.written);
+            let (blob, users, image) = match (CODE.first(page)?, written) {
+                (Some(stored), _) => {
+                    (stored.value.blob, i64::from(stored.value.functions), stored.value.image.or(new_image))
+                }
                 (None, Some((blob, since))) if usable => {
                     writes.push(Write::Delete(unused_key(self.account, since, blob)));
-                    (blob.to_string(), 0)
+                    (blob.to_string(), 0, new_image)
                 }
                 (None, _) if *by > 0 => return Ok(None),
                 (None, _) => continue,
@@ -213,10 +228,17 @@ impl Uses {
             }
             match u32::try_from(users + by) {
                 Ok(functions) if functions > 0 => {
-                    writes.push(CODE.put(key, &CodeRow { blob, size_bytes: code.size_bytes, functions }));
+                    if let (Some(image), Some(_)) = (&image, uploaded) {
+                        let row = ImagePackageRow { sha256: sha256.clone(), size_bytes: code.size_bytes };
+                        writes.push(IMAGES.put(image_key(self.account, image), &row));
+                    }
+                    writes.push(
+                        CODE.put(key, &CodeRow { blob, size_bytes: code.size_bytes, functions, image }),
+                    );
                 }
                 _ => {
                     writes.push(Write::Delete(key));
+                    writes.extend(image.map(|image| Write::Delete(image_key(self.account, &image))));
                     if let Some(blob) = blob_id(&blob) {
                         let row = UnusedRow::default();
                         writes.push(CODE_UNUSED.put(unused_key(self.account, now, blob), &row));
@@ -239,7 +261,7 @@ impl Inner {
         let code = package.reference();
         let key = code_key(account, &code.sha256);
         if CODE.get(&self.store, key).await?.is_some() {
-            return Ok(Uploaded { code, written: None });
+            return Ok(Uploaded { code, written: None, image: None });
         }
         let mut id = [0; 16];
         self.env.fill(&mut id);
@@ -258,7 +280,52 @@ impl Inner {
         if size_bytes != package.size_bytes {
             return Err(Error::InvalidParameter("The image changed while it was read; try again.".into()));
         }
-        Ok(Uploaded { code, written: Some((blob, since)) })
+        Ok(Uploaded { code, written: Some((blob, since)), image: None })
+    }
+
+    /// The package that an image from a registry was made before, if it is there.
+    pub(crate) async fn made_of(&self, account: AccountId, digest: &str) -> Result<Option<Uploaded>, Error> {
+        let Some(row) = IMAGES.get(&self.store, image_key(account, digest)).await? else { return Ok(None) };
+        let ImagePackageRow { sha256, size_bytes } = row.value;
+        let code = CodeRef { sha256, blob: String::new(), size_bytes };
+        Ok(Some(Uploaded { code, written: None, image: Some(digest.to_owned()) }))
+    }
+
+    /// Puts a package on disk that is known once it has come, within `patience`; the image of that digest.
+    pub(crate) async fn receive(
+        &self,
+        account: AccountId,
+        bytes: blobs::ByteStream,
+        digest: &str,
+        patience: Duration,
+    ) -> Result<Uploaded, Error> {
+        let mut id = [0; 16];
+        self.env.fill(&mut id);
+        let blob = BlobId(id);
+        // Not garbage before it can have come.
+        let since = self.env.now() + patience;
+        let pending = CODE_UNUSED.put(unused_key(account, since, blob), &UnusedRow::default());
+        self.store.write(vec![pending]).await?;
+        self.code_may_be_unused(account);
+        let hasher = Arc::new(Mutex::new(Sha256::new()));
+        let hashed = hasher.clone();
+        let body = bytes.inspect_ok(move |piece| {
+            hashed.lock().expect("no holder of this lock panics").update(piece);
+        });
+        let put = tokio::select! {
+            put = self.blobs.put(blob, body.boxed()) => put.map_err(|e| Error::blobs(&e)),
+            () = self.env.sleep(patience) => Err(Error::Platform("The image took too long to come.".into())),
+        };
+        let now = self.env.now();
+        let moved = vec![
+            Write::Delete(unused_key(account, since, blob)),
+            CODE_UNUSED.put(unused_key(account, now, blob), &UnusedRow::default()),
+        ];
+        self.store.write(moved).await?;
+        let size_bytes = put?;
+        let sha256 = hex::encode(hasher.lock().expect("no holder of this lock panics").clone().finalize());
+        let code = CodeRef { sha256, blob: String::new(), size_bytes };
+        Ok(Uploaded { code, written: Some((blob, now)), image: Some(digest.to_owned()) })
     }
 
     /// Has the next sweep look at `account`, code of which may have lost its last user.

@@ -6,6 +6,7 @@ use aws::Response;
 use store::Read;
 use types::ErrorKind;
 
+use super::code::ImageSource;
 use super::{Cx, settings};
 use crate::Error;
 use crate::code::Uses;
@@ -30,11 +31,15 @@ impl Cx {
         }
         self.check_role(&row.role, &row.name).await?;
         let package = match &mut row.image {
-            Some(image) => {
-                let (package, uri) = self.image(code).await?;
-                image.uri = uri;
-                package
-            }
+            Some(image) => match self.image(code).await? {
+                ImageSource::Archive(package, uri) => {
+                    image.uri = uri;
+                    package
+                }
+                ImageSource::Registry(image) => {
+                    return Ok(self.create_pulled(row, &image, published).await?);
+                }
+            },
             None => self.package(code).await?,
         };
         let row = loop {
@@ -120,9 +125,10 @@ impl Cx {
             logging: settings::logging(&logging)?,
             layers: Vec::new(),
             image,
+            pull: None,
             next_version: 1,
             allow_recursion: false,
-            code: CodeRef { sha256: String::new(), blob: String::new(), size_bytes: 0 },
+            code: CodeRef::missing(),
             last_modified: self.inner.env.now(),
             revision: self.fresh_id(),
             deployment: self.fresh_id(),

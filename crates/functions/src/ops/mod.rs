@@ -11,6 +11,7 @@ mod invoke;
 pub(crate) mod layers;
 mod permissions;
 mod provisioned;
+mod pulled;
 mod recursion;
 mod settings;
 mod stream;
