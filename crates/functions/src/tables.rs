@@ -216,6 +216,9 @@ pub(crate) struct VersionRow {
     pub(crate) number: u64,
     /// Without what belongs to the function as a whole: tags, reserved concurrency.
     pub(crate) function: FunctionRow,
+    /// The function's own description then; the version may have another. Older rows do not say.
+    #[serde(default)]
+    pub(crate) latest_description: Option<String>,
 }
 
 impl JsonRecord for VersionRow {}

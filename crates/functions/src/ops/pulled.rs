@@ -38,7 +38,7 @@ impl FunctionRow {
             revision,
             ..self.clone()
         };
-        VersionRow { number, function }
+        VersionRow { number, function, latest_description: Some(self.description.clone()) }
     }
 }
 

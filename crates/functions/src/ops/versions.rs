@@ -38,6 +38,7 @@ pub(super) fn publish(
 ) -> Result<Published, Error> {
     if let Some(last) = VERSIONS.first(last)?
         && last.value.function.runs_as(row)
+        && last.value.latest_description.as_ref().is_none_or(|then| *then == row.description)
     {
         return Ok(Published::Same(Box::new(last.value)));
     }
@@ -54,7 +55,8 @@ pub(super) fn publish(
     if let Some(description) = description {
         function.description = description.to_owned();
     }
-    Ok(Published::New(Box::new(VersionRow { number, function })))
+    let latest_description = Some(row.description.clone());
+    Ok(Published::New(Box::new(VersionRow { number, function, latest_description })))
 }
 
 impl Cx {

@@ -3,6 +3,7 @@
 use indexmap::IndexMap;
 use serde_json::json;
 
+use super::known::{Found, Values};
 use super::policies;
 use super::published::{self, Alias, Generated};
 use super::references::Names;
@@ -87,6 +88,7 @@ pub(super) fn expand(
     function: Resource,
     template: &mut Template,
     code: Code,
+    values: &Values<'_>,
     names: &mut Names,
     problems: &mut Problems,
 ) {
@@ -115,7 +117,7 @@ pub(super) fn expand(
         update_replace_policy: Disposal::Delete,
     };
     let mut out = IndexMap::new();
-    if let Some(code) = function_code(name, given, at, code, problems) {
+    if let Some(code) = function_code(name, given, at, code, values, problems) {
         out.insert("Code".to_owned(), code);
     }
     for key in SAME {
@@ -130,7 +132,7 @@ pub(super) fn expand(
         out.insert("TracingConfig".to_owned(), Node::map([("Mode", mode.clone())], mode.at));
     }
 
-    let published = published::alias(name, given, &mut out, template, names, problems);
+    let published = published::alias(name, given, &mut out, template, values, names, problems);
     let (alias, mut made) = published.map_or((None, Vec::new()), |(alias, made)| (Some(alias), made));
     if let Some(config) = given.get("FunctionUrlConfig") {
         made.extend(published::url(name, config, alias.as_ref(), problems));
@@ -181,6 +183,7 @@ fn function_code(
     given: &IndexMap<String, Node>,
     at: At,
     code: Code,
+    values: &Values<'_>,
     problems: &mut Problems,
 ) -> Option<Node> {
     if let Some(inline) = given.get("InlineCode") {
@@ -193,7 +196,7 @@ fn function_code(
         problems.add(at, format!("function `{name}` needs CodeUri, InlineCode or ImageUri"));
         return None;
     };
-    location(name, "CodeUri", uri, code, problems)
+    location(name, "CodeUri", uri, code, values, problems)
 }
 
 /// A place in S3 as Lambda names it, of a URI or a mapping.
@@ -202,8 +205,25 @@ pub(super) fn location(
     property: &str,
     uri: &Node,
     code: Code,
+    values: &Values<'_>,
     problems: &mut Problems,
 ) -> Option<Node> {
+    let uri = &match uri.intrinsic() {
+        None => uri.clone(),
+        Some(_) => match values.of(uri, problems) {
+            Found::Value(uri) => uri,
+            // Whatever it is, it is a place.
+            Found::Unsaid => return Some(Node::from_json(&json!({"S3Bucket": "", "S3Key": ""}), uri.at)),
+            Found::Nothing | Found::Later => {
+                let message = format!(
+                    "{property} of `{name}` is a place that is not known before the stack is made; write it out, \
+                     or make it of parameters, or give a mapping of Bucket and Key"
+                );
+                problems.add(uri.at, message);
+                return None;
+            }
+        },
+    };
     match &uri.value {
         Value::String(text) => match text.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) {
             Some((bucket, key)) => Some(Node::from_json(&json!({"S3Bucket": bucket, "S3Key": key}), uri.at)),
