@@ -16,7 +16,7 @@ use blobs::{BlobId, Blobs};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
-use store::{Page, Read, Write};
+use store::{Page, Read, Store, Write};
 use tokio::io::AsyncWriteExt;
 use types::{AccountId, Timestamp};
 
@@ -156,7 +156,7 @@ impl Uploaded {
 #[derive(Debug, Clone)]
 pub(crate) struct Uses {
     account: AccountId,
-    uploaded: Option<Uploaded>,
+    uploaded: Vec<Uploaded>,
     /// By digest: the package, and how many users it gains or loses.
     changes: BTreeMap<String, (CodeRef, i64)>,
 }
@@ -167,13 +167,13 @@ type Decided = (Vec<Write>, Option<CodeRef>);
 impl Uses {
     /// No change yet.
     pub(crate) fn of(account: AccountId) -> Self {
-        Self { account, uploaded: None, changes: BTreeMap::new() }
+        Self { account, uploaded: Vec::new(), changes: BTreeMap::new() }
     }
 
-    /// The new package gets a user.
+    /// A new package gets a user. The first one is what [`Self::decide`] tells of.
     pub(crate) fn upload(&mut self, uploaded: Uploaded) {
         self.change(&uploaded.code, 1);
-        self.uploaded = Some(uploaded);
+        self.uploaded.push(uploaded);
     }
 
     /// A package that is in use gets one more user.
@@ -190,25 +190,28 @@ impl Uses {
         self.changes.entry(code.sha256.clone()).or_insert_with(|| (code.clone(), 0)).1 += by;
     }
 
-    /// What the commit has to read: the packages' rows, and the row that keeps the new blob.
+    /// What the commit has to read: the packages' rows, and the rows that keep the new blobs.
     pub(crate) fn reads(&self) -> Vec<Read> {
         let rows = self.changes.keys().map(|sha256| Read::Key(code_key(self.account, sha256)));
-        let (blob, since) = self.written().unwrap_or((BlobId([0; 16]), Timestamp::UNIX_EPOCH));
-        rows.chain([Read::Key(unused_key(self.account, since, blob))]).collect()
-    }
-
-    fn written(&self) -> Option<(BlobId, Timestamp)> {
-        self.uploaded.as_ref().and_then(|uploaded| uploaded.written)
+        let unused = self.uploaded.iter().map(|uploaded| {
+            let (blob, since) = uploaded.written.unwrap_or((BlobId([0; 16]), Timestamp::UNIX_EPOCH));
+            Read::Key(unused_key(self.account, since, blob))
+        });
+        rows.chain(unused).collect()
     }
 
     /// What follows from the pages of [`Self::reads`]. `None` if a package that is to be used is gone by now: what was read has to be read again.
     pub(crate) fn decide(&self, pages: &[Page], now: Timestamp) -> Result<Option<Decided>, Error> {
         let (pages, unused) = pages.split_at(self.changes.len());
-        let usable = CODE_UNUSED.first(&unused[0])?.is_some_and(|row| !row.value.condemned);
         let mut writes = Vec::new();
         let mut new = None;
         for ((sha256, (code, by)), page) in self.changes.iter().zip(pages) {
-            let uploaded = self.uploaded.as_ref().filter(|uploaded| uploaded.code.sha256 == *sha256);
+            let at = self.uploaded.iter().position(|uploaded| uploaded.code.sha256 == *sha256);
+            let uploaded = at.map(|at| &self.uploaded[at]);
+            let usable = match at {
+                Some(at) => CODE_UNUSED.first(&unused[at])?.is_some_and(|row| !row.value.condemned),
+                None => false,
+            };
             let key = code_key(self.account, sha256);
             let new_image = uploaded.and_then(|uploaded| uploaded.image.clone());
             let written = uploaded.and_then(|uploaded| uploaded.written);
@@ -223,7 +226,7 @@ impl Uses {
                 (None, _) if *by > 0 => return Ok(None),
                 (None, _) => continue,
             };
-            if uploaded.is_some() {
+            if at == Some(0) {
                 new = Some(CodeRef { blob: blob.clone(), ..code.clone() });
             }
             match u32::try_from(users + by) {
@@ -379,10 +382,21 @@ impl Inner {
             .await
     }
 
-    /// The whole package of a function.
+    /// A whole package.
     pub(crate) async fn download(&self, code: &CodeRef) -> Result<blobs::ByteStream, Error> {
         let blob = blob_id(&code.blob).ok_or_else(|| Error::Blobs("its blob has no id".into()))?;
         self.blobs.get(blob, 0..code.size_bytes).await.map_err(|e| Error::blobs(&e))
+    }
+
+    /// Gives `account` a package of another: a copy of its own, so that neither depends on what the other does with it.
+    pub(crate) async fn copy(
+        self: &Arc<Self>,
+        account: AccountId,
+        code: &CodeRef,
+    ) -> Result<Uploaded, Error> {
+        let source = Source::Object(Arc::new(Stored { inner: self.clone(), code: code.clone() }));
+        let package = Package { source, sha256: code.sha256.clone(), size_bytes: code.size_bytes };
+        self.upload(account, &package).await
     }
 }
 
@@ -390,18 +404,50 @@ fn corrupt(error: &store::key::KeyError) -> store::Error {
     store::Error::Corrupt { table: "function_code_unused", reason: error.to_string() }
 }
 
+/// A package that is stored.
+#[derive(Debug)]
+struct Stored {
+    inner: Arc<Inner>,
+    code: CodeRef,
+}
+
+impl Reread for Stored {
+    fn read(&self) -> blobs::ByteStream {
+        let (inner, code) = (self.inner.clone(), self.code.clone());
+        let body =
+            async move { inner.download(&code).await.map_err(|error| blobs::Error::Body(Box::new(error))) };
+        futures_util::stream::once(body).try_flatten().boxed()
+    }
+}
+
 /// How the runtime gets a package.
 #[derive(Debug)]
 pub(crate) struct FetchBlob {
     pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) store: Store,
+    pub(crate) account: AccountId,
     pub(crate) code: CodeRef,
+}
+
+impl FetchBlob {
+    /// The blob: of what was copied from another account only the account's own row knows which it is.
+    async fn blob(&self) -> std::io::Result<BlobId> {
+        let id = match self.code.blob.as_str() {
+            "" => {
+                let row = CODE.get(&self.store, code_key(self.account, &self.code.sha256)).await;
+                row.map_err(std::io::Error::other)?.map(|row| row.value.blob).unwrap_or_default()
+            }
+            id => id.to_owned(),
+        };
+        blob_id(&id).ok_or_else(|| std::io::Error::other("its blob has no id"))
+    }
 }
 
 #[async_trait]
 impl CodeFetch for FetchBlob {
     async fn fetch(&self, path: &Path) -> std::io::Result<()> {
         let other = |e: blobs::Error| std::io::Error::other(e.to_string());
-        let blob = blob_id(&self.code.blob).ok_or_else(|| std::io::Error::other("its blob has no id"))?;
+        let blob = self.blob().await?;
         let mut body = self.blobs.get(blob, 0..self.code.size_bytes).await.map_err(other)?;
         let mut file = tokio::fs::File::create_new(path).await?;
         while let Some(piece) = body.next().await {

@@ -141,7 +141,7 @@ impl Inner {
                 Ok(Some(row)) => {
                     self.code_may_be_unused(account);
                     self.changed(account, name, true);
-                    self.prepare(&row);
+                    self.prepare(account, &row);
                     return Ok(());
                 }
                 Ok(None) => {

@@ -22,7 +22,7 @@ impl Cx {
     ) -> Result<Response, aws::Error> {
         self.require_latest(&function)?;
         let code = std::mem::take(&mut input.code);
-        let layers = self.layers(input.layers.clone().unwrap_or_default()).await?;
+        let (layers, copied) = self.layers(input.layers.clone().unwrap_or_default()).await?;
         let published = input.publish;
         let is_image = input.is_image();
         let mut row = FunctionRow { layers, ..self.new_row(&function.name, input)? };
@@ -46,7 +46,7 @@ impl Cx {
             let (account, row) = (self.account, row.clone());
             let mut uses = Uses::of(account);
             uses.upload(self.inner.upload(account, &package).await?);
-            row.layers.iter().for_each(|layer| uses.retain(&layer.code));
+            self.use_layers(&mut uses, &row.layers, &copied).await?;
             let key = by_name(&FUNCTIONS, account, &row.name);
             let mut reads = vec![Read::Key(key.clone()), Read::Key(totals_key(account))];
             reads.extend(uses.reads());
@@ -72,7 +72,7 @@ impl Cx {
             // The package went away between the look and the commit: once more, from the start.
         };
         self.inner.changed(self.account, &row.name, true);
-        self.inner.prepare(&row);
+        self.inner.prepare(self.account, &row);
         if published {
             return Ok(self.publish_version(function, PublishVersion::default()).await?);
         }

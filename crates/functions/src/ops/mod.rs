@@ -20,11 +20,11 @@ mod update;
 mod urls;
 mod versions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws::{Access, Operation, RequestContext, Response};
+use aws::{Access, Guard, Operation, RequestContext, Response};
 use store::{Key, Write};
 use types::{AccountId, RequestId};
 
@@ -97,17 +97,46 @@ pub(crate) enum Op {
     GetAccountSettings,
 }
 
+impl Op {
+    /// The versions of layers that it is about to read. What is no ARN of one is refused when it is carried out.
+    pub(crate) fn uses_layers(&self, region: &types::Region) -> Vec<LayerVersion> {
+        if let Self::GetLayerVersion { layer, .. } | Self::DownloadLayer(layer) = self {
+            return vec![layer.clone()];
+        }
+        let named = if let Self::CreateFunction(_, input) = self {
+            input.layers.as_deref()
+        } else if let Self::UpdateFunctionConfiguration(_, input) = self {
+            input.layers.as_deref()
+        } else {
+            None
+        };
+        named.unwrap_or_default().iter().filter_map(|arn| layers::layer_version(arn, region).ok()).collect()
+    }
+}
+
 /// An operation of one request.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) inner: Arc<Inner>,
     pub(crate) context: RequestContext,
     pub(crate) op: Op,
+    /// What layers of other accounts say of who may use them, by their ARNs.
+    pub(crate) guards: HashMap<String, Arc<Guard>>,
 }
 
 impl Call {
     fn account(&self) -> AccountId {
         self.context.caller.account
+    }
+
+    /// The right to use a layer.
+    fn uses_layer(&self, arn: String) -> Access {
+        let guard = self.guards.get(&arn).cloned();
+        Access { guard, ..Access::new("lambda:GetLayerVersion", arn) }
+    }
+
+    fn uses_layers(&self, arns: Option<&[String]>) -> impl Iterator<Item = Access> {
+        arns.unwrap_or_default().iter().map(|arn| self.uses_layer(arn.clone()))
     }
 }
 
@@ -187,13 +216,13 @@ impl Operation for Call {
         let plain = |function: &FunctionName| function_arn(account, &self.inner.region, &function.name);
         let qualified = |function: &FunctionName| function.arn(account, &self.inner.region);
         let layer_arn = |name: &str| format!("arn:aws:lambda:{}:{account}:layer:{name}", self.inner.region);
-        let version_arn = |layer: &LayerVersion| format!("{}:{}", layer_arn(&layer.name), layer.number);
+        let version_arn = |layer: &LayerVersion| layer.arn(&self.inner.region);
         match &self.op {
             Op::CreateFunction(function, input) => {
                 let arn = plain(function);
                 let mut needs = on("lambda:CreateFunction", &arn);
                 needs.push(pass_role(&input.role));
-                needs.extend(uses_layers(input.layers.as_deref()));
+                needs.extend(self.uses_layers(input.layers.as_deref()));
                 if !input.tags.is_empty() {
                     needs.extend(on("lambda:TagResource", &arn));
                 }
@@ -213,7 +242,7 @@ impl Operation for Call {
             Op::DeleteAlias(f, _) => on("lambda:DeleteAlias", &plain(f)),
             Op::PublishLayerVersion(name, _) => on("lambda:PublishLayerVersion", &layer_arn(name)),
             Op::GetLayerVersion { layer, .. } | Op::DownloadLayer(layer) => {
-                on("lambda:GetLayerVersion", &version_arn(layer))
+                vec![self.uses_layer(version_arn(layer))]
             }
             Op::DeleteLayerVersion(layer) => on("lambda:DeleteLayerVersion", &version_arn(layer)),
             Op::ListLayers { .. } => on("lambda:ListLayers", "*"),
@@ -253,7 +282,7 @@ impl Operation for Call {
             Op::UpdateFunctionConfiguration(f, input) => {
                 let mut needs = on("lambda:UpdateFunctionConfiguration", &plain(f));
                 needs.extend(input.role.as_deref().map(pass_role));
-                needs.extend(uses_layers(input.layers.as_deref()));
+                needs.extend(self.uses_layers(input.layers.as_deref()));
                 needs
             }
             Op::DeleteFunction(f) => on("lambda:DeleteFunction", &qualified(f)),
@@ -292,7 +321,7 @@ impl Operation for Call {
     }
 
     async fn handle(self: Box<Self>) -> Result<Response, aws::Error> {
-        let Self { inner, context, op } = *self;
+        let Self { inner, context, op, guards: _ } = *self;
         let cx = Cx { account: context.caller.account, inner, context };
         match op {
             Op::CreateFunction(function, input) => cx.create_function(function, *input).await,
@@ -381,11 +410,6 @@ impl Operation for Call {
             Op::GetAccountSettings => Ok(cx.get_account_settings().await?),
         }
     }
-}
-
-/// The right to use layers.
-fn uses_layers(arns: Option<&[String]>) -> impl Iterator<Item = Access> {
-    arns.unwrap_or_default().iter().map(|arn| Access::new("lambda:GetLayerVersion", arn.clone()))
 }
 
 /// What every operation has at hand.

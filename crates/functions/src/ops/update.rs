@@ -91,7 +91,7 @@ impl Cx {
         self.inner.code_may_be_unused(self.account);
         self.inner.changed(self.account, &row.name, row.deployment != before.deployment);
         if row.deployment != before.deployment {
-            self.inner.prepare(&row);
+            self.inner.prepare(self.account, &row);
         }
         self.updated(function, &row, input.publish).await
     }
@@ -170,10 +170,10 @@ impl Cx {
             if keeps(&before) {
                 return Ok(());
             }
-            let layers = self.layers(arns.clone()).await?;
+            let (layers, copied) = self.layers(arns.clone()).await?;
             let mut uses = Uses::of(account);
             before.layers.iter().for_each(|layer| uses.release(&layer.code));
-            layers.iter().for_each(|layer| uses.retain(&layer.code));
+            self.use_layers(&mut uses, &layers, &copied).await?;
             let key = by_name(&FUNCTIONS, account, name);
             let mut reads = vec![Read::Key(key.clone())];
             reads.extend(uses.reads());
@@ -284,7 +284,7 @@ impl Cx {
         });
         let row = row.await?;
         self.inner.changed(self.account, &name, true);
-        self.inner.prepare(&row);
+        self.inner.prepare(self.account, &row);
         Ok(self.configuration(&row))
     }
 }

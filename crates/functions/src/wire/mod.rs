@@ -204,7 +204,7 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
         }
         ("GET", ["2018-10-31", "layers"]) if query.take("find").as_deref() == Some("LayerVersion") => {
             let arn = query.take("Arn").unwrap_or_default();
-            Op::GetLayerVersion { layer: layers::layer_version(&arn, account, &inner.region)?, by_arn: true }
+            Op::GetLayerVersion { layer: layers::layer_version(&arn, &inner.region)?, by_arn: true }
         }
         ("GET", ["2018-10-31", "layers"]) => {
             let (runtime, marker) = (query.take("CompatibleRuntime"), query.take("Marker"));
@@ -212,12 +212,16 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
             Op::ListLayers { runtime, marker, limit: query.take_max_items(50)? }
         }
         (_, ["2018-10-31", "layers", layer, "versions", rest @ ..]) => {
-            let name = layers::layer_name(layer, account, &inner.region)?;
+            let (owner, name) = layers::owned_name(layer, account, &inner.region)?;
+            if rest.is_empty() && owner != account {
+                // Only versions can be another account's.
+                layers::layer_name(layer, account, &inner.region)?;
+            }
             let number = match rest {
                 [] => 0,
                 [number, ..] => number.parse().map_err(|_| unknown(&head))?,
             };
-            let layer = LayerVersion { name: name.clone(), number };
+            let layer = LayerVersion { owner, name: name.clone(), number };
             match (method, rest) {
                 ("POST", []) => {
                     let input = json(collect(body, DEPLOY_LIMIT, "PublishLayerVersion").await?)?;
@@ -317,7 +321,8 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
         _ => return Err(unknown(&head)),
     };
     query.finish()?;
-    Ok(Box::new(Call { inner: inner.clone(), context, op }))
+    let guards = inner.layer_guards(account, &op.uses_layers(&inner.region)).await?;
+    Ok(Box::new(Call { inner: inner.clone(), context, op, guards }))
 }
 
 /// Layers are listed for every architecture: a node has one.
