@@ -140,6 +140,10 @@ tables! {
     FUNCTION_PULLS = 0x040F;
     /// Packages made of images from registries, by the images' digests.
     FUNCTION_IMAGES = 0x0410;
+    /// Streams that wake functions.
+    EVENT_SOURCE_MAPPINGS = 0x0411;
+    /// How far those were read.
+    EVENT_SOURCE_POSITIONS = 0x0412;
 
     /// Log groups.
     LOG_GROUPS = 0x0500;

@@ -9,6 +9,7 @@ mod describe;
 mod event_config;
 mod invoke;
 pub(crate) mod layers;
+mod mappings;
 mod permissions;
 mod provisioned;
 mod pulled;
@@ -38,6 +39,14 @@ use crate::tables::{
 use crate::wire::input;
 use layers::LayerVersion;
 
+/// A mapping, as a request names it.
+#[derive(Debug)]
+pub(crate) struct MappingId {
+    pub(crate) id: String,
+    /// The ARN of the function that it is for; `None` if there is no such mapping.
+    pub(crate) function: Option<String>,
+}
+
 /// An operation with its input.
 #[derive(Debug)]
 pub(crate) enum Op {
@@ -45,32 +54,69 @@ pub(crate) enum Op {
     GetFunction(FunctionName),
     GetFunctionConfiguration(FunctionName),
     DownloadCode(FunctionName),
-    ListFunctions { every_version: bool, marker: Option<String>, limit: usize },
-    ListVersionsByFunction { function: FunctionName, marker: Option<String>, limit: usize },
-    ListAliases { function: FunctionName, version: Option<String>, marker: Option<String>, limit: usize },
+    ListFunctions {
+        every_version: bool,
+        marker: Option<String>,
+        limit: usize,
+    },
+    ListVersionsByFunction {
+        function: FunctionName,
+        marker: Option<String>,
+        limit: usize,
+    },
+    ListAliases {
+        function: FunctionName,
+        version: Option<String>,
+        marker: Option<String>,
+        limit: usize,
+    },
     PublishVersion(FunctionName, input::PublishVersion),
     CreateAlias(FunctionName, input::Alias),
     UpdateAlias(FunctionName, String, input::Alias),
     GetAlias(FunctionName, String),
     DeleteAlias(FunctionName, String),
     PublishLayerVersion(String, Box<input::PublishLayerVersion>),
-    GetLayerVersion { layer: LayerVersion, by_arn: bool },
+    GetLayerVersion {
+        layer: LayerVersion,
+        by_arn: bool,
+    },
     DownloadLayer(LayerVersion),
     DeleteLayerVersion(LayerVersion),
-    ListLayers { runtime: Option<String>, marker: Option<String>, limit: usize },
-    ListLayerVersions { name: String, runtime: Option<String>, marker: Option<String>, limit: usize },
+    ListLayers {
+        runtime: Option<String>,
+        marker: Option<String>,
+        limit: usize,
+    },
+    ListLayerVersions {
+        name: String,
+        runtime: Option<String>,
+        marker: Option<String>,
+        limit: usize,
+    },
     AddLayerVersionPermission(LayerVersion, input::AddLayerVersionPermission, Option<String>),
-    RemoveLayerVersionPermission { layer: LayerVersion, statement: String, revision: Option<String> },
+    RemoveLayerVersionPermission {
+        layer: LayerVersion,
+        statement: String,
+        revision: Option<String>,
+    },
     GetLayerVersionPolicy(LayerVersion),
     CreateFunctionUrlConfig(FunctionName, input::FunctionUrlConfig),
     UpdateFunctionUrlConfig(FunctionName, input::FunctionUrlConfig),
     GetFunctionUrlConfig(FunctionName),
     DeleteFunctionUrlConfig(FunctionName),
-    ListFunctionUrlConfigs { function: FunctionName, marker: Option<String>, limit: usize },
+    ListFunctionUrlConfigs {
+        function: FunctionName,
+        marker: Option<String>,
+        limit: usize,
+    },
     PutProvisionedConcurrencyConfig(FunctionName, i64),
     GetProvisionedConcurrencyConfig(FunctionName),
     DeleteProvisionedConcurrencyConfig(FunctionName),
-    ListProvisionedConcurrencyConfigs { function: FunctionName, marker: Option<String>, limit: usize },
+    ListProvisionedConcurrencyConfigs {
+        function: FunctionName,
+        marker: Option<String>,
+        limit: usize,
+    },
     PutFunctionRecursionConfig(FunctionName, input::PutFunctionRecursionConfig),
     GetFunctionRecursionConfig(FunctionName),
     PutRuntimeManagementConfig(FunctionName, input::PutRuntimeManagementConfig),
@@ -85,12 +131,34 @@ pub(crate) enum Op {
     GetFunctionConcurrency(FunctionName),
     DeleteFunctionConcurrency(FunctionName),
     AddPermission(FunctionName, Box<input::AddPermission>),
-    RemovePermission { function: FunctionName, statement: String, revision: Option<String> },
+    RemovePermission {
+        function: FunctionName,
+        statement: String,
+        revision: Option<String>,
+    },
     GetPolicy(FunctionName),
-    PutFunctionEventInvokeConfig { function: FunctionName, input: input::EventInvokeConfig, merge: bool },
+    PutFunctionEventInvokeConfig {
+        function: FunctionName,
+        input: input::EventInvokeConfig,
+        merge: bool,
+    },
     GetFunctionEventInvokeConfig(FunctionName),
     DeleteFunctionEventInvokeConfig(FunctionName),
-    ListFunctionEventInvokeConfigs { function: FunctionName, marker: Option<String>, limit: usize },
+    ListFunctionEventInvokeConfigs {
+        function: FunctionName,
+        marker: Option<String>,
+        limit: usize,
+    },
+    CreateEventSourceMapping(FunctionName, Box<input::EventSourceMapping>),
+    GetEventSourceMapping(MappingId),
+    UpdateEventSourceMapping(MappingId, Option<FunctionName>, Box<input::EventSourceMapping>),
+    DeleteEventSourceMapping(MappingId),
+    ListEventSourceMappings {
+        source: Option<String>,
+        function: Option<FunctionName>,
+        marker: Option<String>,
+        limit: usize,
+    },
     TagResource(FunctionName, BTreeMap<String, String>),
     UntagResource(FunctionName, Vec<String>),
     ListTags(FunctionName),
@@ -127,6 +195,15 @@ pub(crate) struct Call {
 impl Call {
     fn account(&self) -> AccountId {
         self.context.caller.account
+    }
+
+    /// A right to a mapping, which policies can also give by its function.
+    fn mapping(&self, action: &'static str, mapping: &MappingId) -> Access {
+        let access = Access::new(action, self.inner.mapping_arn(self.account(), &mapping.id));
+        match &mapping.function {
+            Some(function) => access.with("lambda:FunctionArn", vec![function.clone()]),
+            None => access,
+        }
     }
 
     /// The right to use a layer.
@@ -204,6 +281,11 @@ impl Operation for Call {
             Op::GetFunctionEventInvokeConfig(_) => "GetFunctionEventInvokeConfig",
             Op::DeleteFunctionEventInvokeConfig(_) => "DeleteFunctionEventInvokeConfig",
             Op::ListFunctionEventInvokeConfigs { .. } => "ListFunctionEventInvokeConfigs",
+            Op::CreateEventSourceMapping(..) => "CreateEventSourceMapping",
+            Op::GetEventSourceMapping(_) => "GetEventSourceMapping",
+            Op::UpdateEventSourceMapping(..) => "UpdateEventSourceMapping",
+            Op::DeleteEventSourceMapping(_) => "DeleteEventSourceMapping",
+            Op::ListEventSourceMappings { .. } => "ListEventSourceMappings",
             Op::TagResource(..) => "TagResource",
             Op::UntagResource(..) => "UntagResource",
             Op::ListTags(_) => "ListTags",
@@ -313,6 +395,24 @@ impl Operation for Call {
             Op::ListFunctionEventInvokeConfigs { function, .. } => {
                 on("lambda:ListFunctionEventInvokeConfigs", &plain(function))
             }
+            Op::CreateEventSourceMapping(f, _) => {
+                let function = vec![qualified(f)];
+                vec![Access::new("lambda:CreateEventSourceMapping", "*").with("lambda:FunctionArn", function)]
+            }
+            Op::GetEventSourceMapping(mapping) => vec![self.mapping("lambda:GetEventSourceMapping", mapping)],
+            Op::UpdateEventSourceMapping(mapping, function, _) => {
+                let mut needs = vec![self.mapping("lambda:UpdateEventSourceMapping", mapping)];
+                needs.extend(function.as_ref().map(|function| {
+                    let new = vec![qualified(function)];
+                    let arn = self.inner.mapping_arn(account, &mapping.id);
+                    Access::new("lambda:UpdateEventSourceMapping", arn).with("lambda:FunctionArn", new)
+                }));
+                needs
+            }
+            Op::DeleteEventSourceMapping(mapping) => {
+                vec![self.mapping("lambda:DeleteEventSourceMapping", mapping)]
+            }
+            Op::ListEventSourceMappings { .. } => on("lambda:ListEventSourceMappings", "*"),
             Op::TagResource(f, _) => on("lambda:TagResource", &plain(f)),
             Op::UntagResource(f, _) => on("lambda:UntagResource", &plain(f)),
             Op::ListTags(f) => on("lambda:ListTags", &plain(f)),
@@ -403,6 +503,15 @@ impl Operation for Call {
             Op::DeleteFunctionEventInvokeConfig(function) => Ok(cx.delete_event_config(function).await?),
             Op::ListFunctionEventInvokeConfigs { function, marker, limit } => {
                 Ok(cx.list_event_configs(function, marker, limit).await?)
+            }
+            Op::CreateEventSourceMapping(function, input) => cx.create_mapping(function, *input).await,
+            Op::GetEventSourceMapping(mapping) => Ok(cx.get_mapping(mapping.id).await?),
+            Op::UpdateEventSourceMapping(mapping, function, input) => {
+                cx.update_mapping(mapping.id, function, *input).await
+            }
+            Op::DeleteEventSourceMapping(mapping) => Ok(cx.delete_mapping(mapping.id).await?),
+            Op::ListEventSourceMappings { source, function, marker, limit } => {
+                Ok(cx.list_mappings(source, function, marker, limit).await?)
             }
             Op::TagResource(function, tags) => Ok(cx.tag(function, tags).await?),
             Op::UntagResource(function, keys) => Ok(cx.untag(function, keys).await?),

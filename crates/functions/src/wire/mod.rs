@@ -15,7 +15,7 @@ use types::ErrorKind;
 use crate::Error;
 use crate::name::FunctionName;
 use crate::ops::layers::{self, LayerVersion};
-use crate::ops::{Call, Op};
+use crate::ops::{Call, MappingId, Op};
 use crate::service::Inner;
 use input::{InvocationType, Invoke};
 
@@ -199,6 +199,35 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
                     Op::TagResource(function, input.tags)
                 }
                 "DELETE" => Op::UntagResource(function, query.take_all("tagKeys")),
+                _ => return Err(unknown(&head)),
+            }
+        }
+        ("POST", ["2015-03-31", "event-source-mappings"]) => {
+            let body = collect(body, REQUEST_LIMIT, "CreateEventSourceMapping").await?;
+            let input: input::EventSourceMapping = json(body)?;
+            input.check()?;
+            let function = name(input.function_name.as_deref().unwrap_or_default())?;
+            Op::CreateEventSourceMapping(function, Box::new(input))
+        }
+        ("GET", ["2015-03-31", "event-source-mappings"]) => {
+            let function = query.take("FunctionName").map(|function| name(&function)).transpose()?;
+            let (source, marker) = (query.take("EventSourceArn"), query.take("Marker"));
+            Op::ListEventSourceMappings { source, function, marker, limit: query.take_max_items(100)? }
+        }
+        (_, ["2015-03-31", "event-source-mappings", id]) => {
+            let known = inner.mapping(account, id).await?;
+            let function = known.map(|mapping| inner.mapped_arn(account, &mapping));
+            let mapping = MappingId { id: (*id).to_owned(), function };
+            match method {
+                "GET" => Op::GetEventSourceMapping(mapping),
+                "DELETE" => Op::DeleteEventSourceMapping(mapping),
+                "PUT" => {
+                    let body = collect(body, REQUEST_LIMIT, "UpdateEventSourceMapping").await?;
+                    let input: input::EventSourceMapping = json(body)?;
+                    input.check()?;
+                    let function = input.function_name.as_deref().map(name).transpose()?;
+                    Op::UpdateEventSourceMapping(mapping, function, Box::new(input))
+                }
                 _ => return Err(unknown(&head)),
             }
         }

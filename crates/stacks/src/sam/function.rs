@@ -159,7 +159,10 @@ pub(super) fn expand(
         }
         None => {
             let role_name = format!("{name}Role");
-            let role = role(name, given, event_policies, at, problems);
+            let streams = given.get("Events").and_then(Node::as_map).into_iter().flatten();
+            let reads_streams =
+                streams.filter_map(|(_, event)| event.get("Type")?.as_str()).any(|kind| kind == "DynamoDB");
+            let role = role(name, given, event_policies, reads_streams, at, problems);
             template.resources.insert(role_name.clone(), generated("AWS::IAM::Role", role));
             let reference = json!({"Fn::GetAtt": [role_name, "Arn"]});
             out.insert("Role".to_owned(), Node::from_json(&reference, at));
@@ -168,6 +171,13 @@ pub(super) fn expand(
     for (event, node) in given.get("Events").and_then(Node::as_map).into_iter().flatten() {
         let target =
             Target { function: name, alias: alias.as_ref(), condition: function.condition.as_deref() };
+        if node.get("Type").and_then(Node::as_str) == Some("DynamoDB") {
+            if let Some(mapping) = stream_event(&target, event, node, problems) {
+                let id = format!("{name}{event}");
+                template.resources.insert(id, generated("AWS::Lambda::EventSourceMapping", mapping));
+            }
+            continue;
+        }
         if let Some(permission) = s3_event(&target, event, node, template, problems) {
             let id = format!("{name}{event}Permission");
             template.resources.insert(id, generated("AWS::Lambda::Permission", permission));
@@ -267,6 +277,7 @@ fn role(
     name: &str,
     given: &IndexMap<String, Node>,
     event_policies: Vec<Node>,
+    reads_streams: bool,
     at: At,
     problems: &mut Problems,
 ) -> IndexMap<String, Node> {
@@ -285,6 +296,9 @@ fn role(
     role.insert("AssumeRolePolicyDocument".to_owned(), trust);
     let basic = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole";
     let mut managed = vec![Node::text(basic, at)];
+    if reads_streams {
+        managed.push(Node::text("arn:aws:iam::aws:policy/service-role/AWSLambdaDynamoDBExecutionRole", at));
+    }
     let mut inline = event_policies;
     if let Some(node) = given.get("Policies") {
         let policies = policies::read(name, node, problems);
@@ -382,6 +396,51 @@ struct Target<'a> {
     condition: Option<&'a str>,
 }
 
+/// The properties of the mapping that an event of type `DynamoDB` stands for.
+fn stream_event(
+    woken: &Target<'_>,
+    event: &str,
+    node: &Node,
+    problems: &mut Problems,
+) -> Option<IndexMap<String, Node>> {
+    const SAME: &[&str] = &[
+        "BatchSize",
+        "BisectBatchOnFunctionError",
+        "DestinationConfig",
+        "Enabled",
+        "FilterCriteria",
+        "FunctionResponseTypes",
+        "MaximumBatchingWindowInSeconds",
+        "MaximumRecordAgeInSeconds",
+        "MaximumRetryAttempts",
+        "ParallelizationFactor",
+        "StartingPosition",
+    ];
+    let at = node.at;
+    let properties = node.get("Properties").and_then(Node::as_map);
+    let mut mapping = IndexMap::new();
+    for (key, value) in properties.into_iter().flatten() {
+        match key.as_str() {
+            "Stream" => {
+                mapping.insert("EventSourceArn".to_owned(), value.clone());
+            }
+            key if SAME.contains(&key) => {
+                mapping.insert(key.to_owned(), value.clone());
+            }
+            other => problems.add(value.at, format!("`{other}` is not a property of a DynamoDB event")),
+        }
+    }
+    for (needed, said) in [("EventSourceArn", "Stream"), ("StartingPosition", "StartingPosition")] {
+        if !mapping.contains_key(needed) {
+            problems.add(at, format!("event `{event}` needs {said}"));
+            return None;
+        }
+    }
+    let function = woken.alias.map_or(woken.function, |alias| &alias.id);
+    mapping.insert("FunctionName".to_owned(), Node::from_json(&json!({ "Ref": function }), at));
+    Some(mapping)
+}
+
 /// Adds the notification to the bucket, and gives back the properties of the permission for it.
 fn s3_event(
     woken: &Target<'_>,
@@ -394,7 +453,7 @@ fn s3_event(
     let kind = node.get("Type").and_then(Node::as_str).unwrap_or_default();
     if kind != "S3" {
         let at = node.get("Type").map_or(at, |t| t.at);
-        problems.add(at, format!("events of type `{kind}` are not supported; S3 is"));
+        problems.add(at, format!("events of type `{kind}` are not supported; S3 and DynamoDB are"));
         return None;
     }
     let properties = node.get("Properties");
