@@ -233,6 +233,8 @@ def test_no_record_is_lost_in_a_crash(tmp_path, shared_cache):
                 if n in (10, 30):
                     node.kill()
                     node.start()
+                    # What is left of connections to the node that was is of no use.
+                    source.client = notes.client = node.client("dynamodb")
             seen = lambda: {int(n) for batch in notes.notes() for _, _, n in batch}
             eventually(lambda: seen() == set(range(40)), 120)
             # In their order for each item, but for what comes again.
