@@ -116,6 +116,107 @@ def test_layers_in_the_api(node):
         client.update_function_configuration(FunctionName=f.name, Layers=[])
 
 
+class Account:
+    """Another account of the node."""
+
+    def __init__(self, node):
+        made = json.loads(node.hawker("account", "create", "--json").stdout)
+        self.node, self.id = node, made["accountId"]
+        self.key = {"AccessKeyId": made["accessKeyId"], "SecretAccessKey": made["secretAccessKey"]}
+
+    def client(self, service, **credentials):
+        return self.node.client(service, **(credentials or self.key))
+
+
+def test_layers_of_other_accounts(node):
+    owner, other, third = node.client("lambda"), Account(node), Account(node)
+    name = unique("shared")
+    content = {"ZipFile": package({"python/shared.py": "VALUE = 'theirs'\n"})}
+    layer = owner.publish_layer_version(LayerName=name, Content=content)["LayerVersionArn"]
+    uses = {"app.py": "import shared\ndef handler(event, context):\n    return shared.VALUE\n"}
+
+    def denied(account, arn=layer):
+        root = f"arn:aws:iam::{account.id}:root"
+        wanted = (
+            "AccessDeniedException",
+            f"User: {root} is not authorized to perform: lambda:GetLayerVersion on resource: {arn} "
+            "because no resource-based policy allows the lambda:GetLayerVersion action",
+        )
+        client = account.client("lambda")
+        for ask in [
+            lambda: client.get_layer_version_by_arn(Arn=arn),
+            lambda: client.get_layer_version(LayerName=arn.rpartition(":")[0], VersionNumber=1),
+            lambda: client.create_function(
+                FunctionName="denied", Runtime=PYTHON_RUNTIME, Role=f"{root[:-4]}role/x", Handler="a.b", Layers=[arn],
+                Code={"ZipFile": package(uses)},
+            ),
+        ]:
+            with pytest.raises(ClientError) as e:
+                ask()
+            assert (code(e), e.value.response["Error"]["Message"]) == wanted
+
+    denied(other)
+    # What is not there looks as what may not be seen.
+    denied(other, layer.replace(name, f"{name}-x"))
+    allow = dict(LayerName=name, VersionNumber=1, StatementId="other", Action="lambda:GetLayerVersion", Principal=other.id)
+    for wrong in [{"Principal": "12345"}, {"Principal": f"arn:aws:iam::{other.id}:user/x"}, {"StatementId": "a b"}, {"Action": "lambda:*"}]:
+        with pytest.raises(ClientError) as e:
+            owner.add_layer_version_permission(**{**allow, **wrong})
+        assert code(e) == "ValidationException", wrong
+    with pytest.raises(ClientError) as e:
+        owner.add_layer_version_permission(**{**allow, "Principal": "*"}, OrganizationId="o-1234567890")
+    assert code(e) == "InvalidParameterValueException" and "OrganizationId" in str(e.value)
+    added = owner.add_layer_version_permission(**allow)
+    assert json.loads(added["Statement"])["Principal"] == {"AWS": f"arn:aws:iam::{other.id}:root"}
+    policy = owner.get_layer_version_policy(LayerName=name, VersionNumber=1)
+    assert json.loads(policy["Policy"])["Statement"][0]["Resource"] == layer
+
+    client = other.client("lambda")
+    got = client.get_layer_version_by_arn(Arn=layer)
+    assert got["LayerVersionArn"] == layer
+    denied(third)
+    # A right to read is none to change, and none to the names of other versions.
+    for ask in [
+        lambda: client.delete_layer_version(LayerName=layer.rpartition(":")[0], VersionNumber=1),
+        lambda: client.get_layer_version_policy(LayerName=layer.rpartition(":")[0], VersionNumber=1),
+        lambda: client.remove_layer_version_permission(LayerName=layer.rpartition(":")[0], VersionNumber=1, StatementId="other"),
+    ]:
+        with pytest.raises(ClientError) as e:
+            ask()
+        assert code(e) == "AccessDeniedException"
+
+    with function(other, uses, Layers=[layer]) as f:
+        assert client.get_function_configuration(FunctionName=f.name)["Layers"][0]["Arn"] == layer
+        assert f.result() == "theirs"
+        # Their users need the right too.
+        iam = other.client("iam")
+        user = unique("user")
+        iam.create_user(UserName=user)
+        statement = {"Effect": "Allow", "Action": ["lambda:UpdateFunctionConfiguration", "iam:PassRole"], "Resource": "*"}
+        iam.put_user_policy(UserName=user, PolicyName="p", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+        key = iam.create_access_key(UserName=user)["AccessKey"]
+        limited = other.client("lambda", AccessKeyId=key["AccessKeyId"], SecretAccessKey=key["SecretAccessKey"])
+        with pytest.raises(ClientError) as e:
+            limited.update_function_configuration(FunctionName=f.name, Layers=[layer])
+        assert code(e) == "AccessDeniedException" and "identity-based policy" in str(e.value)
+        client.publish_version(FunctionName=f.name)
+        # What is taken back, or gone, stays with who uses it.
+        owner.remove_layer_version_permission(LayerName=name, VersionNumber=1, StatementId="other")
+        denied(other)
+        owner.delete_layer_version(LayerName=name, VersionNumber=1)
+        client.update_function_configuration(FunctionName=f.name, MemorySize=256)
+        assert f.result() == "theirs"
+        assert invoke(client, f.name, Qualifier="1")[0] == "theirs"
+        client.update_function_configuration(FunctionName=f.name, Layers=[])
+        assert invoke(client, f.name, Qualifier="1")[0] == "theirs"
+
+    public = owner.publish_layer_version(LayerName=name, Content=content)["LayerVersionArn"]
+    owner.add_layer_version_permission(LayerName=name, VersionNumber=2, StatementId="all", Action="lambda:GetLayerVersion", Principal="*")
+    for account in (other, third):
+        with function(account, uses, Layers=[public]) as f:
+            assert f.result() == "theirs"
+
+
 def request(node, url, method="GET", path="/", body=None, headers=None, by_path=False):
     """A request to a function's URL, by its host name or by the node's own path."""
     host = urllib.parse.urlsplit(url).netloc
@@ -369,5 +470,5 @@ def test_a_container_image_runs_without_docker(node, tmp_path):
         assert client.get_function(FunctionName=name)["Code"]["ImageUri"] == f"s3://{bucket}/app.tar"
         with pytest.raises(ClientError) as e:
             client.update_function_code(FunctionName=name, ImageUri="registry.example/app:1")
-        assert code(e) == "InvalidParameterValueException" and "docker save" in str(e.value)
+        assert code(e) == "InvalidParameterValueException" and "--registry registry.example" in str(e.value)
         client.delete_function(FunctionName=name)

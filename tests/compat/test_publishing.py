@@ -126,3 +126,74 @@ def test_a_published_function_is_deployed_and_updated(node):
     assert functions.list_layer_versions(LayerName="Words")["LayerVersions"] == []
     with pytest.raises(functions.exceptions.ResourceNotFoundException):
         functions.get_function(FunctionName=first["Function"])
+
+
+BY_PARAMETERS = """
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Bucket: {Type: String}
+  Key: {Type: String}
+  Stage: {Type: String, Default: dev}
+  Hash: {Type: String, Default: ''}
+Mappings:
+  Stages:
+    dev: {Alias: preview}
+    prod: {Alias: live}
+Conditions:
+  Hashed: !Not [!Equals [!Ref Hash, '']]
+Resources:
+  Hello:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: !Sub s3://${Bucket}/${Key}.zip
+      Handler: app.handler
+      Runtime: @runtime@
+      AutoPublishAlias: !FindInMap [Stages, !Ref Stage, Alias]
+      AutoPublishCodeSha256: !If [Hashed, !Ref Hash, !Ref AWS::NoValue]
+Outputs:
+  Function: {Value: !Ref Hello}
+  Alias: {Value: !Ref Hello.Alias}
+  Version: {Value: !GetAtt Hello.Version.Version}
+"""
+
+
+def test_what_is_published_may_be_made_of_parameters(node):
+    s3, functions, cloudformation = node.client("s3"), node.client("lambda"), node.client("cloudformation")
+    bucket, stack = unique("code"), unique("stack")
+    s3.create_bucket(Bucket=bucket)
+    for name in ("one", "two"):
+        code = f"def handler(event, context):\n    return '{name} ' + context.function_version\n"
+        s3.put_object(Bucket=bucket, Key=f"{name}.zip", Body=package({"app.py": code}))
+    text = BY_PARAMETERS.replace("@runtime@", PYTHON_RUNTIME)
+
+    def run(operation, **given):
+        parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in {"Bucket": bucket, **given}.items()]
+        getattr(cloudformation, operation)(StackName=stack, TemplateBody=text, Capabilities=CAPABILITIES, Parameters=parameters)
+        found = eventually(lambda: (s := cloudformation.describe_stacks(StackName=stack)["Stacks"][0])["StackStatus"].endswith("_COMPLETE") and s, 120)
+        events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+        failed = [(e["LogicalResourceId"], e.get("ResourceStatusReason")) for e in events if "FAILED" in e["ResourceStatus"]]
+        assert found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), failed
+        outputs = {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+        alias = outputs["Alias"].rsplit(":", 1)[1]
+        answer = functions.invoke(FunctionName=outputs["Function"], Qualifier=alias)["Payload"].read()
+        return alias, outputs["Version"], json.loads(answer)
+
+    assert cloudformation.get_template_summary(TemplateBody=text)["ResourceTypes"] == ["AWS::Serverless::Function"]
+    assert run("create_stack", Key="one") == ("preview", "1", "one 1")
+    assert run("update_stack", Key="two") == ("preview", "2", "two 2")
+    # Another alias leads to the same version.
+    assert run("update_stack", Key="two", Stage="prod") == ("live", "2", "two 2")
+    assert run("update_stack", Key="two", Stage="prod", Hash="ab" * 32) == ("live", "3", "two 3")
+    processed = cloudformation.get_template(StackName=stack, TemplateStage="Processed")["TemplateBody"]
+    assert "HelloAliaslive" in str(processed) and "HelloVersionababababab" in str(processed)
+    for name, wrong in [("AutoPublishAlias", "!GetAtt Other.Arn"), ("AutoPublishCodeSha256", "!Ref Other"), ("CodeUri", "!Sub 's3://${Other}/x'")]:
+        resources = "Resources:\n  Other: {Type: AWS::S3::Bucket}\n"
+        lines = [f"      {name}: {wrong}" if line.startswith(f"      {name}:") else line for line in text.splitlines()]
+        with pytest.raises(cloudformation.exceptions.ClientError) as e:
+            cloudformation.update_stack(
+                StackName=stack, TemplateBody="\n".join(lines).replace("Resources:\n", resources), Capabilities=CAPABILITIES,
+                Parameters=[{"ParameterKey": "Bucket", "ParameterValue": bucket}, {"ParameterKey": "Key", "ParameterValue": "one"}],
+            )
+        assert e.value.response["Error"]["Code"] == "ValidationError" and "not known before the stack is made" in str(e.value)
+    cloudformation.delete_stack(StackName=stack)
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})

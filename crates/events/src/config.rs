@@ -20,6 +20,8 @@ pub struct Config {
     pub throttle_base_ms: u64,
     /// Longest such pause.
     pub throttle_limit_ms: u64,
+    /// Longest pause before records of a source that failed are tried again.
+    pub source_retry_limit_ms: u64,
     /// How long deliveries under way have to end when the node shuts down.
     pub drain_ms: u64,
 }
@@ -34,6 +36,7 @@ impl Default for Config {
             retry_base_ms: 60_000,
             throttle_base_ms: 1_000,
             throttle_limit_ms: 300_000,
+            source_retry_limit_ms: 60_000,
             drain_ms: 20_000,
         }
     }

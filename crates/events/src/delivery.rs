@@ -260,7 +260,7 @@ impl Shared {
 }
 
 /// A refusal of the platform as a function's failure.
-fn refusal(error: &functions::Error) -> Outcome {
+pub(crate) fn refusal(error: &functions::Error) -> Outcome {
     let told: aws::Error = error.clone().into();
     let payload = json!({ "errorType": told.code, "errorMessage": told.message }).to_string();
     Outcome {

@@ -3,7 +3,8 @@
 //!
 //! The map: [`Service`] finds lanes with events and follows new ones; `lane` reads one target's events in
 //! order and keeps a bounded number of them on their way; `delivery` takes one to its end; `destination`
-//! tells others of that end; `delayed` brings events back when their time has come.
+//! tells others of that end; `delayed` brings events back when their time has come; `sources` reads the streams that
+//! are mapped to functions.
 //!
 //! Invariants: an event is in the outbox until the commit that records its end or its next try, so it is
 //! delivered at least once, whatever stops the node; within one process an event is never on its way twice;
@@ -20,6 +21,7 @@ mod destination;
 mod error;
 mod lane;
 mod service;
+mod sources;
 mod tables;
 
 pub use config::Config;

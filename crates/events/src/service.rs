@@ -18,6 +18,7 @@ use types::{AccountId, SharedEnv};
 use crate::Config;
 use crate::error::Error;
 use crate::lane::Lane;
+use crate::sources::Readers;
 
 /// Pause after the store has failed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -49,8 +50,9 @@ pub(crate) struct Shared {
     pub(crate) telemetry: Telemetry,
     pub(crate) shutdown: CancellationToken,
     pub(crate) in_flight: AtomicUsize,
+    pub(crate) readers: Readers,
     lanes: Mutex<HashMap<LaneKey, Arc<Lane>>>,
-    tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
 }
 
 /// A lane's name.
@@ -81,6 +83,7 @@ impl Events {
             telemetry,
             shutdown: CancellationToken::new(),
             in_flight: AtomicUsize::new(0),
+            readers: Readers::default(),
             lanes: Mutex::default(),
             tasks: TaskTracker::new(),
         });
@@ -92,6 +95,11 @@ impl Handle {
     /// How many targets have events, or had some a moment ago.
     pub fn lanes(&self) -> usize {
         self.shared.lanes().len()
+    }
+
+    /// How many mappings of sources are read.
+    pub fn sources(&self) -> usize {
+        self.shared.readers.count()
     }
 
     /// How many events are on their way.
@@ -108,6 +116,7 @@ impl Service {
         let mut due = shared.store.watch(tables::OUTBOX);
         let delayed = shared.store.watch(tables::OUTBOX_DELAYED);
         shared.tasks.spawn(crate::delayed::run(shared.clone(), delayed));
+        shared.tasks.spawn(crate::sources::run(shared.clone()));
         let mut lost = true;
         loop {
             if lost {

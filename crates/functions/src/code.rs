@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,14 +14,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use blobs::{BlobId, Blobs};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
-use store::{Page, Read, Write};
+use store::{Page, Read, Store, Write};
 use tokio::io::AsyncWriteExt;
 use types::{AccountId, Timestamp};
 
 use crate::service::Inner;
-use crate::tables::{CODE, CODE_UNUSED, CodeRef, CodeRow, UnusedRow, code_key, unused_key};
+use crate::tables::{
+    CODE, CODE_UNUSED, CodeRef, CodeRow, IMAGES, ImagePackageRow, UnusedRow, code_key, image_key, unused_key,
+};
 use crate::{CodeFetch, Error};
 
 /// Largest package that comes within a request, in bytes.
@@ -139,13 +141,22 @@ pub(crate) struct Uploaded {
     code: CodeRef,
     /// The blob that was written for it and since when; `None` if the package was there already.
     written: Option<(BlobId, Timestamp)>,
+    /// The digest of the image from a registry that it was made of.
+    image: Option<String>,
+}
+
+impl Uploaded {
+    /// What it is.
+    pub(crate) fn code(&self) -> &CodeRef {
+        &self.code
+    }
 }
 
 /// What a commit changes in who uses which package.
 #[derive(Debug, Clone)]
 pub(crate) struct Uses {
     account: AccountId,
-    uploaded: Option<Uploaded>,
+    uploaded: Vec<Uploaded>,
     /// By digest: the package, and how many users it gains or loses.
     changes: BTreeMap<String, (CodeRef, i64)>,
 }
@@ -156,13 +167,13 @@ type Decided = (Vec<Write>, Option<CodeRef>);
 impl Uses {
     /// No change yet.
     pub(crate) fn of(account: AccountId) -> Self {
-        Self { account, uploaded: None, changes: BTreeMap::new() }
+        Self { account, uploaded: Vec::new(), changes: BTreeMap::new() }
     }
 
-    /// The new package gets a user.
+    /// A new package gets a user. The first one is what [`Self::decide`] tells of.
     pub(crate) fn upload(&mut self, uploaded: Uploaded) {
         self.change(&uploaded.code, 1);
-        self.uploaded = Some(uploaded);
+        self.uploaded.push(uploaded);
     }
 
     /// A package that is in use gets one more user.
@@ -179,44 +190,58 @@ impl Uses {
         self.changes.entry(code.sha256.clone()).or_insert_with(|| (code.clone(), 0)).1 += by;
     }
 
-    /// What the commit has to read: the packages' rows, and the row that keeps the new blob.
+    /// What the commit has to read: the packages' rows, and the rows that keep the new blobs.
     pub(crate) fn reads(&self) -> Vec<Read> {
         let rows = self.changes.keys().map(|sha256| Read::Key(code_key(self.account, sha256)));
-        let (blob, since) = self.written().unwrap_or((BlobId([0; 16]), Timestamp::UNIX_EPOCH));
-        rows.chain([Read::Key(unused_key(self.account, since, blob))]).collect()
-    }
-
-    fn written(&self) -> Option<(BlobId, Timestamp)> {
-        self.uploaded.as_ref().and_then(|uploaded| uploaded.written)
+        let unused = self.uploaded.iter().map(|uploaded| {
+            let (blob, since) = uploaded.written.unwrap_or((BlobId([0; 16]), Timestamp::UNIX_EPOCH));
+            Read::Key(unused_key(self.account, since, blob))
+        });
+        rows.chain(unused).collect()
     }
 
     /// What follows from the pages of [`Self::reads`]. `None` if a package that is to be used is gone by now: what was read has to be read again.
     pub(crate) fn decide(&self, pages: &[Page], now: Timestamp) -> Result<Option<Decided>, Error> {
         let (pages, unused) = pages.split_at(self.changes.len());
-        let usable = CODE_UNUSED.first(&unused[0])?.is_some_and(|row| !row.value.condemned);
         let mut writes = Vec::new();
         let mut new = None;
         for ((sha256, (code, by)), page) in self.changes.iter().zip(pages) {
-            let uploaded = self.uploaded.as_ref().filter(|uploaded| uploaded.code.sha256 == *sha256);
+            let at = self.uploaded.iter().position(|uploaded| uploaded.code.sha256 == *sha256);
+            let uploaded = at.map(|at| &self.uploaded[at]);
+            let usable = match at {
+                Some(at) => CODE_UNUSED.first(&unused[at])?.is_some_and(|row| !row.value.condemned),
+                None => false,
+            };
             let key = code_key(self.account, sha256);
-            let (blob, users) = match (CODE.first(page)?, uploaded.and_then(|uploaded| uploaded.written)) {
-                (Some(stored), _) => (stored.value.blob, i64::from(stored.value.functions)),
+            let new_image = uploaded.and_then(|uploaded| uploaded.image.clone());
+            let written = uploaded.and_then(|uploaded| uploaded.written);
+            let (blob, users, image) = match (CODE.first(page)?, written) {
+                (Some(stored), _) => {
+                    (stored.value.blob, i64::from(stored.value.functions), stored.value.image.or(new_image))
+                }
                 (None, Some((blob, since))) if usable => {
                     writes.push(Write::Delete(unused_key(self.account, since, blob)));
-                    (blob.to_string(), 0)
+                    (blob.to_string(), 0, new_image)
                 }
                 (None, _) if *by > 0 => return Ok(None),
                 (None, _) => continue,
             };
-            if uploaded.is_some() {
+            if at == Some(0) {
                 new = Some(CodeRef { blob: blob.clone(), ..code.clone() });
             }
             match u32::try_from(users + by) {
                 Ok(functions) if functions > 0 => {
-                    writes.push(CODE.put(key, &CodeRow { blob, size_bytes: code.size_bytes, functions }));
+                    if let (Some(image), Some(_)) = (&image, uploaded) {
+                        let row = ImagePackageRow { sha256: sha256.clone(), size_bytes: code.size_bytes };
+                        writes.push(IMAGES.put(image_key(self.account, image), &row));
+                    }
+                    writes.push(
+                        CODE.put(key, &CodeRow { blob, size_bytes: code.size_bytes, functions, image }),
+                    );
                 }
                 _ => {
                     writes.push(Write::Delete(key));
+                    writes.extend(image.map(|image| Write::Delete(image_key(self.account, &image))));
                     if let Some(blob) = blob_id(&blob) {
                         let row = UnusedRow::default();
                         writes.push(CODE_UNUSED.put(unused_key(self.account, now, blob), &row));
@@ -239,7 +264,7 @@ impl Inner {
         let code = package.reference();
         let key = code_key(account, &code.sha256);
         if CODE.get(&self.store, key).await?.is_some() {
-            return Ok(Uploaded { code, written: None });
+            return Ok(Uploaded { code, written: None, image: None });
         }
         let mut id = [0; 16];
         self.env.fill(&mut id);
@@ -258,7 +283,52 @@ impl Inner {
         if size_bytes != package.size_bytes {
             return Err(Error::InvalidParameter("The image changed while it was read; try again.".into()));
         }
-        Ok(Uploaded { code, written: Some((blob, since)) })
+        Ok(Uploaded { code, written: Some((blob, since)), image: None })
+    }
+
+    /// The package that an image from a registry was made before, if it is there.
+    pub(crate) async fn made_of(&self, account: AccountId, digest: &str) -> Result<Option<Uploaded>, Error> {
+        let Some(row) = IMAGES.get(&self.store, image_key(account, digest)).await? else { return Ok(None) };
+        let ImagePackageRow { sha256, size_bytes } = row.value;
+        let code = CodeRef { sha256, blob: String::new(), size_bytes };
+        Ok(Some(Uploaded { code, written: None, image: Some(digest.to_owned()) }))
+    }
+
+    /// Puts a package on disk that is known once it has come, within `patience`; the image of that digest.
+    pub(crate) async fn receive(
+        &self,
+        account: AccountId,
+        bytes: blobs::ByteStream,
+        digest: &str,
+        patience: Duration,
+    ) -> Result<Uploaded, Error> {
+        let mut id = [0; 16];
+        self.env.fill(&mut id);
+        let blob = BlobId(id);
+        // Not garbage before it can have come.
+        let since = self.env.now() + patience;
+        let pending = CODE_UNUSED.put(unused_key(account, since, blob), &UnusedRow::default());
+        self.store.write(vec![pending]).await?;
+        self.code_may_be_unused(account);
+        let hasher = Arc::new(Mutex::new(Sha256::new()));
+        let hashed = hasher.clone();
+        let body = bytes.inspect_ok(move |piece| {
+            hashed.lock().expect("no holder of this lock panics").update(piece);
+        });
+        let put = tokio::select! {
+            put = self.blobs.put(blob, body.boxed()) => put.map_err(|e| Error::blobs(&e)),
+            () = self.env.sleep(patience) => Err(Error::Platform("The image took too long to come.".into())),
+        };
+        let now = self.env.now();
+        let moved = vec![
+            Write::Delete(unused_key(account, since, blob)),
+            CODE_UNUSED.put(unused_key(account, now, blob), &UnusedRow::default()),
+        ];
+        self.store.write(moved).await?;
+        let size_bytes = put?;
+        let sha256 = hex::encode(hasher.lock().expect("no holder of this lock panics").clone().finalize());
+        let code = CodeRef { sha256, blob: String::new(), size_bytes };
+        Ok(Uploaded { code, written: Some((blob, now)), image: Some(digest.to_owned()) })
     }
 
     /// Has the next sweep look at `account`, code of which may have lost its last user.
@@ -312,10 +382,21 @@ impl Inner {
             .await
     }
 
-    /// The whole package of a function.
+    /// A whole package.
     pub(crate) async fn download(&self, code: &CodeRef) -> Result<blobs::ByteStream, Error> {
         let blob = blob_id(&code.blob).ok_or_else(|| Error::Blobs("its blob has no id".into()))?;
         self.blobs.get(blob, 0..code.size_bytes).await.map_err(|e| Error::blobs(&e))
+    }
+
+    /// Gives `account` a package of another: a copy of its own, so that neither depends on what the other does with it.
+    pub(crate) async fn copy(
+        self: &Arc<Self>,
+        account: AccountId,
+        code: &CodeRef,
+    ) -> Result<Uploaded, Error> {
+        let source = Source::Object(Arc::new(Stored { inner: self.clone(), code: code.clone() }));
+        let package = Package { source, sha256: code.sha256.clone(), size_bytes: code.size_bytes };
+        self.upload(account, &package).await
     }
 }
 
@@ -323,18 +404,50 @@ fn corrupt(error: &store::key::KeyError) -> store::Error {
     store::Error::Corrupt { table: "function_code_unused", reason: error.to_string() }
 }
 
+/// A package that is stored.
+#[derive(Debug)]
+struct Stored {
+    inner: Arc<Inner>,
+    code: CodeRef,
+}
+
+impl Reread for Stored {
+    fn read(&self) -> blobs::ByteStream {
+        let (inner, code) = (self.inner.clone(), self.code.clone());
+        let body =
+            async move { inner.download(&code).await.map_err(|error| blobs::Error::Body(Box::new(error))) };
+        futures_util::stream::once(body).try_flatten().boxed()
+    }
+}
+
 /// How the runtime gets a package.
 #[derive(Debug)]
 pub(crate) struct FetchBlob {
     pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) store: Store,
+    pub(crate) account: AccountId,
     pub(crate) code: CodeRef,
+}
+
+impl FetchBlob {
+    /// The blob: of what was copied from another account only the account's own row knows which it is.
+    async fn blob(&self) -> std::io::Result<BlobId> {
+        let id = match self.code.blob.as_str() {
+            "" => {
+                let row = CODE.get(&self.store, code_key(self.account, &self.code.sha256)).await;
+                row.map_err(std::io::Error::other)?.map(|row| row.value.blob).unwrap_or_default()
+            }
+            id => id.to_owned(),
+        };
+        blob_id(&id).ok_or_else(|| std::io::Error::other("its blob has no id"))
+    }
 }
 
 #[async_trait]
 impl CodeFetch for FetchBlob {
     async fn fetch(&self, path: &Path) -> std::io::Result<()> {
         let other = |e: blobs::Error| std::io::Error::other(e.to_string());
-        let blob = blob_id(&self.code.blob).ok_or_else(|| std::io::Error::other("its blob has no id"))?;
+        let blob = self.blob().await?;
         let mut body = self.blobs.get(blob, 0..self.code.size_bytes).await.map_err(other)?;
         let mut file = tokio::fs::File::create_new(path).await?;
         while let Some(piece) = body.next().await {

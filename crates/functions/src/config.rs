@@ -1,6 +1,10 @@
 //! What can be set for functions on a node.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
+
+use crate::registry::{self, RegistryHost};
 
 /// Limits and times of the invoke path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +39,10 @@ pub struct Config {
     pub fairness_ms: u64,
     /// How long running invocations have to end when the node shuts down.
     pub drain_ms: u64,
+    /// The registries that container images may be taken from; none by default.
+    pub registries: Vec<RegistryHost>,
+    /// A file of Docker's form (`config.json`) with credentials for them.
+    pub registry_credentials: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -54,11 +62,21 @@ impl Default for Config {
             recursion_limit: 16,
             fairness_ms: 1_000,
             drain_ms: 20_000,
+            registries: Vec::new(),
+            registry_credentials: None,
         }
     }
 }
 
 impl Config {
+    /// Sees that what is named is there. The error says what is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        let Some(path) = &self.registry_credentials else { return Ok(()) };
+        registry::check_credentials(path).map_err(|why| {
+            format!("the credentials for registries in `{}` can not be used: {why}", path.display())
+        })
+    }
+
     /// The memory budget, in MB.
     pub(crate) fn memory_budget_mb(&self) -> u64 {
         self.memory_mb.or_else(machine_memory_mb).unwrap_or(4096)

@@ -84,6 +84,9 @@ pub enum Error {
     /// The role can not be assumed when the function runs.
     #[error("The role defined for the function cannot be assumed by Lambda.")]
     RoleNotAssumable,
+    /// The registry does not let the node read the image; the message says what to check.
+    #[error("{0}")]
+    ImageAccess(String),
     /// This host can not run the runtime.
     #[error("{0}")]
     Runtime(String),
@@ -126,7 +129,7 @@ impl Error {
             Self::Revision => ErrorKind::PreconditionFailed,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::Throttled(_) | Self::IdempotencyBusy => ErrorKind::Throttled,
-            Self::RoleNotAssumable => ErrorKind::Denied,
+            Self::RoleNotAssumable | Self::ImageAccess(_) => ErrorKind::Denied,
             Self::Platform(_) | Self::ShuttingDown => ErrorKind::Unavailable,
             Self::Store(error) => error.kind(),
             Self::Blobs(_) => ErrorKind::Internal,
@@ -152,7 +155,7 @@ impl From<Error> for aws::Error {
             Error::Content(_) => ("InvalidRequestContentException", 400, "User"),
             Error::Throttled(_) => ("TooManyRequestsException", 429, "User"),
             Error::PolicyLength { .. } => ("PolicyLengthExceededException", 400, "User"),
-            Error::RoleNotAssumable => ("AccessDeniedException", 403, "User"),
+            Error::RoleNotAssumable | Error::ImageAccess(_) => ("AccessDeniedException", 403, "User"),
             Error::Runtime(_) => ("InvalidRuntimeException", 502, "User"),
             Error::Code(_) => ("InvalidZipFileException", 502, "User"),
             Error::Platform(_) => ("ServiceException", 500, "Server"),

@@ -16,6 +16,8 @@ use types::{AccountId, Region, SharedEnv};
 use crate::invoke::{Machine, Once, Pools};
 use crate::name::FunctionName;
 use crate::permission::allows;
+use crate::pull::Pulls;
+use crate::registry::Registries;
 use crate::tables::PROVISIONED;
 use crate::url::Targets;
 use crate::{Config, Error, Invocation, Outcome, Runtime};
@@ -45,6 +47,8 @@ pub(crate) struct Inner {
     pub(crate) machine: Machine,
     pub(crate) once: Once,
     pub(crate) urls: Targets,
+    pub(crate) registries: Arc<Registries>,
+    pub(crate) pulls: Pulls,
     /// Accounts that may have unused packages.
     pub(crate) sweep: Mutex<HashSet<AccountId>>,
     /// Functions that are kept ready, whatever their traffic.
@@ -92,6 +96,7 @@ impl Functions {
         telemetry: Telemetry,
         region: Region,
     ) -> Arc<Self> {
+        let registries = Arc::new(Registries::new(&config));
         let machine = Machine::new(config.memory_budget_mb(), config.concurrent_starts());
         let inner = Inner {
             config,
@@ -107,6 +112,8 @@ impl Functions {
             machine,
             once: Once::default(),
             urls: Targets::default(),
+            registries,
+            pulls: Pulls::default(),
             sweep: Mutex::default(),
             provisioned: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -198,6 +205,7 @@ impl Functions {
         let [functions, policies, configs, aliases, urls, provisioned] = &mut changes;
         inner.find_unused_code().await;
         inner.find_provisioned().await;
+        inner.find_pulls().await;
         let mut sweep = inner.env.sleep(Duration::ZERO);
         loop {
             tokio::select! {
@@ -220,6 +228,7 @@ impl Functions {
         }
         inner.draining.store(true, Ordering::SeqCst);
         inner.reap(true);
+        inner.pulls.end().await;
         tokio::select! {
             () = inner.machine.emptied() => {}
             () = inner.env.sleep(Duration::from_millis(inner.config.drain_ms)) => {

@@ -30,6 +30,10 @@ pub(crate) const CODE: Table<CodeRow> = Table::new(tables::FUNCTION_CODE, "funct
 /// Blobs that no package row names. Key: since when (ms since the epoch, i64), blob id (16 bytes).
 pub(crate) const CODE_UNUSED: Table<UnusedRow> =
     Table::new(tables::FUNCTION_CODE_UNUSED, "function_code_unused");
+/// Packages made of images from registries. Key: the image's digest.
+pub(crate) const IMAGES: Table<ImagePackageRow> = Table::new(tables::FUNCTION_IMAGES, "function_images");
+/// Functions whose images are being taken from a registry. Key: name.
+pub(crate) const PULLS: Table<PullMarkRow> = Table::new(tables::FUNCTION_PULLS, "function_pulls");
 /// URLs. Key: name of the function, and for that of an alias, its name.
 pub(crate) const URLS: Table<UrlRow> = Table::new(tables::FUNCTION_URLS, "function_urls");
 /// Whose a URL is. Key: the id in its host name.
@@ -77,6 +81,9 @@ pub(crate) struct FunctionRow {
     /// Set if the package is a container image.
     #[serde(default)]
     pub(crate) image: Option<ImageRow>,
+    /// The image that the function is to get from a registry, until it has it.
+    #[serde(default)]
+    pub(crate) pull: Option<PullRow>,
     #[serde(default)]
     pub(crate) logging: LoggingRow,
     /// The number that the next version gets.
@@ -106,15 +113,36 @@ impl FunctionRow {
             next_version: 0,
             allow_recursion: false,
             description: String::new(),
+            pull: None,
             code: CodeRef { blob: String::new(), ..row.code.clone() },
             ..row.clone()
         };
         essence(self) == essence(other)
     }
 
-    /// The packages that it uses: its own, and those of its layers.
+    /// The packages that it uses: its own, once it has one, and those of its layers.
     pub(crate) fn packages(&self) -> impl Iterator<Item = &CodeRef> {
-        std::iter::once(&self.code).chain(self.layers.iter().map(|layer| &layer.code))
+        let own = Some(&self.code).filter(|code| !code.is_missing());
+        own.into_iter().chain(self.layers.iter().map(|layer| &layer.code))
+    }
+
+    /// The image that is being taken from a registry now.
+    pub(crate) fn pulling(&self) -> Option<&PullRow> {
+        self.pull.as_ref().filter(|pull| pull.failure.is_none())
+    }
+
+    /// The digest as `CodeSha256` shows it: of an image from a registry it is the image's own.
+    pub(crate) fn code_sha256(&self) -> String {
+        let pulled = self.pull.as_ref().filter(|pull| pull.failure.is_none() || self.code.is_missing());
+        let digest = match (pulled, &self.image) {
+            (Some(pull), _) => Some(&pull.digest),
+            (None, Some(image)) => image.digest.as_ref(),
+            (None, None) => None,
+        };
+        match digest {
+            Some(digest) => digest.strip_prefix("sha256:").unwrap_or(digest).to_owned(),
+            None => crate::code::sha256_base64(&self.code.sha256),
+        }
     }
 }
 
@@ -130,10 +158,49 @@ pub(crate) struct LayerRef {
 pub(crate) struct ImageRow {
     /// Where it was taken from.
     pub(crate) uri: String,
+    /// Of one from a registry: which it is.
+    #[serde(default)]
+    pub(crate) digest: Option<String>,
     pub(crate) entry_point: Vec<String>,
     pub(crate) command: Vec<String>,
     pub(crate) working_directory: Option<String>,
 }
+
+/// An image that is being taken from a registry, or could not be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PullRow {
+    /// Tells it from what was wanted before and after.
+    pub(crate) id: RequestId,
+    pub(crate) uri: String,
+    /// What the name stood for when it was asked for: that is what the function gets.
+    pub(crate) digest: String,
+    /// The version that gets it too.
+    pub(crate) version: Option<u64>,
+    /// Why it could not be taken.
+    pub(crate) failure: Option<PullFailure>,
+}
+
+/// In the words of the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PullFailure {
+    pub(crate) code: String,
+    pub(crate) reason: String,
+}
+
+/// That a pull has to be brought to its end, also after a restart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PullMarkRow {}
+
+impl JsonRecord for PullMarkRow {}
+
+/// The package that an image from a registry has become.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImagePackageRow {
+    pub(crate) sha256: String,
+    pub(crate) size_bytes: u64,
+}
+
+impl JsonRecord for ImagePackageRow {}
 
 /// How a function logs. Levels are set if, and only if, the format is JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +216,9 @@ pub(crate) struct VersionRow {
     pub(crate) number: u64,
     /// Without what belongs to the function as a whole: tags, reserved concurrency.
     pub(crate) function: FunctionRow,
+    /// The function's own description then; the version may have another. Older rows do not say.
+    #[serde(default)]
+    pub(crate) latest_description: Option<String>,
 }
 
 impl JsonRecord for VersionRow {}
@@ -253,6 +323,17 @@ pub(crate) struct CodeRef {
     pub(crate) size_bytes: u64,
 }
 
+impl CodeRef {
+    /// Of a function whose package is still to come.
+    pub(crate) fn missing() -> Self {
+        Self { sha256: String::new(), blob: String::new(), size_bytes: 0 }
+    }
+
+    pub(crate) fn is_missing(&self) -> bool {
+        self.sha256.is_empty()
+    }
+}
+
 /// A package in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CodeRow {
@@ -260,6 +341,9 @@ pub(crate) struct CodeRow {
     pub(crate) size_bytes: u64,
     /// How many functions, versions and layers use it, at least one.
     pub(crate) functions: u32,
+    /// The digest of the image from a registry that it was made of; its row in [`IMAGES`] lives as long as this one.
+    #[serde(default)]
+    pub(crate) image: Option<String>,
 }
 
 impl JsonRecord for CodeRow {}
@@ -460,6 +544,13 @@ pub(crate) fn by_number<V: store::Record>(
 pub(crate) fn code_key(account: AccountId, sha256: &str) -> Key {
     CODE.key(account, |k| {
         k.text(sha256);
+    })
+}
+
+/// The key of the package made of an image.
+pub(crate) fn image_key(account: AccountId, digest: &str) -> Key {
+    IMAGES.key(account, |k| {
+        k.text(digest);
     })
 }
 

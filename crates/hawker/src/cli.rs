@@ -111,6 +111,13 @@ pub(crate) struct NodeOptions {
     /// Run python3.12 (say) on the nearest Python there is, if that very version is missing
     #[arg(long, env = "HAWKER_SUBSTITUTE_RUNTIMES", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) substitute_runtimes: Option<bool>,
+    /// A registry that container images may be taken from; may be given again. Without it there is none. http:// is
+    /// written before one that has no TLS, but for this machine's
+    #[arg(long = "registry", env = "HAWKER_REGISTRIES", value_name = "HOST[:PORT]", value_delimiter = ',')]
+    pub(crate) registries: Vec<server::RegistryHost>,
+    /// Credentials for registries: a file as Docker's config.json, read again for each image
+    #[arg(long, env = "HAWKER_REGISTRY_CREDENTIALS", value_name = "FILE")]
+    pub(crate) registry_credentials: Option<PathBuf>,
     /// A configuration file (YAML or JSON) with these and the other settings
     #[arg(long, env = "HAWKER_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

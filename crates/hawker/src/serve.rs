@@ -65,6 +65,12 @@ pub(crate) fn config(options: &NodeOptions) -> anyhow::Result<Config> {
         Some(Isolation::None) => config.runtime.isolation = runtime::Isolation::None,
         None => {}
     }
+    if !options.registries.is_empty() {
+        config.functions.registries.clone_from(&options.registries);
+    }
+    if options.registry_credentials.is_some() {
+        config.functions.registry_credentials.clone_from(&options.registry_credentials);
+    }
     if let Some(keep_alive) = options.keep_alive {
         config.functions.keep_alive_ms = u64::try_from(keep_alive.as_millis())?;
     }

@@ -10,5 +10,6 @@ mod node;
 
 pub use blobs::BucketAddress;
 pub use config::Config;
+pub use functions::RegistryHost;
 pub use identity::KeyPair;
 pub use node::Node;

@@ -48,6 +48,7 @@ impl Node {
     /// Opens the data directory, wires the parts and begins to serve; returns once health answers 200.
     pub async fn start(mut config: Config) -> anyhow::Result<Self> {
         let env = SystemEnv::new();
+        config.functions.check().map_err(anyhow::Error::msg)?;
         make_private(&config.data)?;
         let listener = TcpListener::bind(config.listen)
             .await

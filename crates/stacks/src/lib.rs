@@ -81,7 +81,7 @@ impl Api for Stacks {
 /// Checks a template, code still on the machine, as far as that is possible without deploying it: everything
 /// that a deployment with these parameters would refuse before making anything.
 pub fn check(text: &str, parameters: &IndexMap<String, String>, pseudo: &Pseudo) -> Result<(), Vec<Problem>> {
-    let template = Template::read(text, Code::Local)?;
+    let template = Template::read_for(text, Code::Local, parameters, pseudo)?;
     let now = types::Timestamp::UNIX_EPOCH;
     plan::plan(&template, parameters, pseudo, &IndexMap::new(), now).map(drop)
 }

@@ -268,8 +268,9 @@ impl Run<'_> {
         let source = &self.operation.target;
         let said =
             |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ");
-        let template = Template::read(&source.template, Code::Packaged).map_err(said)?;
-        let given = source.parameters.iter().map(|p| (p.name.clone(), p.value.clone())).collect();
+        let given = source.given();
+        let template = Template::read_for(&source.template, Code::Packaged, &given, &self.calls.pseudo);
+        let template = template.map_err(said)?;
         let evaluation = Evaluation::new(&template, &given, &self.calls.pseudo).map_err(said)?;
         let mut problems = Problems::default();
         let found = part(&evaluation, &mut problems);

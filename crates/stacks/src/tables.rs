@@ -136,6 +136,13 @@ pub(crate) struct Source {
     pub(crate) outputs: Vec<OutputValue>,
 }
 
+impl Source {
+    /// The values of its parameters.
+    pub(crate) fn given(&self) -> IndexMap<String, String> {
+        self.parameters.iter().map(|p| (p.name.clone(), p.value.clone())).collect()
+    }
+}
+
 /// A stack.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Stack {

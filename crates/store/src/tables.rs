@@ -136,6 +136,14 @@ tables! {
     FUNCTION_PROVISIONED = 0x040D;
     /// When idempotent outcomes end.
     FUNCTION_OUTCOME_ENDS = 0x040E;
+    /// Functions whose images are being taken from a registry.
+    FUNCTION_PULLS = 0x040F;
+    /// Packages made of images from registries, by the images' digests.
+    FUNCTION_IMAGES = 0x0410;
+    /// Streams that wake functions.
+    EVENT_SOURCE_MAPPINGS = 0x0411;
+    /// How far those were read.
+    EVENT_SOURCE_POSITIONS = 0x0412;
 
     /// Log groups.
     LOG_GROUPS = 0x0500;

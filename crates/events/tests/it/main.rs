@@ -4,5 +4,6 @@
 
 mod deliver;
 mod restart;
+mod sources;
 #[path = "../../../functions/tests/it/support.rs"]
 mod support;

@@ -301,6 +301,7 @@ impl Inner {
                 Arc::new(stored.value.function)
             }
         };
+        row.check_state()?;
         let deployed = Arc::new(Deployed {
             account: function.account,
             version,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use telemetry::{LogEvent, LogLines};
-use types::ErrorKind;
+use types::{AccountId, ErrorKind};
 
 use super::function::Deployed;
 use super::lines::{self, InitStart};
@@ -103,8 +103,8 @@ impl Inner {
             version: deployed.version.to_string(),
             runtime: row.runtime.clone(),
             handler: row.handler.clone(),
-            code: self.code(&row.code, package_format(row)),
-            layers: row.layers.iter().map(|layer| self.code(&layer.code, CodeFormat::Zip)).collect(),
+            code: self.code(account, &row.code, package_format(row)),
+            layers: row.layers.iter().map(|layer| self.code(account, &layer.code, CodeFormat::Zip)).collect(),
             image: image_config(row.image.as_ref()),
             environment: row.environment.clone(),
             memory_mb: row.memory_mb,
@@ -169,8 +169,8 @@ impl Inner {
     }
 
     /// Has the runtime do in the background what the first start of `row` would wait for.
-    pub(crate) fn prepare(self: &Arc<Self>, row: &FunctionRow) {
-        let code = self.code(&row.code, package_format(row));
+    pub(crate) fn prepare(self: &Arc<Self>, account: AccountId, row: &FunctionRow) {
+        let code = self.code(account, &row.code, package_format(row));
         let (inner, runtime, handler, name) =
             (self.clone(), row.runtime.clone(), row.handler.clone(), row.name.clone());
         tokio::spawn(async move {
@@ -181,8 +181,9 @@ impl Inner {
         });
     }
 
-    fn code(&self, code: &CodeRef, format: CodeFormat) -> Code {
-        let fetch = FetchBlob { blobs: self.blobs.clone(), code: code.clone() };
+    fn code(&self, account: AccountId, code: &CodeRef, format: CodeFormat) -> Code {
+        let (blobs, store) = (self.blobs.clone(), self.store.clone());
+        let fetch = FetchBlob { blobs, store, account, code: code.clone() };
         Code { sha256: code.sha256.clone(), format, fetch: Arc::new(fetch) }
     }
 }

@@ -12,8 +12,17 @@ use types::{ErrorKind, TraceHeader};
 use super::Cx;
 use crate::Error;
 use crate::code::{Package, Reread};
+use crate::registry::{Image, Reference};
 use crate::service::Inner;
 use crate::wire::input::FunctionCode;
+
+/// Where a container image is.
+pub(super) enum ImageSource {
+    /// A package that can be had now, and the URI that it is known by.
+    Archive(Package, String),
+    /// In a registry: it is there, and comes in the background.
+    Registry(Box<Image>),
+}
 
 /// What stays as it is in a path.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
@@ -103,8 +112,8 @@ impl Cx {
         }
     }
 
-    /// A container image: an archive of it in a bucket. The URI that it is known by comes along.
-    pub(super) async fn image(&self, code: FunctionCode) -> Result<(Package, String), aws::Error> {
+    /// A container image: one in a registry, or an archive in a bucket.
+    pub(super) async fn image(&self, code: FunctionCode) -> Result<ImageSource, aws::Error> {
         let of_uri = |uri: &str| {
             let (bucket, key) = uri.strip_prefix("s3://")?.split_once('/')?;
             Some((bucket.to_owned(), key.to_owned()))
@@ -120,17 +129,20 @@ impl Cx {
             FunctionCode { image_uri: Some(uri), .. } => match of_uri(&uri) {
                 Some((bucket, key)) => (bucket, key, None),
                 None => {
-                    return Err(Error::Unsupported(format!(
-                        "ImageUri {uri} names a registry; this node takes an archive of the image in a bucket: write it \
-                         with `docker save` or `skopeo copy ... oci-archive:image.tar`, put it into a bucket, and give \
-                         s3://bucket/key."
-                    ))
-                    .into());
+                    let reference = Reference::parse(&uri).ok_or_else(|| {
+                        Error::InvalidParameter(format!(
+                            "Source image {uri} is not valid. Provide a valid source image."
+                        ))
+                    })?;
+                    let found = self.inner.registries.find(reference).await.map_err(Error::from)?;
+                    return Ok(ImageSource::Registry(Box::new(found)));
                 }
             },
             FunctionCode { .. } => {
                 return Err(Error::InvalidParameter(
-                    "Please provide an archive of the image: ImageUri s3://bucket/key, or S3Bucket and S3Key.".into(),
+                    "Please provide ImageUri, the image's name in a registry, or an archive of it in a bucket: \
+                     ImageUri s3://bucket/key, or S3Bucket and S3Key."
+                        .into(),
                 )
                 .into());
             }
@@ -154,7 +166,7 @@ impl Cx {
             size_bytes,
         };
         let package = Package::image(Arc::new(Archive(Arc::new(archive)))).await?;
-        Ok((package, format!("s3://{bucket}/{key}")))
+        Ok(ImageSource::Archive(package, format!("s3://{bucket}/{key}")))
     }
 
     /// An object, read with the caller's own rights.

@@ -6,6 +6,7 @@ use aws::Response;
 use store::Read;
 use types::ErrorKind;
 
+use super::code::ImageSource;
 use super::{Cx, settings};
 use crate::Error;
 use crate::code::Uses;
@@ -21,7 +22,7 @@ impl Cx {
     ) -> Result<Response, aws::Error> {
         self.require_latest(&function)?;
         let code = std::mem::take(&mut input.code);
-        let layers = self.layers(input.layers.clone().unwrap_or_default()).await?;
+        let (layers, copied) = self.layers(input.layers.clone().unwrap_or_default()).await?;
         let published = input.publish;
         let is_image = input.is_image();
         let mut row = FunctionRow { layers, ..self.new_row(&function.name, input)? };
@@ -30,18 +31,22 @@ impl Cx {
         }
         self.check_role(&row.role, &row.name).await?;
         let package = match &mut row.image {
-            Some(image) => {
-                let (package, uri) = self.image(code).await?;
-                image.uri = uri;
-                package
-            }
+            Some(image) => match self.image(code).await? {
+                ImageSource::Archive(package, uri) => {
+                    image.uri = uri;
+                    package
+                }
+                ImageSource::Registry(image) => {
+                    return Ok(self.create_pulled(row, &image, published).await?);
+                }
+            },
             None => self.package(code).await?,
         };
         let row = loop {
             let (account, row) = (self.account, row.clone());
             let mut uses = Uses::of(account);
             uses.upload(self.inner.upload(account, &package).await?);
-            row.layers.iter().for_each(|layer| uses.retain(&layer.code));
+            self.use_layers(&mut uses, &row.layers, &copied).await?;
             let key = by_name(&FUNCTIONS, account, &row.name);
             let mut reads = vec![Read::Key(key.clone()), Read::Key(totals_key(account))];
             reads.extend(uses.reads());
@@ -67,7 +72,7 @@ impl Cx {
             // The package went away between the look and the commit: once more, from the start.
         };
         self.inner.changed(self.account, &row.name, true);
-        self.inner.prepare(&row);
+        self.inner.prepare(self.account, &row);
         if published {
             return Ok(self.publish_version(function, PublishVersion::default()).await?);
         }
@@ -120,9 +125,10 @@ impl Cx {
             logging: settings::logging(&logging)?,
             layers: Vec::new(),
             image,
+            pull: None,
             next_version: 1,
             allow_recursion: false,
-            code: CodeRef { sha256: String::new(), blob: String::new(), size_bytes: 0 },
+            code: CodeRef::missing(),
             last_modified: self.inner.env.now(),
             revision: self.fresh_id(),
             deployment: self.fresh_id(),

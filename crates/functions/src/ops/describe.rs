@@ -12,6 +12,7 @@ use super::Cx;
 use crate::Error;
 use crate::code::{UNZIPPED_LIMIT, ZIPPED_LIMIT};
 use crate::name::{FunctionName, Version};
+use crate::registry::Reference;
 use crate::tables::{CodeRef, FUNCTIONS, FunctionRow, TOTALS, VERSIONS, all_of, by_name, totals_key};
 use crate::wire::output::FunctionConfiguration;
 
@@ -26,17 +27,22 @@ impl Cx {
         let configuration =
             FunctionConfiguration::new(&row, self.account, &self.inner.region, version, qualifier);
         let query = qualifier.map_or_else(String::new, |qualifier| format!("?Qualifier={qualifier}"));
-        let mut output = json!({
-            "Configuration": configuration,
-            "Code": {
-                "RepositoryType": "S3",
-                "Location": format!("{}/2015-03-31/functions/{}/code{query}", self.context.endpoint, row.name),
-            },
-        });
-        if let Some(image) = &row.image {
-            output["Code"]["RepositoryType"] = json!("S3");
-            output["Code"]["ImageUri"] = json!(image.uri);
-        }
+        let image = row.image.as_ref();
+        let pulled = row.pulling().map(|pull| (&pull.uri, &pull.digest));
+        let pulled = pulled.or_else(|| image.and_then(|image| Some((&image.uri, image.digest.as_ref()?))));
+        let location = format!("{}/2015-03-31/functions/{}/code{query}", self.context.endpoint, row.name);
+        let code = match (pulled, image) {
+            (Some((uri, digest)), _) => json!({
+                "RepositoryType": "ECR",
+                "ImageUri": uri,
+                "ResolvedImageUri": Reference::parse(uri).map(|reference| reference.pinned(digest)),
+            }),
+            (None, Some(image)) => {
+                json!({"RepositoryType": "S3", "Location": location, "ImageUri": image.uri})
+            }
+            (None, None) => json!({"RepositoryType": "S3", "Location": location}),
+        };
+        let mut output = json!({ "Configuration": configuration, "Code": code });
         if !latest.tags.is_empty() {
             output["Tags"] = json!(latest.tags);
         }

@@ -1,7 +1,10 @@
 //! Layers: packages that functions share (AWS Lambda developer guide, "Managing Lambda dependencies with
 //! layers").
 
-use aws::Response;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws::{Guard, Response};
 use serde_json::{Value, json};
 use store::key::{after, prefix_end};
 use store::{Range, Read, Write};
@@ -10,9 +13,10 @@ use types::AccountId;
 use super::{Cx, check_revision, settings};
 use crate::Error;
 use crate::code::{Uses, sha256_base64};
+use crate::service::Inner;
 use crate::tables::{
-    CounterRow, LAYER_COUNTERS, LAYERS, LayerRef, LayerRow, PolicyRow, Statement, TOTALS, all_of, by_name,
-    by_number, totals_key,
+    CodeRef, CounterRow, LAYER_COUNTERS, LAYERS, LayerRef, LayerRow, PolicyRow, Statement, TOTALS, all_of,
+    by_name, by_number, totals_key,
 };
 use crate::wire::input::{AddLayerVersionPermission, PublishLayerVersion};
 use crate::wire::output::iso_time;
@@ -23,8 +27,21 @@ const MOST_LAYERS: usize = 5;
 /// A version of a layer, as a request names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LayerVersion {
+    /// Whose it is.
+    pub(crate) owner: AccountId,
     pub(crate) name: String,
     pub(crate) number: u64,
+}
+
+impl LayerVersion {
+    /// Its ARN.
+    pub(crate) fn arn(&self, region: &types::Region) -> String {
+        format!("{}:{}", arn_of(self.owner, region, &self.name), self.number)
+    }
+}
+
+fn arn_of(owner: AccountId, region: &types::Region, name: &str) -> String {
+    format!("arn:aws:lambda:{region}:{owner}:layer:{name}")
 }
 
 fn constraint(value: &str, at: &str, pattern: &str) -> Error {
@@ -45,12 +62,23 @@ pub(crate) fn layer_name(text: &str, account: AccountId, region: &types::Region)
     Ok(name.to_owned())
 }
 
-/// The version in a layer version's ARN.
-pub(crate) fn layer_version(
-    arn: &str,
+/// A layer's name, or its ARN, which may be another account's.
+pub(crate) fn owned_name(
+    text: &str,
     account: AccountId,
     region: &types::Region,
-) -> Result<LayerVersion, Error> {
+) -> Result<(AccountId, String), Error> {
+    let parts = text.strip_prefix("arn:aws:lambda:").map(|rest| rest.split(':').collect::<Vec<_>>());
+    let owner = match parts.as_deref() {
+        Some([named, owner, "layer", _]) if *named == region.as_str() => owner.parse().ok(),
+        Some(_) | None => None,
+    };
+    let owner = owner.unwrap_or(account);
+    Ok((owner, layer_name(text, owner, region)?))
+}
+
+/// The version in a layer version's ARN.
+pub(crate) fn layer_version(arn: &str, region: &types::Region) -> Result<LayerVersion, Error> {
     let pattern = "arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\\d{12}:layer:[a-zA-Z0-9-_]+:[0-9]+";
     let invalid = || constraint(arn, "layers", pattern);
     let rest = arn.strip_prefix("arn:aws:lambda:").ok_or_else(invalid)?;
@@ -61,21 +89,54 @@ pub(crate) fn layer_version(
         return Err(invalid());
     };
     let number = number.parse().map_err(|_| invalid())?;
-    if named != region.as_str() || owner.parse() != Ok(account) {
-        return Err(Error::Unsupported(format!(
-            "Layer version {arn} is not of this account and region; layers of others are not supported by this node."
-        )));
+    if named != region.as_str() {
+        return Err(Error::InvalidParameter(format!("Layer version {arn} is not of this region, {region}.")));
     }
-    Ok(LayerVersion { name: layer_name(name, account, region)?, number })
+    let owner = owner.parse().map_err(|_| invalid())?;
+    Ok(LayerVersion { owner, name: layer_name(name, owner, region)?, number })
+}
+
+/// Whom a layer's policy can name: an account, or everybody.
+fn is_principal(text: &str) -> bool {
+    let root = |text: &str| text.strip_prefix("arn:aws:iam::")?.strip_suffix(":root").map(str::to_owned);
+    let account = root(text).unwrap_or_else(|| text.to_owned());
+    text == "*" || (account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()))
+}
+
+impl Inner {
+    async fn layer(&self, layer: &LayerVersion) -> Result<Option<LayerRow>, Error> {
+        let key = by_number(&LAYERS, layer.owner, &layer.name, layer.number);
+        Ok(LAYERS.get(&self.store, key).await?.map(|stored| stored.value))
+    }
+
+    /// What the layers of other accounts themselves say of who may use them, by their ARNs. One that is not there says
+    /// nothing, as one that lets nobody in.
+    pub(crate) async fn layer_guards(
+        &self,
+        account: AccountId,
+        layers: &[LayerVersion],
+    ) -> Result<HashMap<String, Arc<Guard>>, Error> {
+        let mut guards = HashMap::new();
+        for layer in layers.iter().filter(|layer| layer.owner != account) {
+            let arn = layer.arn(&self.region);
+            let policy = self.layer(layer).await?.and_then(|row| row.policy);
+            let policy = policy.map(|policy| super::permissions::policy_document(&policy, &arn).into());
+            let guard =
+                Guard { owner: layer.owner, policy, restricted: false, granted: false, decisive: false };
+            guards.insert(arn, Arc::new(guard));
+        }
+        Ok(guards)
+    }
 }
 
 impl Cx {
     fn layer_arn(&self, name: &str) -> String {
-        format!("arn:aws:lambda:{}:{}:layer:{name}", self.inner.region, self.account)
+        arn_of(self.account, &self.inner.region, name)
     }
 
-    fn shown_layer(&self, row: &LayerRow, content: bool) -> Value {
-        let arn = self.layer_arn(&row.name);
+    fn shown_layer(&self, owner: AccountId, row: &LayerRow, content: bool) -> Value {
+        let arn = arn_of(owner, &self.inner.region, &row.name);
+        let by = if owner == self.account { row.name.clone() } else { arn.replace(':', "%3A") };
         let mut shown = json!({
             "LayerVersionArn": format!("{arn}:{}", row.number),
             "Version": row.number,
@@ -94,7 +155,7 @@ impl Cx {
                 "CodeSize": row.code.size_bytes,
                 "Location": format!(
                     "{}/2018-10-31/layers/{}/versions/{}/content",
-                    self.context.endpoint, row.name, row.number
+                    self.context.endpoint, by, row.number
                 ),
             });
         }
@@ -154,22 +215,21 @@ impl Cx {
                 break row;
             }
         };
-        Ok(aws::json::output_with_status(201, &self.shown_layer(&row, true)))
+        Ok(aws::json::output_with_status(201, &self.shown_layer(account, &row, true)))
     }
 
     async fn layer(&self, layer: &LayerVersion) -> Result<LayerRow, Error> {
-        let key = by_number(&LAYERS, self.account, &layer.name, layer.number);
-        let stored = LAYERS.get(&self.inner.store, key).await?;
-        stored.map(|stored| stored.value).ok_or_else(|| self.no_layer(layer))
+        let stored = self.inner.layer(layer).await?;
+        stored.ok_or_else(|| self.no_layer(layer))
     }
 
     fn no_layer(&self, layer: &LayerVersion) -> Error {
-        let arn = self.layer_arn(&layer.name);
-        Error::NotFound(format!("The resource you requested does not exist: {arn}:{}", layer.number))
+        let arn = layer.arn(&self.inner.region);
+        Error::NotFound(format!("The resource you requested does not exist: {arn}"))
     }
 
     pub(super) async fn get_layer(&self, layer: LayerVersion) -> Result<Response, Error> {
-        Ok(aws::json::output(&self.shown_layer(&self.layer(&layer).await?, true)))
+        Ok(aws::json::output(&self.shown_layer(layer.owner, &self.layer(&layer).await?, true)))
     }
 
     /// The package: where `GetLayerVersion` points to.
@@ -211,7 +271,7 @@ impl Cx {
                 layers.push(json!({
                     "LayerName": row.value.name,
                     "LayerArn": self.layer_arn(&row.value.name),
-                    "LatestMatchingVersion": self.shown_layer(&row.value, false),
+                    "LatestMatchingVersion": self.shown_layer(self.account, &row.value, false),
                 }));
             }
         }
@@ -243,7 +303,7 @@ impl Cx {
             .iter()
             .map(|row| &row.value)
             .filter(matching)
-            .map(|row| self.shown_layer(row, false))
+            .map(|row| self.shown_layer(self.account, row, false))
             .collect();
         let mut output = json!({ "LayerVersions": shown });
         if let Some(last) = rows.last().filter(|_| more) {
@@ -302,6 +362,15 @@ impl Cx {
         input: AddLayerVersionPermission,
         revision: Option<String>,
     ) -> Result<Response, Error> {
+        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        let sid = &input.statement_id;
+        if sid.is_empty() || sid.len() > 100 || !sid.bytes().all(word) {
+            return Err(constraint(sid, "statementId", "([a-zA-Z0-9-_]+)"));
+        }
+        if !is_principal(&input.principal) {
+            let pattern = "\\d{12}|\\*|arn:(aws[a-zA-Z-]*):iam::\\d{12}:root";
+            return Err(constraint(&input.principal, "principal", pattern));
+        }
         if input.action != "lambda:GetLayerVersion" {
             return Err(constraint(&input.action, "action", "lambda:GetLayerVersion"));
         }
@@ -333,7 +402,12 @@ impl Cx {
                 )));
             }
             statements.push(statement.clone());
-            Ok(Some(PolicyRow { revision: fresh, statements }))
+            let policy = PolicyRow { revision: fresh, statements };
+            let size = super::permissions::policy_document(&policy, &resource).len();
+            if size > super::permissions::POLICY_LIMIT {
+                return Err(Error::PolicyLength { size, limit: super::permissions::POLICY_LIMIT });
+            }
+            Ok(Some(policy))
         };
         self.change_layer_policy(&layer, add).await?;
         Ok(aws::json::output_with_status(201, &json!({ "Statement": shown, "RevisionId": fresh })))
@@ -372,16 +446,16 @@ impl Cx {
         Ok(aws::json::output(&json!({ "Policy": document, "RevisionId": policy.revision })))
     }
 
-    /// The layers that a function is to use.
-    pub(super) async fn layers(&self, arns: Vec<String>) -> Result<Vec<LayerRef>, Error> {
+    /// The layers that a function is to use, and the packages of those that are other accounts'.
+    pub(super) async fn layers(&self, arns: Vec<String>) -> Result<(Vec<LayerRef>, Vec<CodeRef>), Error> {
         if arns.len() > MOST_LAYERS {
             return Err(Error::InvalidParameter(format!("Cannot reference more than {MOST_LAYERS} layers.")));
         }
         let mut layers: Vec<LayerRef> = Vec::new();
+        let mut copied = Vec::new();
         for arn in arns {
-            let layer = layer_version(&arn, self.account, &self.inner.region)?;
-            let key = by_number(&LAYERS, self.account, &layer.name, layer.number);
-            let Some(stored) = LAYERS.get(&self.inner.store, key).await? else {
+            let layer = layer_version(&arn, &self.inner.region)?;
+            let Some(row) = self.inner.layer(&layer).await? else {
                 return Err(Error::InvalidParameter(format!("Layer version {arn} does not exist.")));
             };
             let of = |arn: &str| arn.rsplit_once(':').map(|(layer, _)| layer.to_owned());
@@ -391,8 +465,32 @@ impl Cx {
                         .into(),
                 ));
             }
-            layers.push(LayerRef { arn, code: stored.value.code });
+            let code = if layer.owner == self.account {
+                row.code
+            } else {
+                // The blob is the copy's, which the account's own rows know.
+                let code = CodeRef { blob: String::new(), ..row.code.clone() };
+                copied.push(row.code);
+                code
+            };
+            layers.push(LayerRef { arn, code });
         }
-        Ok(layers)
+        Ok((layers, copied))
+    }
+
+    /// Has a commit use layers; those of other accounts are copied into this one.
+    pub(super) async fn use_layers(
+        &self,
+        uses: &mut Uses,
+        layers: &[LayerRef],
+        copied: &[CodeRef],
+    ) -> Result<(), Error> {
+        for layer in layers {
+            match copied.iter().find(|code| layer.code.blob.is_empty() && code.sha256 == layer.code.sha256) {
+                Some(code) => uses.upload(self.inner.copy(self.account, code).await?),
+                None => uses.retain(&layer.code),
+            }
+        }
+        Ok(())
     }
 }

@@ -9,8 +9,10 @@ mod describe;
 mod event_config;
 mod invoke;
 pub(crate) mod layers;
+mod mappings;
 mod permissions;
 mod provisioned;
+mod pulled;
 mod recursion;
 mod settings;
 mod stream;
@@ -19,11 +21,11 @@ mod update;
 mod urls;
 mod versions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws::{Access, Operation, RequestContext, Response};
+use aws::{Access, Guard, Operation, RequestContext, Response};
 use store::{Key, Write};
 use types::{AccountId, RequestId};
 
@@ -37,6 +39,14 @@ use crate::tables::{
 use crate::wire::input;
 use layers::LayerVersion;
 
+/// A mapping, as a request names it.
+#[derive(Debug)]
+pub(crate) struct MappingId {
+    pub(crate) id: String,
+    /// The ARN of the function that it is for; `None` if there is no such mapping.
+    pub(crate) function: Option<String>,
+}
+
 /// An operation with its input.
 #[derive(Debug)]
 pub(crate) enum Op {
@@ -44,32 +54,69 @@ pub(crate) enum Op {
     GetFunction(FunctionName),
     GetFunctionConfiguration(FunctionName),
     DownloadCode(FunctionName),
-    ListFunctions { every_version: bool, marker: Option<String>, limit: usize },
-    ListVersionsByFunction { function: FunctionName, marker: Option<String>, limit: usize },
-    ListAliases { function: FunctionName, version: Option<String>, marker: Option<String>, limit: usize },
+    ListFunctions {
+        every_version: bool,
+        marker: Option<String>,
+        limit: usize,
+    },
+    ListVersionsByFunction {
+        function: FunctionName,
+        marker: Option<String>,
+        limit: usize,
+    },
+    ListAliases {
+        function: FunctionName,
+        version: Option<String>,
+        marker: Option<String>,
+        limit: usize,
+    },
     PublishVersion(FunctionName, input::PublishVersion),
     CreateAlias(FunctionName, input::Alias),
     UpdateAlias(FunctionName, String, input::Alias),
     GetAlias(FunctionName, String),
     DeleteAlias(FunctionName, String),
     PublishLayerVersion(String, Box<input::PublishLayerVersion>),
-    GetLayerVersion { layer: LayerVersion, by_arn: bool },
+    GetLayerVersion {
+        layer: LayerVersion,
+        by_arn: bool,
+    },
     DownloadLayer(LayerVersion),
     DeleteLayerVersion(LayerVersion),
-    ListLayers { runtime: Option<String>, marker: Option<String>, limit: usize },
-    ListLayerVersions { name: String, runtime: Option<String>, marker: Option<String>, limit: usize },
+    ListLayers {
+        runtime: Option<String>,
+        marker: Option<String>,
+        limit: usize,
+    },
+    ListLayerVersions {
+        name: String,
+        runtime: Option<String>,
+        marker: Option<String>,
+        limit: usize,
+    },
     AddLayerVersionPermission(LayerVersion, input::AddLayerVersionPermission, Option<String>),
-    RemoveLayerVersionPermission { layer: LayerVersion, statement: String, revision: Option<String> },
+    RemoveLayerVersionPermission {
+        layer: LayerVersion,
+        statement: String,
+        revision: Option<String>,
+    },
     GetLayerVersionPolicy(LayerVersion),
     CreateFunctionUrlConfig(FunctionName, input::FunctionUrlConfig),
     UpdateFunctionUrlConfig(FunctionName, input::FunctionUrlConfig),
     GetFunctionUrlConfig(FunctionName),
     DeleteFunctionUrlConfig(FunctionName),
-    ListFunctionUrlConfigs { function: FunctionName, marker: Option<String>, limit: usize },
+    ListFunctionUrlConfigs {
+        function: FunctionName,
+        marker: Option<String>,
+        limit: usize,
+    },
     PutProvisionedConcurrencyConfig(FunctionName, i64),
     GetProvisionedConcurrencyConfig(FunctionName),
     DeleteProvisionedConcurrencyConfig(FunctionName),
-    ListProvisionedConcurrencyConfigs { function: FunctionName, marker: Option<String>, limit: usize },
+    ListProvisionedConcurrencyConfigs {
+        function: FunctionName,
+        marker: Option<String>,
+        limit: usize,
+    },
     PutFunctionRecursionConfig(FunctionName, input::PutFunctionRecursionConfig),
     GetFunctionRecursionConfig(FunctionName),
     PutRuntimeManagementConfig(FunctionName, input::PutRuntimeManagementConfig),
@@ -84,16 +131,55 @@ pub(crate) enum Op {
     GetFunctionConcurrency(FunctionName),
     DeleteFunctionConcurrency(FunctionName),
     AddPermission(FunctionName, Box<input::AddPermission>),
-    RemovePermission { function: FunctionName, statement: String, revision: Option<String> },
+    RemovePermission {
+        function: FunctionName,
+        statement: String,
+        revision: Option<String>,
+    },
     GetPolicy(FunctionName),
-    PutFunctionEventInvokeConfig { function: FunctionName, input: input::EventInvokeConfig, merge: bool },
+    PutFunctionEventInvokeConfig {
+        function: FunctionName,
+        input: input::EventInvokeConfig,
+        merge: bool,
+    },
     GetFunctionEventInvokeConfig(FunctionName),
     DeleteFunctionEventInvokeConfig(FunctionName),
-    ListFunctionEventInvokeConfigs { function: FunctionName, marker: Option<String>, limit: usize },
+    ListFunctionEventInvokeConfigs {
+        function: FunctionName,
+        marker: Option<String>,
+        limit: usize,
+    },
+    CreateEventSourceMapping(FunctionName, Box<input::EventSourceMapping>),
+    GetEventSourceMapping(MappingId),
+    UpdateEventSourceMapping(MappingId, Option<FunctionName>, Box<input::EventSourceMapping>),
+    DeleteEventSourceMapping(MappingId),
+    ListEventSourceMappings {
+        source: Option<String>,
+        function: Option<FunctionName>,
+        marker: Option<String>,
+        limit: usize,
+    },
     TagResource(FunctionName, BTreeMap<String, String>),
     UntagResource(FunctionName, Vec<String>),
     ListTags(FunctionName),
     GetAccountSettings,
+}
+
+impl Op {
+    /// The versions of layers that it is about to read. What is no ARN of one is refused when it is carried out.
+    pub(crate) fn uses_layers(&self, region: &types::Region) -> Vec<LayerVersion> {
+        if let Self::GetLayerVersion { layer, .. } | Self::DownloadLayer(layer) = self {
+            return vec![layer.clone()];
+        }
+        let named = if let Self::CreateFunction(_, input) = self {
+            input.layers.as_deref()
+        } else if let Self::UpdateFunctionConfiguration(_, input) = self {
+            input.layers.as_deref()
+        } else {
+            None
+        };
+        named.unwrap_or_default().iter().filter_map(|arn| layers::layer_version(arn, region).ok()).collect()
+    }
 }
 
 /// An operation of one request.
@@ -102,11 +188,32 @@ pub(crate) struct Call {
     pub(crate) inner: Arc<Inner>,
     pub(crate) context: RequestContext,
     pub(crate) op: Op,
+    /// What layers of other accounts say of who may use them, by their ARNs.
+    pub(crate) guards: HashMap<String, Arc<Guard>>,
 }
 
 impl Call {
     fn account(&self) -> AccountId {
         self.context.caller.account
+    }
+
+    /// A right to a mapping, which policies can also give by its function.
+    fn mapping(&self, action: &'static str, mapping: &MappingId) -> Access {
+        let access = Access::new(action, self.inner.mapping_arn(self.account(), &mapping.id));
+        match &mapping.function {
+            Some(function) => access.with("lambda:FunctionArn", vec![function.clone()]),
+            None => access,
+        }
+    }
+
+    /// The right to use a layer.
+    fn uses_layer(&self, arn: String) -> Access {
+        let guard = self.guards.get(&arn).cloned();
+        Access { guard, ..Access::new("lambda:GetLayerVersion", arn) }
+    }
+
+    fn uses_layers(&self, arns: Option<&[String]>) -> impl Iterator<Item = Access> {
+        arns.unwrap_or_default().iter().map(|arn| self.uses_layer(arn.clone()))
     }
 }
 
@@ -174,6 +281,11 @@ impl Operation for Call {
             Op::GetFunctionEventInvokeConfig(_) => "GetFunctionEventInvokeConfig",
             Op::DeleteFunctionEventInvokeConfig(_) => "DeleteFunctionEventInvokeConfig",
             Op::ListFunctionEventInvokeConfigs { .. } => "ListFunctionEventInvokeConfigs",
+            Op::CreateEventSourceMapping(..) => "CreateEventSourceMapping",
+            Op::GetEventSourceMapping(_) => "GetEventSourceMapping",
+            Op::UpdateEventSourceMapping(..) => "UpdateEventSourceMapping",
+            Op::DeleteEventSourceMapping(_) => "DeleteEventSourceMapping",
+            Op::ListEventSourceMappings { .. } => "ListEventSourceMappings",
             Op::TagResource(..) => "TagResource",
             Op::UntagResource(..) => "UntagResource",
             Op::ListTags(_) => "ListTags",
@@ -186,13 +298,13 @@ impl Operation for Call {
         let plain = |function: &FunctionName| function_arn(account, &self.inner.region, &function.name);
         let qualified = |function: &FunctionName| function.arn(account, &self.inner.region);
         let layer_arn = |name: &str| format!("arn:aws:lambda:{}:{account}:layer:{name}", self.inner.region);
-        let version_arn = |layer: &LayerVersion| format!("{}:{}", layer_arn(&layer.name), layer.number);
+        let version_arn = |layer: &LayerVersion| layer.arn(&self.inner.region);
         match &self.op {
             Op::CreateFunction(function, input) => {
                 let arn = plain(function);
                 let mut needs = on("lambda:CreateFunction", &arn);
                 needs.push(pass_role(&input.role));
-                needs.extend(uses_layers(input.layers.as_deref()));
+                needs.extend(self.uses_layers(input.layers.as_deref()));
                 if !input.tags.is_empty() {
                     needs.extend(on("lambda:TagResource", &arn));
                 }
@@ -212,7 +324,7 @@ impl Operation for Call {
             Op::DeleteAlias(f, _) => on("lambda:DeleteAlias", &plain(f)),
             Op::PublishLayerVersion(name, _) => on("lambda:PublishLayerVersion", &layer_arn(name)),
             Op::GetLayerVersion { layer, .. } | Op::DownloadLayer(layer) => {
-                on("lambda:GetLayerVersion", &version_arn(layer))
+                vec![self.uses_layer(version_arn(layer))]
             }
             Op::DeleteLayerVersion(layer) => on("lambda:DeleteLayerVersion", &version_arn(layer)),
             Op::ListLayers { .. } => on("lambda:ListLayers", "*"),
@@ -252,7 +364,7 @@ impl Operation for Call {
             Op::UpdateFunctionConfiguration(f, input) => {
                 let mut needs = on("lambda:UpdateFunctionConfiguration", &plain(f));
                 needs.extend(input.role.as_deref().map(pass_role));
-                needs.extend(uses_layers(input.layers.as_deref()));
+                needs.extend(self.uses_layers(input.layers.as_deref()));
                 needs
             }
             Op::DeleteFunction(f) => on("lambda:DeleteFunction", &qualified(f)),
@@ -283,6 +395,24 @@ impl Operation for Call {
             Op::ListFunctionEventInvokeConfigs { function, .. } => {
                 on("lambda:ListFunctionEventInvokeConfigs", &plain(function))
             }
+            Op::CreateEventSourceMapping(f, _) => {
+                let function = vec![qualified(f)];
+                vec![Access::new("lambda:CreateEventSourceMapping", "*").with("lambda:FunctionArn", function)]
+            }
+            Op::GetEventSourceMapping(mapping) => vec![self.mapping("lambda:GetEventSourceMapping", mapping)],
+            Op::UpdateEventSourceMapping(mapping, function, _) => {
+                let mut needs = vec![self.mapping("lambda:UpdateEventSourceMapping", mapping)];
+                needs.extend(function.as_ref().map(|function| {
+                    let new = vec![qualified(function)];
+                    let arn = self.inner.mapping_arn(account, &mapping.id);
+                    Access::new("lambda:UpdateEventSourceMapping", arn).with("lambda:FunctionArn", new)
+                }));
+                needs
+            }
+            Op::DeleteEventSourceMapping(mapping) => {
+                vec![self.mapping("lambda:DeleteEventSourceMapping", mapping)]
+            }
+            Op::ListEventSourceMappings { .. } => on("lambda:ListEventSourceMappings", "*"),
             Op::TagResource(f, _) => on("lambda:TagResource", &plain(f)),
             Op::UntagResource(f, _) => on("lambda:UntagResource", &plain(f)),
             Op::ListTags(f) => on("lambda:ListTags", &plain(f)),
@@ -291,7 +421,7 @@ impl Operation for Call {
     }
 
     async fn handle(self: Box<Self>) -> Result<Response, aws::Error> {
-        let Self { inner, context, op } = *self;
+        let Self { inner, context, op, guards: _ } = *self;
         let cx = Cx { account: context.caller.account, inner, context };
         match op {
             Op::CreateFunction(function, input) => cx.create_function(function, *input).await,
@@ -374,17 +504,21 @@ impl Operation for Call {
             Op::ListFunctionEventInvokeConfigs { function, marker, limit } => {
                 Ok(cx.list_event_configs(function, marker, limit).await?)
             }
+            Op::CreateEventSourceMapping(function, input) => cx.create_mapping(function, *input).await,
+            Op::GetEventSourceMapping(mapping) => Ok(cx.get_mapping(mapping.id).await?),
+            Op::UpdateEventSourceMapping(mapping, function, input) => {
+                cx.update_mapping(mapping.id, function, *input).await
+            }
+            Op::DeleteEventSourceMapping(mapping) => Ok(cx.delete_mapping(mapping.id).await?),
+            Op::ListEventSourceMappings { source, function, marker, limit } => {
+                Ok(cx.list_mappings(source, function, marker, limit).await?)
+            }
             Op::TagResource(function, tags) => Ok(cx.tag(function, tags).await?),
             Op::UntagResource(function, keys) => Ok(cx.untag(function, keys).await?),
             Op::ListTags(function) => Ok(cx.list_tags(function).await?),
             Op::GetAccountSettings => Ok(cx.get_account_settings().await?),
         }
     }
-}
-
-/// The right to use layers.
-fn uses_layers(arns: Option<&[String]>) -> impl Iterator<Item = Access> {
-    arns.unwrap_or_default().iter().map(|arn| Access::new("lambda:GetLayerVersion", arn.clone()))
 }
 
 /// What every operation has at hand.

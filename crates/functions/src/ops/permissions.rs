@@ -11,7 +11,7 @@ use crate::tables::{POLICIES, PolicyRow, Statement, by_qualifier};
 use crate::wire::input::AddPermission;
 
 /// Largest resource policy, in bytes (AWS Lambda developer guide, "Lambda quotas").
-const POLICY_LIMIT: usize = 20 * 1024;
+pub(super) const POLICY_LIMIT: usize = 20 * 1024;
 
 /// The statement as a policy document shows it.
 pub(super) fn document(statement: &Statement, resource: &str) -> Value {

@@ -163,7 +163,7 @@ pub(super) fn image(config: ImageConfig) -> Result<ImageRow, Error> {
         return Err(Error::InvalidParameter("ImageConfig.WorkingDirectory is an absolute path.".into()));
     }
     let ImageConfig { entry_point, command, working_directory } = config;
-    Ok(ImageRow { uri: String::new(), entry_point, command, working_directory })
+    Ok(ImageRow { uri: String::new(), digest: None, entry_point, command, working_directory })
 }
 
 /// The format of the log, and the levels, which only JSON has.

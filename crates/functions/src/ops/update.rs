@@ -3,6 +3,8 @@
 use aws::Response;
 use store::Read;
 
+use super::code::ImageSource;
+use super::pulled::check_not_updating;
 use super::{Cx, check_revision, settings};
 use crate::Error;
 use crate::code::Uses;
@@ -30,11 +32,34 @@ impl Cx {
         settings::architectures(input.architectures.as_deref())?;
         let before = self.row(&function.name).await?;
         check_revision(input.revision_id.as_deref(), before.revision)?;
+        self.check_not_updating(&before)?;
         let (package, image_uri) = match &before.image {
-            Some(_) => {
-                let (package, uri) = self.image(input.take_code()).await?;
-                (package, Some(uri))
-            }
+            Some(own) => match self.image(input.take_code()).await? {
+                ImageSource::Archive(package, uri) => (package, Some(uri)),
+                ImageSource::Registry(image) if input.dry_run => {
+                    let own = ImageRow { digest: Some(image.digest.clone()), ..own.clone() };
+                    let row = FunctionRow { image: Some(own), pull: None, ..before };
+                    return Ok(self.configuration(&row));
+                }
+                ImageSource::Registry(image)
+                    if own.digest.as_deref() == Some(&image.digest) && !before.code.is_missing() =>
+                {
+                    // The same image: it is there.
+                    let uri = image.uri().to_owned();
+                    let change = move |row: &mut FunctionRow| {
+                        row.pull = None;
+                        set_uri(row, &uri, Some(&image.digest));
+                        Ok(())
+                    };
+                    let row = self.touch(&function.name, input.revision_id, change).await?;
+                    self.inner.changed(self.account, &row.name, false);
+                    return self.updated(function, &row, input.publish).await;
+                }
+                ImageSource::Registry(image) => {
+                    let (revision, publish) = (input.revision_id, input.publish);
+                    return Ok(self.update_pulled(&function.name, &image, revision, publish).await?);
+                }
+            },
             None => (self.package(input.take_code()).await?, None),
         };
         if input.dry_run {
@@ -54,14 +79,11 @@ impl Cx {
                 None => before = self.row(&function.name).await?,
             }
         };
-        if let (Some(uri), Some(image)) = (&image_uri, &row.image)
-            && image.uri != *uri
+        if let (Some(uri), Some(image)) = (image_uri, &row.image)
+            && (image.uri != uri || image.digest.is_some())
         {
-            let uri = uri.clone();
             let change = move |row: &mut FunctionRow| {
-                if let Some(image) = &mut row.image {
-                    image.uri.clone_from(&uri);
-                }
+                set_uri(row, &uri, None);
                 Ok(())
             };
             row = self.touch(&function.name, None, change).await?;
@@ -69,14 +91,24 @@ impl Cx {
         self.inner.code_may_be_unused(self.account);
         self.inner.changed(self.account, &row.name, row.deployment != before.deployment);
         if row.deployment != before.deployment {
-            self.inner.prepare(&row);
+            self.inner.prepare(self.account, &row);
         }
-        if input.publish {
+        self.updated(function, &row, input.publish).await
+    }
+
+    /// The answer to an update of the code.
+    async fn updated(
+        &self,
+        function: FunctionName,
+        row: &FunctionRow,
+        publish: bool,
+    ) -> Result<Response, aws::Error> {
+        if publish {
             let mut response = self.publish_version(function, PublishVersion::default()).await?;
             *response.status_mut() = http::StatusCode::OK;
             return Ok(response);
         }
-        Ok(self.configuration(&row))
+        Ok(self.configuration(row))
     }
 
     /// Puts the function on another package; `None` if something changed and has to be looked at again.
@@ -89,11 +121,14 @@ impl Cx {
         let account = self.account;
         let key = by_name(&FUNCTIONS, account, &before.name);
         let old = before.code.clone();
+        let arn = self.arn(&before.name);
         let (now, fresh, deployment) = (self.inner.env.now(), self.fresh_id(), self.fresh_id());
         let not_found = self.not_found(&before.name);
         let mut uses = Uses::of(account);
         uses.upload(uploaded);
-        uses.release(&old);
+        if !old.is_missing() {
+            uses.release(&old);
+        }
         let mut reads = vec![Read::Key(key.clone()), Read::Key(totals_key(account))];
         reads.extend(uses.reads());
         let swapped = self.inner.store.transact(reads, move |pages, _| -> Result<_, Error> {
@@ -102,12 +137,20 @@ impl Cx {
             if stored.value.code != old {
                 return Ok((Vec::new(), None));
             }
+            check_not_updating(&arn, &stored.value)?;
             let Some((mut writes, Some(code))) = uses.decide(&pages[2..], now)? else {
                 return Ok((Vec::new(), None));
             };
             let mut totals = TOTALS.first(&pages[1])?.map(|stored| stored.value).unwrap_or_default();
             totals.code_bytes = (totals.code_bytes + code.size_bytes).saturating_sub(old.size_bytes);
-            let row = FunctionRow { code, last_modified: now, revision: fresh, deployment, ..stored.value };
+            let row = FunctionRow {
+                code,
+                pull: None,
+                last_modified: now,
+                revision: fresh,
+                deployment,
+                ..stored.value
+            };
             writes.push(FUNCTIONS.put(key.clone(), &row));
             writes.push(TOTALS.put(totals_key(account), &totals));
             Ok((writes, Some(row)))
@@ -127,10 +170,10 @@ impl Cx {
             if keeps(&before) {
                 return Ok(());
             }
-            let layers = self.layers(arns.clone()).await?;
+            let (layers, copied) = self.layers(arns.clone()).await?;
             let mut uses = Uses::of(account);
             before.layers.iter().for_each(|layer| uses.release(&layer.code));
-            layers.iter().for_each(|layer| uses.retain(&layer.code));
+            self.use_layers(&mut uses, &layers, &copied).await?;
             let key = by_name(&FUNCTIONS, account, name);
             let mut reads = vec![Read::Key(key.clone())];
             reads.extend(uses.reads());
@@ -205,7 +248,9 @@ impl Cx {
         if let Some(layers) = input.layers {
             self.swap_layers(&name, layers, input.revision_id.as_deref()).await?;
         }
+        let arn = self.arn(&name);
         let row = self.touch(&name, input.revision_id, move |row| {
+            check_not_updating(&arn, row)?;
             fn set<T: Clone>(to: &mut T, value: &Option<T>) {
                 if let Some(value) = value {
                     *to = value.clone();
@@ -225,7 +270,8 @@ impl Cx {
             match (&mut row.image, &image) {
                 (_, None) => {}
                 (Some(own), Some(image)) => {
-                    *own = ImageRow { uri: std::mem::take(&mut own.uri), ..image.clone() };
+                    let (uri, digest) = (std::mem::take(&mut own.uri), own.digest.take());
+                    *own = ImageRow { uri, digest, ..image.clone() };
                 }
                 (None, Some(_)) => {
                     return Err(Error::InvalidParameter(
@@ -238,7 +284,14 @@ impl Cx {
         });
         let row = row.await?;
         self.inner.changed(self.account, &name, true);
-        self.inner.prepare(&row);
+        self.inner.prepare(self.account, &row);
         Ok(self.configuration(&row))
+    }
+}
+
+fn set_uri(row: &mut FunctionRow, uri: &str, digest: Option<&str>) {
+    if let Some(image) = &mut row.image {
+        uri.clone_into(&mut image.uri);
+        image.digest = digest.map(str::to_owned);
     }
 }

@@ -7,7 +7,7 @@ use types::{AccountId, RequestId, Timestamp};
 
 use super::{Cx, check_revision};
 use crate::Error;
-use crate::code::{Uses, sha256_base64};
+use crate::code::Uses;
 use crate::name::{FunctionName, Version};
 use crate::tables::{
     ALIASES, FUNCTIONS, FunctionRow, TOTALS, VERSIONS, VersionRow, all_of, by_name, by_number, totals_key,
@@ -38,6 +38,7 @@ pub(super) fn publish(
 ) -> Result<Published, Error> {
     if let Some(last) = VERSIONS.first(last)?
         && last.value.function.runs_as(row)
+        && last.value.latest_description.as_ref().is_none_or(|then| *then == row.description)
     {
         return Ok(Published::Same(Box::new(last.value)));
     }
@@ -48,12 +49,14 @@ pub(super) fn publish(
         reserved_concurrency: None,
         revision,
         last_modified: now,
+        pull: row.pulling().cloned(),
         ..row.clone()
     };
     if let Some(description) = description {
         function.description = description.to_owned();
     }
-    Ok(Published::New(Box::new(VersionRow { number, function })))
+    let latest_description = Some(row.description.clone());
+    Ok(Published::New(Box::new(VersionRow { number, function, latest_description })))
 }
 
 impl Cx {
@@ -70,13 +73,13 @@ impl Cx {
         let version = loop {
             let before = self.row(&name).await?;
             check_revision(input.revision_id.as_deref(), before.revision)?;
-            if input.code_sha256.as_ref().is_some_and(|sha256| *sha256 != sha256_base64(&before.code.sha256))
-            {
+            self.check_settled(&before)?;
+            if input.code_sha256.as_ref().is_some_and(|sha256| *sha256 != before.code_sha256()) {
                 return Err(Error::InvalidParameter(format!(
                     "CodeSHA256 ({}) is different from current CodeSHA256 in $LATEST ({}). Please try again with \
                      the CodeSHA256 in $LATEST.",
                     input.code_sha256.unwrap_or_default(),
-                    sha256_base64(&before.code.sha256)
+                    before.code_sha256()
                 )));
             }
             let mut uses = Uses::of(account);

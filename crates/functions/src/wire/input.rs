@@ -9,7 +9,7 @@ use crate::Error;
 use crate::name::FunctionName;
 
 /// A member that is refused unless it is empty: tools send `{"SubnetIds": []}` for "no VPC".
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Refused(Value);
 
@@ -436,7 +436,7 @@ pub(crate) struct EventInvokeConfig {
 }
 
 /// Who hears of an event's end.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub(crate) struct DestinationConfig {
     pub(crate) on_success: Option<Destination>,
@@ -444,10 +444,98 @@ pub(crate) struct DestinationConfig {
 }
 
 /// One of them.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub(crate) struct Destination {
     pub(crate) destination: Option<String>,
+}
+
+/// `CreateEventSourceMapping` and `UpdateEventSourceMapping`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct EventSourceMapping {
+    pub(crate) event_source_arn: Option<String>,
+    pub(crate) function_name: Option<String>,
+    pub(crate) enabled: Option<bool>,
+    pub(crate) batch_size: Option<i64>,
+    pub(crate) filter_criteria: Option<FilterCriteria>,
+    pub(crate) maximum_batching_window_in_seconds: Option<i64>,
+    pub(crate) parallelization_factor: Option<i64>,
+    pub(crate) starting_position: Option<String>,
+    pub(crate) destination_config: Option<DestinationConfig>,
+    pub(crate) maximum_record_age_in_seconds: Option<i64>,
+    pub(crate) bisect_batch_on_function_error: Option<bool>,
+    pub(crate) maximum_retry_attempts: Option<i64>,
+    pub(crate) function_response_types: Option<Vec<String>>,
+    #[serde(default)]
+    tumbling_window_in_seconds: i64,
+    #[serde(default)]
+    starting_position_timestamp: Refused,
+    #[serde(default)]
+    tags: Refused,
+    #[serde(default)]
+    topics: Refused,
+    #[serde(default)]
+    queues: Refused,
+    #[serde(default)]
+    source_access_configurations: Refused,
+    #[serde(default)]
+    self_managed_event_source: Refused,
+    #[serde(default)]
+    amazon_managed_kafka_event_source_config: Refused,
+    #[serde(default)]
+    self_managed_kafka_event_source_config: Refused,
+    #[serde(default)]
+    scaling_config: Refused,
+    #[serde(default, rename = "DocumentDBEventSourceConfig")]
+    document_db_event_source_config: Refused,
+    #[serde(default, rename = "KMSKeyArn")]
+    kms_key_arn: Refused,
+    #[serde(default)]
+    metrics_config: Refused,
+    #[serde(default)]
+    logging_config: Refused,
+    #[serde(default)]
+    provisioned_poller_config: Refused,
+}
+
+impl EventSourceMapping {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.tumbling_window_in_seconds != 0 {
+            return Err(Error::Unsupported("TumblingWindowInSeconds is not supported by this node.".into()));
+        }
+        refuse(&[
+            ("StartingPositionTimestamp", &self.starting_position_timestamp),
+            ("Tags", &self.tags),
+            ("Topics", &self.topics),
+            ("Queues", &self.queues),
+            ("SourceAccessConfigurations", &self.source_access_configurations),
+            ("SelfManagedEventSource", &self.self_managed_event_source),
+            ("AmazonManagedKafkaEventSourceConfig", &self.amazon_managed_kafka_event_source_config),
+            ("SelfManagedKafkaEventSourceConfig", &self.self_managed_kafka_event_source_config),
+            ("ScalingConfig", &self.scaling_config),
+            ("DocumentDBEventSourceConfig", &self.document_db_event_source_config),
+            ("KMSKeyArn", &self.kms_key_arn),
+            ("MetricsConfig", &self.metrics_config),
+            ("LoggingConfig", &self.logging_config),
+            ("ProvisionedPollerConfig", &self.provisioned_poller_config),
+        ])
+    }
+}
+
+/// Which records wake a function.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct FilterCriteria {
+    #[serde(default)]
+    pub(crate) filters: Vec<FilterText>,
+}
+
+/// One pattern.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct FilterText {
+    pub(crate) pattern: Option<String>,
 }
 
 /// `TagResource`.

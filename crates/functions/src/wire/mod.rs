@@ -15,7 +15,7 @@ use types::ErrorKind;
 use crate::Error;
 use crate::name::FunctionName;
 use crate::ops::layers::{self, LayerVersion};
-use crate::ops::{Call, Op};
+use crate::ops::{Call, MappingId, Op};
 use crate::service::Inner;
 use input::{InvocationType, Invoke};
 
@@ -202,9 +202,38 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
                 _ => return Err(unknown(&head)),
             }
         }
+        ("POST", ["2015-03-31", "event-source-mappings"]) => {
+            let body = collect(body, REQUEST_LIMIT, "CreateEventSourceMapping").await?;
+            let input: input::EventSourceMapping = json(body)?;
+            input.check()?;
+            let function = name(input.function_name.as_deref().unwrap_or_default())?;
+            Op::CreateEventSourceMapping(function, Box::new(input))
+        }
+        ("GET", ["2015-03-31", "event-source-mappings"]) => {
+            let function = query.take("FunctionName").map(|function| name(&function)).transpose()?;
+            let (source, marker) = (query.take("EventSourceArn"), query.take("Marker"));
+            Op::ListEventSourceMappings { source, function, marker, limit: query.take_max_items(100)? }
+        }
+        (_, ["2015-03-31", "event-source-mappings", id]) => {
+            let known = inner.mapping(account, id).await?;
+            let function = known.map(|mapping| inner.mapped_arn(account, &mapping));
+            let mapping = MappingId { id: (*id).to_owned(), function };
+            match method {
+                "GET" => Op::GetEventSourceMapping(mapping),
+                "DELETE" => Op::DeleteEventSourceMapping(mapping),
+                "PUT" => {
+                    let body = collect(body, REQUEST_LIMIT, "UpdateEventSourceMapping").await?;
+                    let input: input::EventSourceMapping = json(body)?;
+                    input.check()?;
+                    let function = input.function_name.as_deref().map(name).transpose()?;
+                    Op::UpdateEventSourceMapping(mapping, function, Box::new(input))
+                }
+                _ => return Err(unknown(&head)),
+            }
+        }
         ("GET", ["2018-10-31", "layers"]) if query.take("find").as_deref() == Some("LayerVersion") => {
             let arn = query.take("Arn").unwrap_or_default();
-            Op::GetLayerVersion { layer: layers::layer_version(&arn, account, &inner.region)?, by_arn: true }
+            Op::GetLayerVersion { layer: layers::layer_version(&arn, &inner.region)?, by_arn: true }
         }
         ("GET", ["2018-10-31", "layers"]) => {
             let (runtime, marker) = (query.take("CompatibleRuntime"), query.take("Marker"));
@@ -212,12 +241,16 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
             Op::ListLayers { runtime, marker, limit: query.take_max_items(50)? }
         }
         (_, ["2018-10-31", "layers", layer, "versions", rest @ ..]) => {
-            let name = layers::layer_name(layer, account, &inner.region)?;
+            let (owner, name) = layers::owned_name(layer, account, &inner.region)?;
+            if rest.is_empty() && owner != account {
+                // Only versions can be another account's.
+                layers::layer_name(layer, account, &inner.region)?;
+            }
             let number = match rest {
                 [] => 0,
                 [number, ..] => number.parse().map_err(|_| unknown(&head))?,
             };
-            let layer = LayerVersion { name: name.clone(), number };
+            let layer = LayerVersion { owner, name: name.clone(), number };
             match (method, rest) {
                 ("POST", []) => {
                     let input = json(collect(body, DEPLOY_LIMIT, "PublishLayerVersion").await?)?;
@@ -317,7 +350,8 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
         _ => return Err(unknown(&head)),
     };
     query.finish()?;
-    Ok(Box::new(Call { inner: inner.clone(), context, op }))
+    let guards = inner.layer_guards(account, &op.uses_layers(&inner.region)).await?;
+    Ok(Box::new(Call { inner: inner.clone(), context, op, guards }))
 }
 
 /// Layers are listed for every architecture: a node has one.

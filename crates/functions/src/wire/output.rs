@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use types::{AccountId, Region, RequestId, Timestamp};
 
-use crate::code::sha256_base64;
 use crate::name::{Version, function_arn};
 use crate::tables::{FunctionRow, LayerRef};
 
@@ -32,7 +31,16 @@ pub(crate) struct FunctionConfiguration<'a> {
     tracing_config: TracingConfig<'a>,
     revision_id: RequestId,
     state: &'static str,
-    last_update_status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_reason_code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_update_status: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_update_status_reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_update_status_reason_code: Option<&'a str>,
     package_type: &'static str,
     architectures: [&'static str; 1],
     ephemeral_storage: EphemeralStorage,
@@ -114,6 +122,32 @@ pub(crate) fn iso_time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%3f+0000").to_string()
 }
 
+/// How far a function is (AWS Lambda developer guide, "Lambda function states").
+struct Progress<'a> {
+    state: &'static str,
+    update: Option<&'static str>,
+    /// Why it is there, and the code for that.
+    reason: Option<(&'a str, &'a str)>,
+}
+
+impl<'a> Progress<'a> {
+    fn of(row: &'a FunctionRow) -> Self {
+        const CREATING: (&str, &str) = ("The function is being created.", "Creating");
+        let Some(pull) = &row.pull else {
+            return Self { state: "Active", update: Some("Successful"), reason: None };
+        };
+        let failure = pull.failure.as_ref().map(|failure| (failure.reason.as_str(), failure.code.as_str()));
+        let reason = Some(failure.unwrap_or(CREATING));
+        // The status of updates is that of the creation until that has succeeded.
+        match (row.code.is_missing(), failure) {
+            (true, None) => Self { state: "Pending", update: None, reason },
+            (true, Some(_)) => Self { state: "Failed", update: Some("Failed"), reason },
+            (false, None) => Self { state: "Active", update: Some("InProgress"), reason },
+            (false, Some(_)) => Self { state: "Active", update: Some("Failed"), reason },
+        }
+    }
+}
+
 impl<'a> FunctionConfiguration<'a> {
     /// The configuration of `row`, which is `version`; with the qualifier in its ARN by which it was asked for.
     pub(crate) fn new(
@@ -124,6 +158,9 @@ impl<'a> FunctionConfiguration<'a> {
         qualifier: Option<&str>,
     ) -> Self {
         let arn = function_arn(account, region, &row.name);
+        let progress = Progress::of(row);
+        let reason = progress.reason;
+        let is_new = row.code.is_missing();
         let layer = |layer: &'a LayerRef| Layer { arn: &layer.arn, code_size: layer.code.size_bytes };
         Self {
             function_name: &row.name,
@@ -134,18 +171,27 @@ impl<'a> FunctionConfiguration<'a> {
             runtime: &row.runtime,
             role: &row.role,
             handler: &row.handler,
-            code_size: row.code.size_bytes,
+            // As on Lambda, where an image stays in its registry.
+            code_size: if row.image.as_ref().is_some_and(|image| image.digest.is_some()) {
+                0
+            } else {
+                row.code.size_bytes
+            },
             description: &row.description,
             timeout: row.timeout_s,
             memory_size: row.memory_mb,
             last_modified: iso_time(row.last_modified),
-            code_sha256: sha256_base64(&row.code.sha256),
+            code_sha256: row.code_sha256(),
             version: version.to_string(),
             environment: (!row.environment.is_empty()).then_some(Environment { variables: &row.environment }),
             tracing_config: TracingConfig { mode: &row.tracing },
             revision_id: row.revision,
-            state: "Active",
-            last_update_status: "Successful",
+            state: progress.state,
+            state_reason: reason.map(|(reason, _)| reason).filter(|_| is_new),
+            state_reason_code: reason.map(|(_, code)| code).filter(|_| is_new),
+            last_update_status: progress.update,
+            last_update_status_reason: reason.map(|(reason, _)| reason).filter(|_| !is_new),
+            last_update_status_reason_code: reason.map(|(_, code)| code).filter(|_| !is_new),
             package_type: if row.image.is_some() { "Image" } else { "Zip" },
             architectures: [architecture()],
             ephemeral_storage: EphemeralStorage { size: row.ephemeral_storage_mb },

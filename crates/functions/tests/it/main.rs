@@ -5,6 +5,7 @@
 mod api;
 mod invoke;
 mod once;
+mod pulls;
 mod scale;
 mod support;
 mod versions;

@@ -204,6 +204,8 @@ pub(crate) struct Wires {
     /// Answer to the next puts, while it is set.
     pub(crate) refuse_puts: Mutex<Option<aws::Error>>,
     pub(crate) callers: Mutex<Vec<String>>,
+    /// The records of the one stream that there is; an iterator is the place of the next one.
+    pub(crate) stream: Mutex<Vec<Value>>,
 }
 
 #[async_trait]
@@ -224,6 +226,9 @@ impl Dispatch for Wires {
             let (parts, body) = functions.parse(request).await?.handle().await?.into_parts();
             return Ok(http::Response::from_parts(parts, aws::body::collect(body, 64 << 20).await?));
         }
+        if service == "dynamodb" {
+            return Ok(http::Response::new(self.streams(&request)));
+        }
         let path = request.uri().path().to_owned();
         if request.method() == http::Method::PUT {
             if let Some(error) = self.refuse_puts.lock().unwrap().clone() {
@@ -236,6 +241,33 @@ impl Dispatch for Wires {
         object.map(http::Response::new).ok_or_else(|| {
             aws::Error::new(ErrorKind::NotFound, "NoSuchKey", "The specified key does not exist.")
         })
+    }
+}
+
+impl Wires {
+    fn streams(&self, request: &http::Request<Bytes>) -> Bytes {
+        let input: Value = serde_json::from_slice(request.body()).unwrap();
+        let operation = request.headers()["x-amz-target"].to_str().unwrap().rsplit('.').next().unwrap();
+        let records = self.stream.lock().unwrap();
+        let place = |text: &Value| text.as_str().unwrap().parse::<usize>().unwrap();
+        let answer = match operation {
+            "DescribeStream" => json!({ "StreamDescription": { "Shards": [{ "ShardId": "shard" }] } }),
+            "GetShardIterator" => {
+                let at = match input["ShardIteratorType"].as_str().unwrap() {
+                    "TRIM_HORIZON" => 0,
+                    "LATEST" => records.len(),
+                    _ => place(&input["SequenceNumber"]) + 1,
+                };
+                json!({ "ShardIterator": at.to_string() })
+            }
+            _ => {
+                let from = place(&input["ShardIterator"]);
+                let most = usize::try_from(input["Limit"].as_u64().unwrap()).unwrap();
+                let some: Vec<_> = records.iter().skip(from).take(most).cloned().collect();
+                json!({ "NextShardIterator": (from + some.len()).to_string(), "Records": some })
+            }
+        };
+        answer.to_string().into()
     }
 }
 

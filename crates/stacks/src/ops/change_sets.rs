@@ -1,7 +1,6 @@
 //! Change sets: a plan that is looked at before it is carried out.
 
 use aws::Response;
-use indexmap::IndexMap;
 use store::{Page, Version, Write};
 use types::RequestId;
 
@@ -157,10 +156,10 @@ impl At {
             return Err(Error::InvalidChangeSetStatus(message));
         }
         // Planned again, from the same template: nothing else can have changed the stack since.
-        let template = Template::read(&set.source.template, Code::Packaged).map_err(Error::Template)?;
-        let given: IndexMap<_, _> =
-            set.source.parameters.iter().map(|p| (p.name.clone(), p.value.clone())).collect();
+        let given = set.source.given();
         let pseudo = self.pseudo(&stack.name, &stack.id);
+        let template = Template::read_for(&set.source.template, Code::Packaged, &given, &pseudo);
+        let template = template.map_err(Error::Template)?;
         let now = self.shared.machinery.env.now();
         let plan = plan(&template, &given, &pseudo, &stack.resources, now).map_err(Error::Template)?;
         let (kind, status) = if set.creates {

@@ -54,10 +54,10 @@ impl At {
     ) -> Result<Prepared, Error> {
         let exists = stack.status != StackStatus::ReviewInProgress;
         let text = self.template_text(&deployment.source, exists.then_some(stack)).await?;
-        let template = Template::read(&text, Code::Packaged).map_err(Error::Template)?;
-        capabilities(&template, &deployment.capabilities, direct)?;
         let given = deployment.values(Some(stack))?;
         let pseudo = self.pseudo(&stack.name, &stack.id);
+        let template = Template::read_for(&text, Code::Packaged, &given, &pseudo).map_err(Error::Template)?;
+        capabilities(&template, &deployment.capabilities, direct)?;
         let now = self.shared.machinery.env.now();
         let plan = plan(&template, &given, &pseudo, &stack.resources, now).map_err(Error::Template)?;
         let tags = deployment.tags.clone().unwrap_or_else(|| stack.source.tags.clone());

@@ -7,7 +7,8 @@ use serde_json::{Map, Value as Json, json};
 use super::input::TemplateSource;
 use super::{At, wire};
 use crate::Error;
-use crate::template::{Code, SERVERLESS, Template, Value};
+use crate::tables::Source;
+use crate::template::{Code, Pseudo, SERVERLESS, Template, Value};
 
 impl At {
     pub(super) async fn get_template(
@@ -16,15 +17,21 @@ impl At {
         change_set: Option<&str>,
         original: bool,
     ) -> Result<Response, Error> {
-        let text = match (change_set, stack) {
-            (Some(set), stack) => self.change_set(set, stack).await?.source.template,
-            (None, Some(stack)) => self.find(stack).await?.source.template,
+        let (source, name, id) = match (change_set, stack) {
+            (Some(set), stack) => {
+                let set = self.change_set(set, stack).await?;
+                (set.source, set.stack_name, set.stack_id)
+            }
+            (None, Some(stack)) => {
+                let stack = self.find(stack).await?;
+                (stack.source, stack.name, stack.id)
+            }
             (None, None) => {
                 let message = "StackName is required if ChangeSetName is not specified.";
                 return Err(Error::Validation(message.to_owned()));
             }
         };
-        let body = if original { text } else { processed(text)? };
+        let body = if original { source.template } else { processed(source, &self.pseudo(&name, &id))? };
         Ok(wire::output(self.name, self.context.request_id, &|xml| {
             xml.text("TemplateBody", &body);
             let stages = ["Original".to_owned(), "Processed".to_owned()];
@@ -109,10 +116,11 @@ fn capabilities(xml: &mut Xml, template: &Template) {
 }
 
 /// The template after its transform.
-fn processed(text: String) -> Result<String, Error> {
-    let template = Template::read(&text, Code::Packaged).map_err(Error::Template)?;
+fn processed(source: Source, pseudo: &Pseudo) -> Result<String, Error> {
+    let template = Template::read_for(&source.template, Code::Packaged, &source.given(), pseudo);
+    let template = template.map_err(Error::Template)?;
     if !template.serverless {
-        return Ok(text);
+        return Ok(source.template);
     }
     let mut out = Map::new();
     if let Value::Map(sections) = &template.root.value {

@@ -11,6 +11,7 @@ mod bucket_policy;
 mod bucket_settings;
 mod calls;
 mod event_invoke_config;
+mod event_source_mapping;
 mod function;
 mod function_url;
 mod function_version;
@@ -168,6 +169,7 @@ const TYPES: &[&ResourceType] = &[
     &policy::POLICY,
     &policy::MANAGED_POLICY,
     &event_invoke_config::EVENT_INVOKE_CONFIG,
+    &event_source_mapping::EVENT_SOURCE_MAPPING,
     &function::FUNCTION,
     &function_version::VERSION,
     &alias::ALIAS,

@@ -3,6 +3,7 @@
 use indexmap::IndexMap;
 use serde_json::json;
 
+use super::known::{Found, Values};
 use super::policies;
 use super::published::{self, Alias, Generated};
 use super::references::Names;
@@ -87,6 +88,7 @@ pub(super) fn expand(
     function: Resource,
     template: &mut Template,
     code: Code,
+    values: &Values<'_>,
     names: &mut Names,
     problems: &mut Problems,
 ) {
@@ -115,7 +117,7 @@ pub(super) fn expand(
         update_replace_policy: Disposal::Delete,
     };
     let mut out = IndexMap::new();
-    if let Some(code) = function_code(name, given, at, code, problems) {
+    if let Some(code) = function_code(name, given, at, code, values, problems) {
         out.insert("Code".to_owned(), code);
     }
     for key in SAME {
@@ -130,7 +132,7 @@ pub(super) fn expand(
         out.insert("TracingConfig".to_owned(), Node::map([("Mode", mode.clone())], mode.at));
     }
 
-    let published = published::alias(name, given, &mut out, template, names, problems);
+    let published = published::alias(name, given, &mut out, template, values, names, problems);
     let (alias, mut made) = published.map_or((None, Vec::new()), |(alias, made)| (Some(alias), made));
     if let Some(config) = given.get("FunctionUrlConfig") {
         made.extend(published::url(name, config, alias.as_ref(), problems));
@@ -157,7 +159,10 @@ pub(super) fn expand(
         }
         None => {
             let role_name = format!("{name}Role");
-            let role = role(name, given, event_policies, at, problems);
+            let streams = given.get("Events").and_then(Node::as_map).into_iter().flatten();
+            let reads_streams =
+                streams.filter_map(|(_, event)| event.get("Type")?.as_str()).any(|kind| kind == "DynamoDB");
+            let role = role(name, given, event_policies, reads_streams, at, problems);
             template.resources.insert(role_name.clone(), generated("AWS::IAM::Role", role));
             let reference = json!({"Fn::GetAtt": [role_name, "Arn"]});
             out.insert("Role".to_owned(), Node::from_json(&reference, at));
@@ -166,6 +171,13 @@ pub(super) fn expand(
     for (event, node) in given.get("Events").and_then(Node::as_map).into_iter().flatten() {
         let target =
             Target { function: name, alias: alias.as_ref(), condition: function.condition.as_deref() };
+        if node.get("Type").and_then(Node::as_str) == Some("DynamoDB") {
+            if let Some(mapping) = stream_event(&target, event, node, problems) {
+                let id = format!("{name}{event}");
+                template.resources.insert(id, generated("AWS::Lambda::EventSourceMapping", mapping));
+            }
+            continue;
+        }
         if let Some(permission) = s3_event(&target, event, node, template, problems) {
             let id = format!("{name}{event}Permission");
             template.resources.insert(id, generated("AWS::Lambda::Permission", permission));
@@ -181,6 +193,7 @@ fn function_code(
     given: &IndexMap<String, Node>,
     at: At,
     code: Code,
+    values: &Values<'_>,
     problems: &mut Problems,
 ) -> Option<Node> {
     if let Some(inline) = given.get("InlineCode") {
@@ -193,7 +206,7 @@ fn function_code(
         problems.add(at, format!("function `{name}` needs CodeUri, InlineCode or ImageUri"));
         return None;
     };
-    location(name, "CodeUri", uri, code, problems)
+    location(name, "CodeUri", uri, code, values, problems)
 }
 
 /// A place in S3 as Lambda names it, of a URI or a mapping.
@@ -202,8 +215,25 @@ pub(super) fn location(
     property: &str,
     uri: &Node,
     code: Code,
+    values: &Values<'_>,
     problems: &mut Problems,
 ) -> Option<Node> {
+    let uri = &match uri.intrinsic() {
+        None => uri.clone(),
+        Some(_) => match values.of(uri, problems) {
+            Found::Value(uri) => uri,
+            // Whatever it is, it is a place.
+            Found::Unsaid => return Some(Node::from_json(&json!({"S3Bucket": "", "S3Key": ""}), uri.at)),
+            Found::Nothing | Found::Later => {
+                let message = format!(
+                    "{property} of `{name}` is a place that is not known before the stack is made; write it out, \
+                     or make it of parameters, or give a mapping of Bucket and Key"
+                );
+                problems.add(uri.at, message);
+                return None;
+            }
+        },
+    };
     match &uri.value {
         Value::String(text) => match text.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) {
             Some((bucket, key)) => Some(Node::from_json(&json!({"S3Bucket": bucket, "S3Key": key}), uri.at)),
@@ -247,6 +277,7 @@ fn role(
     name: &str,
     given: &IndexMap<String, Node>,
     event_policies: Vec<Node>,
+    reads_streams: bool,
     at: At,
     problems: &mut Problems,
 ) -> IndexMap<String, Node> {
@@ -265,6 +296,9 @@ fn role(
     role.insert("AssumeRolePolicyDocument".to_owned(), trust);
     let basic = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole";
     let mut managed = vec![Node::text(basic, at)];
+    if reads_streams {
+        managed.push(Node::text("arn:aws:iam::aws:policy/service-role/AWSLambdaDynamoDBExecutionRole", at));
+    }
     let mut inline = event_policies;
     if let Some(node) = given.get("Policies") {
         let policies = policies::read(name, node, problems);
@@ -362,6 +396,51 @@ struct Target<'a> {
     condition: Option<&'a str>,
 }
 
+/// The properties of the mapping that an event of type `DynamoDB` stands for.
+fn stream_event(
+    woken: &Target<'_>,
+    event: &str,
+    node: &Node,
+    problems: &mut Problems,
+) -> Option<IndexMap<String, Node>> {
+    const SAME: &[&str] = &[
+        "BatchSize",
+        "BisectBatchOnFunctionError",
+        "DestinationConfig",
+        "Enabled",
+        "FilterCriteria",
+        "FunctionResponseTypes",
+        "MaximumBatchingWindowInSeconds",
+        "MaximumRecordAgeInSeconds",
+        "MaximumRetryAttempts",
+        "ParallelizationFactor",
+        "StartingPosition",
+    ];
+    let at = node.at;
+    let properties = node.get("Properties").and_then(Node::as_map);
+    let mut mapping = IndexMap::new();
+    for (key, value) in properties.into_iter().flatten() {
+        match key.as_str() {
+            "Stream" => {
+                mapping.insert("EventSourceArn".to_owned(), value.clone());
+            }
+            key if SAME.contains(&key) => {
+                mapping.insert(key.to_owned(), value.clone());
+            }
+            other => problems.add(value.at, format!("`{other}` is not a property of a DynamoDB event")),
+        }
+    }
+    for (needed, said) in [("EventSourceArn", "Stream"), ("StartingPosition", "StartingPosition")] {
+        if !mapping.contains_key(needed) {
+            problems.add(at, format!("event `{event}` needs {said}"));
+            return None;
+        }
+    }
+    let function = woken.alias.map_or(woken.function, |alias| &alias.id);
+    mapping.insert("FunctionName".to_owned(), Node::from_json(&json!({ "Ref": function }), at));
+    Some(mapping)
+}
+
 /// Adds the notification to the bucket, and gives back the properties of the permission for it.
 fn s3_event(
     woken: &Target<'_>,
@@ -374,7 +453,7 @@ fn s3_event(
     let kind = node.get("Type").and_then(Node::as_str).unwrap_or_default();
     if kind != "S3" {
         let at = node.get("Type").map_or(at, |t| t.at);
-        problems.add(at, format!("events of type `{kind}` are not supported; S3 is"));
+        problems.add(at, format!("events of type `{kind}` are not supported; S3 and DynamoDB are"));
         return None;
     }
     let properties = node.get("Properties");

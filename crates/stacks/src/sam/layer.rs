@@ -4,6 +4,7 @@ use indexmap::IndexMap;
 use serde_json::json;
 
 use super::function::location;
+use super::known::Values;
 use super::logical_id;
 use super::references::Names;
 use crate::template::{Code, Disposal, Node, Problems, Resource, Template, Value, advice};
@@ -18,6 +19,7 @@ pub(super) fn expand(
     layer: &Resource,
     template: &mut Template,
     code: Code,
+    values: &Values<'_>,
     names: &mut Names,
     problems: &mut Problems,
 ) {
@@ -36,7 +38,7 @@ pub(super) fn expand(
     let mut properties = IndexMap::new();
     match given.get("ContentUri") {
         Some(uri) => {
-            if let Some(content) = location(name, "ContentUri", uri, code, problems) {
+            if let Some(content) = location(name, "ContentUri", uri, code, values, problems) {
                 properties.insert("Content".to_owned(), content);
             }
         }
@@ -60,7 +62,7 @@ pub(super) fn expand(
     };
     let data = json!({name: {
         "Type": "AWS::Serverless::LayerVersion",
-        "Properties": layer.properties.to_json(),
+        "Properties": values.resolved(&layer.properties).to_json(),
     }});
     let id = logical_id::hashed(name, &data);
     names.insert(name.to_owned(), id.clone());

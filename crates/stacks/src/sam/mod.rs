@@ -1,10 +1,11 @@
 //! What the transform `AWS::Serverless-2016-10-31` does: SAM resources become the ones that they stand for,
-//! under the logical ids that SAM generates.
+//! under the logical ids that SAM generates. `known` says what the values come to that those follow from.
 //!
 //! Source: the AWS SAM specification ("Generated CloudFormation resources") and the behaviour of
 //! aws-sam-translator.
 
 mod function;
+mod known;
 mod layer;
 mod logical_id;
 mod policies;
@@ -15,6 +16,8 @@ use indexmap::IndexMap;
 use serde_json::json;
 
 use crate::template::{Code, Node, Problems, Resource, Template, Value};
+pub(crate) use known::For;
+use known::Values;
 
 /// Most that globals may come to, in all resources that they are copied to.
 const MAX_GLOBALS: usize = 16 << 20;
@@ -24,6 +27,7 @@ pub(crate) fn expand(
     template: &mut Template,
     globals: &IndexMap<String, Node>,
     code: Code,
+    stack: Option<For<'_>>,
     problems: &mut Problems,
 ) {
     for (name, node) in globals {
@@ -47,6 +51,7 @@ pub(crate) fn expand(
         let message = format!("the Globals come to more than {MAX_GLOBALS} bytes in all functions together");
         return problems.add(function_globals.at, message);
     }
+    let values = Values::new(template, stack);
     let mut names = references::Names::new();
     for name in template.resources.keys().cloned().collect::<Vec<_>>() {
         let resource = &template.resources[&name];
@@ -54,7 +59,7 @@ pub(crate) fn expand(
             "AWS::Serverless::Function" => {
                 let mut resource = resource.clone();
                 resource.properties = merge(function_globals, &resource.properties);
-                function::expand(&name, resource, template, code, &mut names, problems);
+                function::expand(&name, resource, template, code, &values, &mut names, problems);
             }
             "AWS::Serverless::SimpleTable" => {
                 let table = simple_table(&name, resource, problems);
@@ -67,7 +72,7 @@ pub(crate) fn expand(
     for name in template.resources.keys().cloned().collect::<Vec<_>>() {
         if template.resources[&name].type_name == "AWS::Serverless::LayerVersion" {
             let layer = template.resources[&name].clone();
-            layer::expand(&name, &layer, template, code, &mut names, problems);
+            layer::expand(&name, &layer, template, code, &values, &mut names, problems);
         }
     }
     references::rename(template, &names);

@@ -4,6 +4,7 @@
 use indexmap::IndexMap;
 use serde_json::{Value as Json, json};
 
+use super::known::{Found, Values, is_plain};
 use super::logical_id;
 use super::references::Names;
 use crate::template::{At, Disposal, Node, Problems, Template, Value};
@@ -42,6 +43,7 @@ pub(super) fn alias(
     given: &IndexMap<String, Node>,
     lambda: &mut IndexMap<String, Node>,
     template: &Template,
+    values: &Values<'_>,
     names: &mut Names,
     problems: &mut Problems,
 ) -> Option<(Alias, Vec<Generated>)> {
@@ -60,22 +62,34 @@ pub(super) fn alias(
         return None;
     };
     let at = named.at;
+    let found = values.of(named, problems);
+    if found == Found::Nothing {
+        return None;
+    }
     let word = |text: &&str| {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         !text.is_empty() && text.bytes().all(allowed) && !text.bytes().all(|b| b.is_ascii_digit())
     };
-    let Some(name) = named.as_str().filter(word) else {
-        problems.add(
-            at,
-            format!(
-                "AutoPublishAlias of `{function}` must be a name of letters, digits, `-` and `_`, written out: the ids \
-                 of what it generates follow from it"
-            ),
-        );
-        return None;
+    let name = match &found {
+        Found::Value(name) => {
+            name.as_str().filter(word).ok_or("must be a name of letters, digits, `-` and `_`")
+        }
+        // What it is for is asked without a stack: any name does.
+        Found::Unsaid => Ok("live"),
+        Found::Nothing | Found::Later => {
+            Err("is not known before the stack is made, and the ids of what it generates follow from it")
+        }
     };
-    let version_id = version_id(function, given, lambda, template, problems)?;
-    if let Some(hash) = given.get("AutoPublishCodeSha256") {
+    let name = match name {
+        Ok(name) => name,
+        Err(why) => {
+            problems.add(at, format!("AutoPublishAlias of `{function}` {why}"));
+            return None;
+        }
+    };
+    let version_id = version_id(function, given, lambda, template, values, problems)?;
+    let hash = given.get("AutoPublishCodeSha256");
+    if let Some(hash) = hash.filter(|hash| values.of(hash, problems) != Found::Nothing) {
         // Lambda publishes nothing if nothing has changed; the same code under another hash is to be published.
         let description = match lambda.get("Description") {
             Some(text) => {
@@ -87,9 +101,16 @@ pub(super) fn alias(
         };
         lambda.insert("Description".to_owned(), description);
     }
-    let disposal = match given.get("VersionDeletionPolicy").map(|node| (node.as_str(), node.at)) {
+    let policy = given.get("VersionDeletionPolicy").map(|node| values.resolved(node));
+    let disposal = match policy.as_ref().map(|node| (node.as_str(), node.at)) {
         None | Some((Some("Retain"), _)) => Disposal::Retain,
         Some((Some("Delete"), _)) => Disposal::Delete,
+        // Without a stack a function may stand there.
+        Some((None, _))
+            if policy.as_ref().is_some_and(|node| node.intrinsic().is_some()) && values.is_for_none() =>
+        {
+            Disposal::Retain
+        }
         Some((_, at)) => {
             problems.add(at, "VersionDeletionPolicy is Retain or Delete");
             Disposal::Retain
@@ -124,33 +145,48 @@ fn version_id(
     given: &IndexMap<String, Node>,
     lambda: &IndexMap<String, Node>,
     template: &Template,
+    values: &Values<'_>,
     problems: &mut Problems,
 ) -> Option<String> {
     let prefix = format!("{function}Version");
     if let Some(node) = given.get("AutoPublishCodeSha256") {
-        let hash =
-            node.as_str().filter(|hash| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
-        if hash.is_none() {
-            problems.add(
-                node.at,
-                "AutoPublishCodeSha256 must be a SHA-256 in 64 hexadecimal digits, written out",
-            );
+        let is_hash = |hash: &&str| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+        match values.of(node, problems) {
+            Found::Nothing => {}
+            Found::Unsaid => return Some(logical_id::hashed(&prefix, &node.to_json())),
+            Found::Value(hash) => {
+                let hash = hash.as_str().filter(is_hash);
+                if hash.is_none() {
+                    let message = "AutoPublishCodeSha256 must be a SHA-256 in 64 hexadecimal digits";
+                    problems.add(node.at, message);
+                }
+                return hash.map(|hash| logical_id::given(&prefix, hash));
+            }
+            Found::Later => {
+                let message = format!(
+                    "AutoPublishCodeSha256 of `{function}` is not known before the stack is made, and the id of the \
+                     version follows from it"
+                );
+                problems.add(node.at, message);
+                return None;
+            }
         }
-        return hash.map(|hash| logical_id::given(&prefix, hash));
     }
+    let lambda: IndexMap<_, _> =
+        lambda.iter().map(|(key, node)| (key.clone(), values.resolved(node))).collect();
     let code = lambda.get("Code")?;
-    let refers = code.as_map().is_some_and(|map| map.values().any(|part| part.intrinsic().is_some()));
-    if refers {
+    if !is_plain(code) && !values.is_for_none() {
         problems.add(
             code.at,
             format!(
-                "`{function}` is published when its code changes, which does not show where its place is a reference; \
-                 write the place out, or give AutoPublishCodeSha256"
+                "`{function}` is published when its code changes, which does not show where its place is not known \
+                 before the stack is made; write the place out, make it of parameters, or give AutoPublishCodeSha256"
             ),
         );
         return None;
     }
-    let all = given.get("AutoPublishAliasAllProperties").and_then(Node::scalar_text);
+    let all = given.get("AutoPublishAliasAllProperties");
+    let all = all.map(|node| values.resolved(node)).as_ref().and_then(Node::scalar_text);
     let mut data = serde_json::Map::new();
     if all.as_deref() == Some("true") {
         data.extend(lambda.iter().map(|(key, node)| (key.clone(), node.to_json())));

@@ -1,8 +1,9 @@
 //! What aws-sam-translator makes of the same templates.
 
+use indexmap::IndexMap;
 use serde_json::{Value, json};
 
-use crate::template::{Code, Disposal, Template};
+use crate::template::{Code, Disposal, Pseudo, Template};
 
 const TEMPLATE: &str = r"
 Transform: AWS::Serverless-2016-10-31
@@ -213,10 +214,12 @@ fn published_functions_and_layers_have_the_ids_of_sam() {
 fn what_publishing_needs_and_what_is_refused_is_named() {
     let problems = |properties: &str| {
         let text = format!(
-            "Transform: AWS::Serverless-2016-10-31\nParameters: {{K: {{Type: String}}}}\nResources:\n  F:\n    Type: \
+            "Transform: AWS::Serverless-2016-10-31\nParameters: {{K: {{Type: String}}}}\nResources:\n  Other: \
+             {{Type: AWS::S3::Bucket}}\n  F:\n    Type: \
              AWS::Serverless::Function\n    Properties: {{Handler: a.b, Runtime: python3.12, Role: r, {properties}}}\n"
         );
-        let problems = Template::read(&text, Code::Packaged).unwrap_err();
+        let given = IndexMap::from([("K".to_owned(), "live".to_owned())]);
+        let problems = Template::read_for(&text, Code::Packaged, &given, &pseudo()).unwrap_err();
         problems.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("\n")
     };
     for (properties, said) in [
@@ -224,8 +227,15 @@ fn what_publishing_needs_and_what_is_refused_is_named() {
         ("CodeUri: s3://b/k, DeadLetterQueue: {Type: SQS}", "no queues"),
         ("ImageConfig: {}", "needs CodeUri, InlineCode or ImageUri"),
         ("CodeUri: s3://b/k, VersionDescription: x", "needs an AutoPublishAlias"),
-        ("CodeUri: s3://b/k, AutoPublishAlias: !Ref K", "written out"),
-        ("CodeUri: {Bucket: b, Key: !Ref K}, AutoPublishAlias: live", "AutoPublishCodeSha256"),
+        ("CodeUri: s3://b/k, AutoPublishAlias: !Ref Other", "not known before the stack is made"),
+        ("CodeUri: s3://b/k, AutoPublishAlias: !Sub '${K}.x'", "letters, digits"),
+        ("CodeUri: {Bucket: !Ref Other, Key: k}, AutoPublishAlias: live", "AutoPublishCodeSha256"),
+        ("CodeUri: !Sub 's3://${Other}/k'", "not known before the stack is made"),
+        (
+            "CodeUri: s3://b/k, AutoPublishAlias: live, AutoPublishCodeSha256: !GetAtt Other.Arn",
+            "not known before",
+        ),
+        ("CodeUri: s3://b/k, AutoPublishAlias: live, AutoPublishCodeSha256: !Ref K", "64 hexadecimal digits"),
     ] {
         let found = problems(properties);
         assert!(found.contains(said), "{properties}: {found}");
@@ -239,4 +249,91 @@ fn the_photo_album_is_understood() {
     assert_eq!(template.resources.len(), 8, "{:#?}", template.resources.keys());
     let packaged = text.replace("CodeUri: thumbnail/", "CodeUri: s3://b/k");
     assert!(Template::read(&packaged, Code::Packaged).is_ok());
+}
+
+fn pseudo() -> Pseudo {
+    Pseudo {
+        account_id: "000000000000".into(),
+        region: "us-east-1".into(),
+        stack_name: "app".into(),
+        stack_id: "arn:aws:cloudformation:us-east-1:000000000000:stack/app/1".into(),
+    }
+}
+
+const BY_PARAMETERS: &str = "
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Stage: {Type: String, Default: dev}
+  Key: {Type: String}
+  Hash: {Type: String, Default: ''}
+Mappings:
+  Stages:
+    dev: {Alias: preview}
+    prod: {Alias: live}
+Conditions:
+  Hashed: !Not [!Equals [!Ref Hash, '']]
+  Published: !Not [!Equals [!Ref Stage, local]]
+Resources:
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: {Bucket: !Sub 'code-${AWS::Region}', Key: !Ref Key}
+      Handler: index.h
+      Runtime: python3.12
+      Role: arn:aws:iam::0:role/x
+      AutoPublishAlias: !If [Published, !FindInMap [Stages, !Ref Stage, Alias], !Ref AWS::NoValue]
+      AutoPublishCodeSha256: !If [Hashed, !Ref Hash, !Ref AWS::NoValue]
+  G:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: !Sub 's3://code-${AWS::Region}/${Key}'
+      Handler: index.h
+      Runtime: python3.12
+      Role: arn:aws:iam::0:role/x
+Outputs:
+  A: {Value: !Ref F.Alias}
+";
+
+#[test]
+fn what_follows_from_parameters_is_published_by_their_values() {
+    let ids = |given: &[(&str, &str)]| {
+        let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let template = Template::read_for(BY_PARAMETERS, Code::Packaged, &given, &pseudo()).unwrap();
+        let mut ids: Vec<_> = template.resources.keys().cloned().collect();
+        ids.sort_unstable();
+        (ids, template)
+    };
+    let (first, template) = ids(&[("Key", "a.zip")]);
+    assert_eq!(&first[..2], ["F", "FAliaspreview"]);
+    assert!(first[2].starts_with("FVersion"), "{first:?}");
+    assert_eq!(template.resources["FAliaspreview"].properties.to_json()["Name"], "preview");
+    assert_eq!(template.outputs["A"].value.to_json(), json!({"Ref": "FAliaspreview"}));
+    assert_eq!(
+        template.resources["G"].properties.to_json()["Code"],
+        json!({"S3Bucket": "code-us-east-1", "S3Key": "a.zip"})
+    );
+    // The same place written out has the same id; another place has another.
+    let literal = BY_PARAMETERS
+        .replace("{Bucket: !Sub 'code-${AWS::Region}', Key: !Ref Key}", "s3://code-us-east-1/a.zip");
+    let literal = Template::read_for(
+        &literal,
+        Code::Packaged,
+        &IndexMap::from([("Key".to_owned(), "x".to_owned())]),
+        &pseudo(),
+    );
+    assert!(literal.unwrap().resources.contains_key(&first[2]));
+    assert_ne!(ids(&[("Key", "b.zip")]).0[2], first[2]);
+    let (live, _) = ids(&[("Key", "a.zip"), ("Stage", "prod")]);
+    assert_eq!((live[1].as_str(), &live[2]), ("FAliaslive", &first[2]));
+    let hash = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b";
+    assert_eq!(ids(&[("Key", "a.zip"), ("Hash", hash)]).0[2], "FVersion6b86b273ff");
+    // No value, no alias.
+    let bare = BY_PARAMETERS.replace("  A: {Value: !Ref F.Alias}", "  A: {Value: !Ref F}");
+    let given =
+        [("Key", "a.zip"), ("Stage", "local")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let local = Template::read_for(&bare, Code::Packaged, &given.into_iter().collect(), &pseudo());
+    let local = local.unwrap_or_else(|problems| panic!("{problems:?}"));
+    assert_eq!(local.resources.keys().collect::<Vec<_>>(), ["F", "G"]);
+    // To look at it no values are needed.
+    assert!(Template::read(BY_PARAMETERS, Code::Packaged).is_ok());
 }

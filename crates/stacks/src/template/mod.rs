@@ -10,6 +10,8 @@ mod yaml;
 
 use indexmap::IndexMap;
 
+use crate::sam::For;
+
 pub use intrinsics::Pseudo;
 use intrinsics::Reference;
 pub use node::{At, Node, Problem, Problems, Value};
@@ -103,14 +105,28 @@ const SECTIONS: &[&str] = &[
 ];
 
 impl Template {
-    /// Reads and expands a template.
+    /// Reads and expands a template, to look at it.
     pub fn read(text: &str, code: Code) -> Result<Self, Vec<Problem>> {
+        Self::read_with(text, code, None)
+    }
+
+    /// Reads a template for a stack of these parameters: what SAM generates can depend on them.
+    pub(crate) fn read_for(
+        text: &str,
+        code: Code,
+        parameters: &IndexMap<String, String>,
+        pseudo: &Pseudo,
+    ) -> Result<Self, Vec<Problem>> {
+        Self::read_with(text, code, Some(For { parameters, pseudo }))
+    }
+
+    fn read_with(text: &str, code: Code, stack: Option<For<'_>>) -> Result<Self, Vec<Problem>> {
         let root = yaml::read(text).map_err(|problem| {
             let message = format!("Template format error: {}", problem.message);
             vec![Problem { message, ..problem }]
         })?;
         let mut problems = Problems::default();
-        let template = read_sections(root, code, &mut problems);
+        let template = read_sections(root, code, stack, &mut problems);
         if let Some(template) = &template {
             template.check(&mut problems);
         }
@@ -250,7 +266,12 @@ fn section(root: &Node, name: &str, problems: &mut Problems) -> IndexMap<String,
     }
 }
 
-fn read_sections(root: Node, code: Code, problems: &mut Problems) -> Option<Template> {
+fn read_sections(
+    root: Node,
+    code: Code,
+    stack: Option<For<'_>>,
+    problems: &mut Problems,
+) -> Option<Template> {
     let Some(map) = root.as_map() else {
         problems.add(root.at, "Template format error: a template is a mapping of sections");
         return None;
@@ -311,7 +332,7 @@ fn read_sections(root: Node, code: Code, problems: &mut Problems) -> Option<Temp
         root: root.clone(),
     };
     if serverless {
-        crate::sam::expand(&mut template, &globals, code, problems);
+        crate::sam::expand(&mut template, &globals, code, stack, problems);
     } else if let Some(node) = map.get("Globals") {
         problems.add(node.at, format!("Globals need `Transform: {SERVERLESS}`"));
     }

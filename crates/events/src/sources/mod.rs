@@ -1,0 +1,104 @@
+//! Sources that are read: mappings of streams to functions, each in a task of its own.
+//!
+//! Invariants: a mapping has one reader; the place up to which a source was read moves on when what was read is done or
+//! was given up, so that every record reaches its function at least once, and those of one item in their order. A
+//! mapping that is switched off or idle holds no records.
+
+mod batch;
+mod reader;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use store::key::{KeyReader, account_of};
+use store::tables;
+use tokio::sync::Notify;
+use types::AccountId;
+
+use crate::service::Shared;
+use reader::Reader;
+
+/// How often mappings are looked for if the store failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+type Name = (AccountId, String);
+
+/// What wakes readers.
+#[derive(Debug, Default)]
+pub(crate) struct Readers(Mutex<HashMap<Name, Arc<Notify>>>);
+
+impl Readers {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Arc<Notify>>> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+
+    /// How many mappings are read.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+/// Keeps a reader for each mapping until the service ends.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut mappings = shared.store.watch(tables::EVENT_SOURCE_MAPPINGS);
+    let mut records = shared.store.watch(tables::DDB_STREAM_RECORDS);
+    let mut lost = true;
+    loop {
+        if lost {
+            match shared.functions.source_mappings().await {
+                Ok(all) => {
+                    all.into_iter().for_each(|name| read(&shared, name));
+                    lost = false;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "event source mappings could not be looked for");
+                    shared.pause(PAUSE).await;
+                }
+            }
+        }
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            key = mappings.next(), if !lost => match key.as_ref().and_then(name_of) {
+                Some(name) => read(&shared, name),
+                None => lost = true,
+            },
+            // Which stream a record is of is the tables' own affair: the readers of its account look.
+            key = records.next(), if !lost => {
+                let account = key.as_ref().and_then(|key| account_of(key).ok());
+                let readers = shared.readers.lock();
+                let woken = readers.iter().filter(|((owner, _), _)| account.is_none_or(|account| account == *owner));
+                woken.for_each(|(_, wake)| wake.notify_one());
+            }
+            () = std::future::ready(()), if lost => {}
+        }
+    }
+}
+
+fn name_of(key: &store::Key) -> Option<Name> {
+    Some((account_of(key).ok()?, KeyReader::new(key).ok()?.text().ok()?))
+}
+
+/// Wakes the reader of a mapping, or begins to read it.
+fn read(shared: &Arc<Shared>, name: Name) {
+    let mut readers = shared.readers.lock();
+    if let Some(wake) = readers.get(&name) {
+        wake.notify_one();
+        return;
+    }
+    let wake = Arc::new(Notify::new());
+    readers.insert(name.clone(), wake.clone());
+    let task = shared.clone();
+    shared.tasks.spawn(async move {
+        loop {
+            Reader::new(task.clone(), name.clone(), wake.clone()).run().await;
+            // It may have been made anew under its id since it was looked at.
+            let again = !task.shutdown.is_cancelled()
+                && matches!(task.functions.source_mapping(name.0, &name.1).await, Ok(Some(_)));
+            if !again {
+                task.readers.lock().remove(&name);
+                return;
+            }
+        }
+    });
+}
