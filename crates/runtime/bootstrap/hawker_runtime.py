@@ -418,7 +418,7 @@ def _error_type(error):
     return "Lambda-Runtime-Function-Error-Type: %s\r\n" % kind.replace("\r", " ").replace("\n", " ")
 
 
-def _set_up():
+def _prepare():
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     # No `site` ran: its names for interactive use are in functions' code too.
@@ -429,6 +429,41 @@ def _set_up():
     for name in ("exit", "quit"):
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D (i.e. EOF)"))
 
+
+def _stand_ready(word):
+    """Waits for a function and takes its environment over. Until then nothing of any function is here.
+
+    Only what the interpreter boots with and this file imports is loaded meanwhile: what else there is, a function may
+    bring itself.
+    """
+    line = int(word.partition(":")[0])
+    client = _Client(_env("AWS_LAMBDA_RUNTIME_API"))
+    # Where the kernel shows the environment, that of the function will be written: nothing may point there any more.
+    locale = posix.environ.get(b"LC_CTYPE")
+    for key in list(posix.environ):
+        posix.unsetenv(key)
+    posix.environ.clear()
+    posix.write(line, b"r")
+    parts = []
+    while True:
+        part = posix.read(line, 65536)
+        if not part:
+            break
+        parts.append(part)
+    posix.close(line)
+    for entry in b"".join(parts).split(b"\0")[:-1]:
+        key, _, value = entry.partition(b"=")
+        posix.environ[key] = value
+        posix.putenv(key, value)
+    if locale is not None:
+        # The interpreter has set it, since the host lacks the locale that it was to have (PEP 538).
+        posix.environ[b"LC_CTYPE"] = locale
+        posix.putenv(b"LC_CTYPE", locale)
+    posix.chdir(_env("LAMBDA_TASK_ROOT"))
+    return client
+
+
+def _set_up():
     runtime = _env("LAMBDA_RUNTIME_DIR")
     version = "python%d.%d" % sys.version_info[:2]
     standard = [path for path in sys.path if path != runtime and path]
@@ -480,8 +515,12 @@ def _run(client, handler):
 
 
 def main():
+    _prepare()
+    ready = _env("HAWKER_READY")
+    client = None if ready is None else _stand_ready(ready)
     _set_up()
-    client = _Client(_env("AWS_LAMBDA_RUNTIME_API"))
+    if client is None:
+        client = _Client(_env("AWS_LAMBDA_RUNTIME_API"))
     try:
         handler = _load(_env("_HANDLER"))
     except Exception as exception:

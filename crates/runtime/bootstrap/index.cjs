@@ -9,7 +9,7 @@ const { Writable } = require('stream');
 const { format } = require('util');
 
 const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(':');
-const taskRoot = process.env.LAMBDA_TASK_ROOT;
+let taskRoot;
 let requestId;
 
 class Fault extends Error {
@@ -110,9 +110,16 @@ function writeLine(text) {
   }
 }
 
-const json = (process.env.AWS_LAMBDA_LOG_FORMAT ?? '').toUpperCase() === 'JSON';
 const levels = ['TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL'];
-const leastLevel = levels.indexOf((process.env.AWS_LAMBDA_LOG_LEVEL ?? 'TRACE').toUpperCase());
+let json;
+let leastLevel;
+
+// What the function's environment says of how it runs.
+function configure() {
+  taskRoot = process.env.LAMBDA_TASK_ROOT;
+  json = (process.env.AWS_LAMBDA_LOG_FORMAT ?? '').toUpperCase() === 'JSON';
+  leastLevel = levels.indexOf((process.env.AWS_LAMBDA_LOG_LEVEL ?? 'TRACE').toUpperCase());
+}
 
 function describeError(error) {
   return {
@@ -435,8 +442,31 @@ async function fatal(error, kind) {
 process.on('uncaughtException', (error) => fatal(error));
 process.on('unhandledRejection', (error) => fatal(error, 'Runtime.UnhandledPromiseRejection'));
 
-async function main() {
+// Waits for a function and takes its environment over. Until then nothing of any function is here.
+async function standReady(word) {
+  const line = Number.parseInt(word, 10);
   const client = new Client();
+  client.socket.ref();
+  await new Promise((resolve) => client.socket.once('connect', resolve));
+  client.socket.unref();
+  await import(require('url').pathToFileURL(path.join(__dirname, 'warm.mjs')).href);
+  // Where the kernel shows the environment, that of the function will be written: nothing may point there any more.
+  for (const name of Object.keys(process.env)) delete process.env[name];
+  fs.writeSync(line, 'r');
+  const environment = fs.readFileSync(line).toString('utf8');
+  fs.closeSync(line);
+  for (const entry of environment.split('\0').slice(0, -1)) {
+    const equals = entry.indexOf('=');
+    process.env[entry.slice(0, equals)] = entry.slice(equals + 1);
+  }
+  process.chdir(process.env.LAMBDA_TASK_ROOT);
+  return client;
+}
+
+async function main() {
+  const ready = process.env.HAWKER_READY;
+  const client = ready === undefined ? new Client() : await standReady(ready);
+  configure();
   let handler;
   try {
     handler = await load(process.env._HANDLER);

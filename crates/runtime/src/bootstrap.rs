@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("bootstrap.py", include_str!("../bootstrap/bootstrap.py")),
     ("hawker_runtime.py", include_str!("../bootstrap/hawker_runtime.py")),
     ("bootstrap.rb", include_str!("../bootstrap/bootstrap.rb")),
     ("index.cjs", include_str!("../bootstrap/index.cjs")),
+    ("warm.mjs", include_str!("../bootstrap/warm.mjs")),
 ];
 
 /// Where boto3 is mounted, below the directory of the bootstraps.

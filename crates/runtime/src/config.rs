@@ -32,6 +32,13 @@ pub struct Config {
     pub provide_boto3: bool,
     /// How many helper processes stand ready in their control groups, so that a start need not wait for one.
     pub spare_sandboxes: usize,
+    /// How many sandboxes stand ready at most for each interpreter that was used lately, booted and without a function,
+    /// so that a start need not wait for that; 0 for none. Node.js counts once for each memory size.
+    pub ready_sandboxes: usize,
+    /// How many there are at most for all interpreters together.
+    pub max_ready_sandboxes: usize,
+    /// After how many seconds without a start they are given back.
+    pub ready_idle_seconds: u64,
     /// How long a function may take to get ready, in milliseconds; one that takes longer is started again, and has
     /// its own timeout then.
     pub init_timeout_ms: u64,
@@ -65,6 +72,9 @@ impl Default for Config {
             substitute_runtimes: false,
             provide_boto3: true,
             spare_sandboxes: 2,
+            ready_sandboxes: 2,
+            max_ready_sandboxes: 8,
+            ready_idle_seconds: 300,
             init_timeout_ms: 10_000,
             provisioned_init_timeout_ms: 15 * 60 * 1000,
             max_unzipped_bytes: 250 * 1024 * 1024,

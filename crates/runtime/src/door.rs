@@ -5,12 +5,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream, UnixDatagram};
 
-use crate::spec::{self, Command, Made, Program};
+use crate::spec::{self, Command, Fill, Made, Program};
 
 /// The line to the process that looks after a sandbox.
 #[derive(Debug)]
@@ -57,6 +57,11 @@ impl Door {
         send(&*self.line.lock().await, &Command::Start).await
     }
 
+    /// Gives a sandbox that stands ready its function: `mounts` are its code, then its layers.
+    pub(crate) async fn fill(&self, fill: Fill, mounts: &[BorrowedFd<'_>]) -> io::Result<()> {
+        send_with(&*self.line.lock().await, &Command::Fill(fill), mounts).await
+    }
+
     /// Sends a program a signal; nothing happens if it has ended.
     pub(crate) async fn signal(&self, program: Program, signal: i32) -> io::Result<()> {
         send(&*self.line.lock().await, &Command::Signal { program, signal }).await
@@ -64,9 +69,13 @@ impl Door {
 }
 
 async fn send(line: &UnixDatagram, command: &Command) -> io::Result<()> {
+    send_with(line, command, &[]).await
+}
+
+async fn send_with(line: &UnixDatagram, command: &Command, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     loop {
         line.writable().await?;
-        match line.try_io(Interest::WRITABLE, || spec::send(line, command, &[])) {
+        match line.try_io(Interest::WRITABLE, || spec::send(line, command, fds)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             sent => return sent,
         }

@@ -25,6 +25,24 @@ pub(crate) struct Places {
     pub(crate) platform: SocketAddr,
 }
 
+/// The platform's variables that an interpreter looks at while it boots.
+const WHILE_BOOTING: [&str; 7] =
+    ["PATH", "LD_LIBRARY_PATH", "LANG", "TZ", "PYTHONPATH", "NODE_PATH", "AWS_LAMBDA_RUNTIME_API"];
+
+/// Whether an interpreter, or a library that it is linked with, may look at a variable while it boots, and not again.
+pub(crate) fn is_read_while_booting(name: &str) -> bool {
+    const PREFIXES: [&str; 11] =
+        ["PYTHON", "NODE_", "LD_", "LC_", "MALLOC_", "GLIBC_", "GCONV_", "OPENSSL_", "SSL_", "UV_", "ICU_"];
+    WHILE_BOOTING.contains(&name)
+        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || matches!(name, "HOME" | "LANGUAGE" | "LOCPATH" | "NLSPATH" | "TZDIR" | "TMPDIR")
+}
+
+/// What an interpreter has of an environment that boots before its function is known.
+pub(crate) fn while_booting(environment: &[(String, String)]) -> Vec<(String, String)> {
+    environment.iter().filter(|(name, _)| WHILE_BOOTING.contains(&name.as_str())).cloned().collect()
+}
+
 /// The whole environment: the platform's, and the user's where that may not override it.
 pub(crate) fn of(
     request: &StartRequest,

@@ -3,7 +3,8 @@
 //! The map: [`ProcessRuntime`] implements the seam [`functions::Runtime`]. A start (`start`) takes the code, its layers
 //! or its container image (`code`, unpacked once), the interpreter (`interpreters`), a helper process
 //! (`host::launcher`), tells it what to build (`spec`), serves the Lambda Runtime API and the Extensions API to it
-//! (`api`) and watches it (`host::supervisor`). What subscribers inside are told is `telemetry_api`, over connections
+//! (`api`) and watches it (`host::supervisor`). Where it can, a start takes a sandbox in which an interpreter waits
+//! (`ready`) and gives it what is the function's (`plan`). What subscribers inside are told is `telemetry_api`, over connections
 //! through `door`. The other side of the sockets, inside the sandbox, is `child`. Memory and CPU limits are `cgroup`
 //! and `memory`: files in /tmp are in the host's memory beside that of the function, up to the size of its /tmp.
 //!
@@ -31,8 +32,10 @@ mod interpreters;
 mod java;
 mod logs;
 mod memory;
+mod plan;
 mod process_runtime;
 mod python;
+mod ready;
 mod runtimes;
 mod servers;
 mod single_flight;
@@ -46,5 +49,6 @@ pub use config::{Config, Isolation};
 pub use error::Error;
 pub use interpreters::python_for;
 pub use process_runtime::{Platform, ProcessRuntime};
+pub use ready::ReadySandboxes;
 pub use runtimes::Runtimes;
 pub use wasm::{WasmConfig, WasmRuntime};

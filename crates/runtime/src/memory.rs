@@ -4,7 +4,7 @@
 //! which leaves room for a full /tmp (see `cgroup`).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::cgroup::{Cgroup, Limits};
@@ -22,9 +22,8 @@ pub(crate) type Group = std::sync::Mutex<Option<Cgroup>>;
 /// What a sandbox uses.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    limit_bytes: u64,
-    /// With what the kernel and the helper need.
-    limit_of_group_bytes: u64,
+    /// Nothing as long as the sandbox is nobody's.
+    limits: OnceLock<Limits>,
     busy: AtomicBool,
     now_busy: tokio::sync::Notify,
     /// The helper, above all processes of the sandbox.
@@ -37,10 +36,9 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    pub(crate) fn new(limits: Limits, helper: u32, grouped: bool) -> Arc<Self> {
+    pub(crate) fn new(helper: u32, grouped: bool) -> Arc<Self> {
         Arc::new(Self {
-            limit_bytes: u64::from(limits.memory_mb) << 20,
-            limit_of_group_bytes: limits.memory_bytes(),
+            limits: OnceLock::new(),
             busy: AtomicBool::new(true),
             now_busy: tokio::sync::Notify::new(),
             helper,
@@ -49,6 +47,17 @@ impl Memory {
             used: AtomicU64::new(0),
             out_of_memory: AtomicBool::new(false),
         })
+    }
+
+    /// Sets the limits, once; from now on they are kept.
+    pub(crate) fn limit(&self, limits: Limits) {
+        let _ = self.limits.set(limits);
+        self.now_busy.notify_one();
+    }
+
+    /// What the function may use, in bytes.
+    fn limit_bytes(&self) -> u64 {
+        self.limits.get().map_or(u64::MAX, |limits| u64::from(limits.memory_mb) << 20)
     }
 
     /// Says whether the function has something to do: then it is watched closely.
@@ -65,7 +74,7 @@ impl Memory {
                 let peak = group.peak_bytes();
                 // The counter moves rarely once a function is warm, and then there is nothing to work out.
                 if self.last_peak.swap(peak, Ordering::Relaxed) != peak {
-                    let used = peak.saturating_sub(group.file_bytes()).min(self.limit_bytes);
+                    let used = peak.saturating_sub(group.file_bytes()).min(self.limit_bytes());
                     self.used.fetch_max(used, Ordering::Relaxed);
                 }
             }
@@ -80,7 +89,7 @@ impl Memory {
     pub(crate) fn out_of_memory(&self, group: Option<&Cgroup>) -> bool {
         let out = self.out_of_memory.load(Ordering::Relaxed) || group.is_some_and(Cgroup::out_of_memory);
         if out {
-            self.used.store(self.limit_bytes, Ordering::Relaxed);
+            self.used.store(self.limit_bytes(), Ordering::Relaxed);
         }
         out
     }
@@ -88,6 +97,10 @@ impl Memory {
     /// Returns once the sandbox is over its limit.
     pub(crate) async fn over_limit(&self, group: &Group) {
         loop {
+            let Some(limits) = self.limits.get() else {
+                self.now_busy.notified().await;
+                continue;
+            };
             let pause = match (self.grouped, self.busy.load(Ordering::Relaxed)) {
                 (false, _) => LOOK_AT_PROCESSES_EVERY,
                 (true, true) => WATCH_EVERY,
@@ -95,8 +108,8 @@ impl Memory {
             };
             let _ = tokio::time::timeout(pause, self.now_busy.notified()).await;
             let over = match &*group.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(group) => group.uses_more_than(self.limit_of_group_bytes),
-                None => self.look() > self.limit_bytes,
+                Some(group) => group.uses_more_than(limits.memory_bytes()),
+                None => self.look() > self.limit_bytes(),
             };
             if over {
                 self.out_of_memory.store(true, Ordering::Relaxed);
@@ -108,7 +121,7 @@ impl Memory {
     /// The resident size of everything below the helper, in bytes.
     fn look(&self) -> u64 {
         let used = resident_below(self.helper, 0);
-        self.used.fetch_max(used.min(self.limit_bytes), Ordering::Relaxed);
+        self.used.fetch_max(used.min(self.limit_bytes()), Ordering::Relaxed);
         used
     }
 }

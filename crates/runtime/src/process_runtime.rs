@@ -16,6 +16,7 @@ use crate::host::{End, Launcher, Sandbox};
 use crate::interpreters::{Interpreters, Target};
 use crate::java::JavaBootstrap;
 use crate::python::PythonLibraries;
+use crate::ready::{Ready, ReadySandboxes};
 use crate::spec::{Namespaces, Spec, Walls};
 use crate::{Config, Error, Isolation, bootstrap};
 
@@ -38,6 +39,7 @@ pub struct ProcessRuntime {
     pub(crate) platform: Arc<dyn Platform>,
     pub(crate) env: SharedEnv,
     pub(crate) launcher: Arc<Launcher>,
+    pub(crate) ready: Arc<Ready>,
     pub(crate) interpreters: Interpreters,
     pub(crate) code: CodeCache,
     pub(crate) libraries: PythonLibraries,
@@ -85,11 +87,13 @@ impl ProcessRuntime {
         // The kernel's name for this binary stays right when the file is replaced by a newer one.
         let exe = config.sandbox_exe.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
         let launcher = Launcher::new(exe, hierarchy, config.spare_sandboxes);
+        let ready = Ready::new(&config, platform.address().port(), launcher.clone());
         let mut runtime = Self {
             config,
             platform,
             env,
             launcher,
+            ready,
             interpreters,
             code,
             libraries,
@@ -110,6 +114,11 @@ impl ProcessRuntime {
             Target::Java(java) => self.java.prepare(&java).await.map(drop),
             Target::Node(_) | Target::Ruby(_) | Target::Provided | Target::Image => Ok(()),
         }
+    }
+
+    /// The sandboxes that stand ready for functions that are yet to come.
+    pub fn ready(&self) -> ReadySandboxes {
+        self.ready.figures()
     }
 
     /// Makes a sandbox with nothing in it; whether layers can be mounted together.
@@ -141,6 +150,7 @@ impl ProcessRuntime {
                 environment: Vec::new(),
                 directory: "/".to_owned(),
                 extensions: Vec::new(),
+                stands_ready: false,
                 processes: self.config.max_processes,
                 open_files: OPEN_FILES,
             };

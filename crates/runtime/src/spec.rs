@@ -26,6 +26,17 @@ pub(crate) const INSIDE_ID: u32 = 993;
 /// Longest message: the environment of a function is 4 KiB at most, so this is far away.
 const MAX_MESSAGE_BYTES: usize = 192 * 1024;
 
+/// How many file descriptors a message may have.
+pub(crate) const MAX_FDS: usize = 8;
+
+/// How long the environment of a function may be that is given to a sandbox which stands ready, in bytes: so much room
+/// is kept for it where the kernel shows it.
+pub(crate) const ENVIRONMENT_ROOM: usize = 16 * 1024;
+
+/// By this variable an interpreter knows that it is to stand ready: the file descriptor over which it says that it does,
+/// a colon, and what only takes up room.
+pub(crate) const STANDS_READY: &str = "HAWKER_READY";
+
 /// A sandbox to make.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Spec {
@@ -41,6 +52,9 @@ pub(crate) struct Spec {
     pub(crate) directory: String,
     /// Programs to start before it; it is then started by a command.
     pub(crate) extensions: Vec<String>,
+    /// True if it is to stand ready: what runs is an interpreter that waits for a function, which comes by
+    /// [`Command::Fill`].
+    pub(crate) stands_ready: bool,
     /// How many processes and threads it may have.
     pub(crate) processes: u64,
     /// How many files it may have open.
@@ -87,6 +101,8 @@ pub(crate) enum Program {
 pub(crate) enum Command {
     /// Start the function.
     Start,
+    /// Give a sandbox that stands ready its function.
+    Fill(Fill),
     /// Make a socket in the sandbox's network; it comes back as a file descriptor.
     Socket,
     /// Send a program this signal.
@@ -98,6 +114,16 @@ pub(crate) enum Command {
     },
 }
 
+/// What makes a sandbox that stands ready one function's own. Its code comes along as a file descriptor of a detached
+/// mount, and after it those of its layers, the undermost first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Fill {
+    /// Size of /tmp.
+    pub(crate) tmp_bytes: u64,
+    /// The whole environment.
+    pub(crate) environment: Vec<(String, String)>,
+}
+
 /// What comes back for [`Command::Socket`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Made;
@@ -107,6 +133,8 @@ pub(crate) struct Made;
 pub(crate) enum Report {
     /// Its listeners (Runtime API, platform) come along as file descriptors; none if there are no walls.
     Listening,
+    /// Its interpreter waits for a function.
+    Standing,
     /// A program ended.
     Exited {
         /// Which.
@@ -131,7 +159,7 @@ pub(crate) fn send<T: Serialize>(socket: impl AsFd, message: &T, fds: &[Borrowed
     if bytes.len() > MAX_MESSAGE_BYTES {
         return Err(io::Error::other("the sandbox's specification is too long"));
     }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() {
         control.push(SendAncillaryMessage::ScmRights(fds));
@@ -145,7 +173,7 @@ pub(crate) fn receive<T: for<'de> Deserialize<'de>>(
     socket: impl AsFd,
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut buffer = vec![0; MAX_MESSAGE_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::net::recvmsg(
         socket,

@@ -2,9 +2,9 @@
 //! execution environment lifecycle").
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,32 +13,29 @@ use functions::{CodeFormat, Initialization, LogFormat, LogLevel, StartError, Sta
 use telemetry::LogEvent;
 
 use crate::api::{Exchange, Facts, Reason, error_payload};
-use crate::code::{ContainerImage, Package};
+use crate::code::ContainerImage;
 use crate::ending::exit_reason_of;
-use crate::environment::{self, Places};
 use crate::host::{Helper, Joints, Sandbox};
 use crate::instance::ProcessInstance;
-use crate::interpreters::{Interpreter, Target};
+use crate::interpreters::Target;
 use crate::logs::{Logs, Rules};
-use crate::process_runtime::{Mounts, OPEN_FILES};
+use crate::plan::{Parts, Plan};
+use crate::process_runtime::OPEN_FILES;
+use crate::ready::{Filling, Standing};
 use crate::servers::{serve_api, serve_platform};
 use crate::spec::{RUNTIME_API_PORT, Spec};
 use crate::telemetry_api::{About, InvokeStatus, Source, Telemetry, init_report_line};
-use crate::{Isolation, ProcessRuntime, bootstrap};
+use crate::{Isolation, ProcessRuntime};
 
 /// How many external extensions there may be (AWS Lambda developer guide, "Lambda quotas").
 const MAX_EXTENSIONS: usize = 10;
 
-/// What a function is made of, all of it there.
-struct Parts {
-    target: Target,
-    code: Package,
-    layers: Vec<Package>,
-    image: Option<ContainerImage>,
-    /// boto3 for Python, the bootstrap's classes for Java.
-    extra: Option<PathBuf>,
-    /// The names of its external extensions.
-    extensions: Vec<String>,
+/// Where an instance is made.
+enum Place {
+    /// In a sandbox that stands ready.
+    Ready(Standing),
+    /// In one that this process makes.
+    New(Helper),
 }
 
 /// How an attempt went.
@@ -59,6 +56,7 @@ impl ProcessRuntime {
         let began = Instant::now();
         let result = self.start_within_limits(request, &parts, began).await;
         self.launcher.refill();
+        self.ready.refill();
         result
     }
 
@@ -195,9 +193,31 @@ impl ProcessRuntime {
         patience: Duration,
         first: bool,
     ) -> Result<Attempt, StartError> {
-        let helper = self.launcher.helper().await.map_err(platform)?;
+        // Without walls the Runtime API is on the host's loopback.
+        let plain_api = match self.config.isolation {
+            Isolation::None => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(platform)?),
+            Isolation::Auto => None,
+        };
+        let api = match &plain_api {
+            Some(listener) => listener.local_addr().map_err(platform)?,
+            None => (Ipv4Addr::LOCALHOST, RUNTIME_API_PORT).into(),
+        };
+        let plan = self.plan(request, parts, api);
+        let place = match self.standing_for(request, parts, &plan).await {
+            Some(standing) => Place::Ready(standing),
+            None => Place::New(self.launcher.helper().await.map_err(platform)?),
+        };
+        let stood_ready = matches!(place, Place::Ready(_));
         let began = tokio::time::Instant::now();
-        let mut instance = Box::new(self.make(helper, request, parts).await?);
+        let made = self.make(place, plan, plain_api, request, parts).await;
+        let mut instance = match made {
+            Ok(instance) => Box::new(instance),
+            Err(StartError::Platform(reason)) if stood_ready => {
+                self.ready.distrust(&reason);
+                return Box::pin(self.attempt(request, parts, patience, first)).await;
+            }
+            Err(error) => return Err(error),
+        };
         instance.telemetry.init_start();
         // Under the function's own time it has its own share of CPU too.
         let mut has_more_cpu = first;
@@ -266,6 +286,11 @@ impl ProcessRuntime {
                 let end = instance.end(Reason::Failure).await;
                 let payload = match (instance.exchange.init_error(), &end.failure) {
                     (Some(payload), _) => payload,
+                    // It could not be filled: nothing of the function has run.
+                    (None, Some(failure)) if stood_ready => {
+                        self.ready.distrust(failure);
+                        return Box::pin(self.attempt(request, parts, patience, first)).await;
+                    }
                     (None, Some(failure)) => return Err(StartError::Platform(failure.clone())),
                     (None, None) => {
                         let (message, kind) = exit_reason_of(&end, &parts.extensions);
@@ -281,51 +306,42 @@ impl ProcessRuntime {
         })
     }
 
-    /// Makes the sandbox and what serves it.
+    /// Makes the sandbox and what serves it, in one that stands ready if it can.
     async fn make(
         &self,
-        mut helper: Helper,
+        place: Place,
+        plan: Plan,
+        plain_api: Option<TcpListener>,
         request: &StartRequest,
         parts: &Parts,
     ) -> Result<ProcessInstance, StartError> {
-        // Without walls the Runtime API is on the host's loopback.
-        let plain_api = match self.config.isolation {
-            Isolation::None => Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(platform)?),
-            Isolation::Auto => None,
-        };
-        let api = match &plain_api {
-            Some(listener) => listener.local_addr().map_err(platform)?,
-            None => (Ipv4Addr::LOCALHOST, RUNTIME_API_PORT).into(),
-        };
-        let (places, mounts) = self.places(request, parts, api);
-        let (argv, wrapped, handler) = self.argv(request, parts, &places);
-        let mut environment = environment::of(request, &parts.target, &places, parts.image.as_ref());
-        if parts.image.is_some() {
-            environment.push(("_HANDLER".to_owned(), handler.clone()));
-        }
-        let directory = match &parts.image {
-            Some(image) => image.working_directory(&request.image),
-            None => places.task.clone(),
-        };
-        let extensions =
-            parts.extensions.iter().map(|name| format!("{}/extensions/{name}", places.opt)).collect();
-        let spec = Spec {
-            walls: self.walls(helper.host_id, mounts),
-            argv,
-            wrapped,
-            environment,
-            directory,
-            extensions,
-            processes: self.config.max_processes,
-            open_files: OPEN_FILES,
-        };
-        let pipe = helper.logs.try_clone().map_err(platform)?;
-        // The pipe has one reader.
-        helper.logs = std::fs::File::open("/dev/null").map_err(platform)?.into();
         let limits = self.limits(request.memory_mb, request.ephemeral_storage_mb);
         let in_use = std::iter::once(&parts.code).chain(&parts.layers).cloned().collect();
-        let (sandbox, joints) =
-            Sandbox::make(helper, &spec, limits, in_use).await.map_err(StartError::Platform)?;
+        let handler = plan.handler.clone();
+        let made = match place {
+            Place::Ready(standing) => {
+                let filling = Filling { limits, in_use, tmp_bytes: plan.mounts.tmp_bytes };
+                standing.fill(filling, plan.environment).await
+            }
+            Place::New(mut helper) => {
+                let spec = Spec {
+                    walls: self.walls(helper.host_id, plan.mounts),
+                    argv: plan.argv,
+                    wrapped: plan.wrapped,
+                    environment: plan.environment,
+                    directory: plan.directory,
+                    extensions: plan.extensions,
+                    stands_ready: false,
+                    processes: self.config.max_processes,
+                    open_files: OPEN_FILES,
+                };
+                let pipe = helper.take_logs().map_err(platform)?;
+                Sandbox::make(helper, &spec, limits, in_use)
+                    .await
+                    .map(|(sandbox, joints)| (sandbox, joints, pipe))
+            }
+        };
+        let (sandbox, joints, pipe) = made.map_err(StartError::Platform)?;
         let Joints { listeners, door, extension_logs } = joints;
         let about = About {
             function_name: request.function_name.clone(),
@@ -367,103 +383,6 @@ impl ProcessRuntime {
             servers.push(serve_platform(listener, self.platform.clone(), arn).map_err(platform)?);
         }
         Ok(ProcessInstance::new(sandbox, exchange, logs, telemetry, door, parts.extensions.clone(), servers))
-    }
-
-    /// Where things are for the function, and what must be mounted for that.
-    fn places(&self, request: &StartRequest, parts: &Parts, api: SocketAddr) -> (Places, Mounts) {
-        let Parts { target, code, layers, extra, .. } = parts;
-        let text = |path: &Path| path.to_string_lossy().into_owned();
-        let site = match target {
-            Target::Python(_) => extra.as_deref(),
-            Target::Node(_) | Target::Java(_) | Target::Ruby(_) | Target::Provided | Target::Image => None,
-        };
-        if self.config.isolation == Isolation::None {
-            let places = Places {
-                task: text(code),
-                runtime: text(&self.bootstraps),
-                // They are in one directory here.
-                opt: layers.first().map_or_else(|| "/opt".to_owned(), |layer| text(layer)),
-                site: site.map(text),
-                api,
-                platform: self.platform.address(),
-            };
-            return (places, Mounts::default());
-        }
-        let inside_site = format!("/var/runtime/{}", bootstrap::SITE_PACKAGES);
-        let places = Places {
-            task: "/var/task".to_owned(),
-            runtime: "/var/runtime".to_owned(),
-            opt: "/opt".to_owned(),
-            site: site.map(|_| inside_site.clone()),
-            api,
-            platform: (Ipv4Addr::LOCALHOST, self.platform.address().port()).into(),
-        };
-        let mut mounts = Mounts {
-            tmp_bytes: u64::from(request.ephemeral_storage_mb) << 20,
-            layers: layers.iter().map(|layer| layer.to_path_buf()).collect(),
-            ..Mounts::default()
-        };
-        if parts.image.is_some() {
-            mounts.root = Some(ContainerImage::root(code));
-            return (places, mounts);
-        }
-        mounts.binds = vec![
-            (code.to_path_buf(), "/var/task".to_owned()),
-            (self.bootstraps.clone(), "/var/runtime".to_owned()),
-        ];
-        mounts.binds.extend(site.map(|site| (site.to_owned(), inside_site)));
-        if let Target::Java(java) = target {
-            mounts.binds.extend(extra.clone().map(|classes| (classes, crate::java::INSIDE.to_owned())));
-            mounts.binds.extend(crate::java::configuration(java).map(|path| (path.clone(), text(&path))));
-        }
-        if let Some(interpreter) = target.interpreter() {
-            mounts.binds.extend(interpreter.prefix.clone().map(|prefix| (prefix, "/var/lang".to_owned())));
-        }
-        (places, mounts)
-    }
-
-    /// What is executed, whether the user's wrapper comes first, and the handler.
-    fn argv(&self, request: &StartRequest, parts: &Parts, places: &Places) -> (Vec<String>, bool, String) {
-        let program = |interpreter: &Interpreter| match self.config.isolation {
-            Isolation::None => interpreter.program.to_string_lossy().into_owned(),
-            Isolation::Auto => interpreter.inside(),
-        };
-        let Places { runtime, task, .. } = places;
-        let memory_mb = request.memory_mb;
-        let mut handler = request.handler.clone();
-        let mut argv = match &parts.target {
-            Target::Python(python) => {
-                vec![program(python), "-S".to_owned(), format!("{runtime}/bootstrap.py")]
-            }
-            Target::Node(node) => vec![
-                program(node),
-                format!("--max-old-space-size={}", memory_mb * 9 / 10),
-                format!("--max-semi-space-size={}", (memory_mb / 20).max(1)),
-                format!("{runtime}/index.cjs"),
-            ],
-            Target::Java(java) => {
-                let classes = match (self.config.isolation, &parts.extra) {
-                    (Isolation::None, Some(classes)) => classes.to_string_lossy().into_owned(),
-                    (Isolation::None, None) | (Isolation::Auto, _) => crate::java::INSIDE.to_owned(),
-                };
-                crate::java::argv(program(java), &classes, places, &parts.code, request)
-            }
-            Target::Ruby(ruby) => {
-                vec![program(ruby), "--disable-did_you_mean".to_owned(), format!("{runtime}/bootstrap.rb")]
-            }
-            Target::Provided => return (vec![format!("{task}/bootstrap")], false, handler),
-            Target::Image => {
-                let image = parts.image.as_ref();
-                let (argv, command) = image.map(|image| image.argv(&request.image)).unwrap_or_default();
-                handler = command.unwrap_or(handler);
-                return (argv, false, handler);
-            }
-        };
-        let wrapper = request.environment.get("AWS_LAMBDA_EXEC_WRAPPER").filter(|path| !path.is_empty());
-        if let Some(wrapper) = wrapper {
-            argv.insert(0, wrapper.clone());
-        }
-        (argv, wrapper.is_some(), handler)
     }
 
     /// A line for the log if `target` is not quite what was asked for.

@@ -3,13 +3,14 @@
 //! Whoever runs this is the parent of all processes in the sandbox, and reaps them.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions};
 
+use super::standing::Standing;
 use super::{Doing, Failure, supervise, sys};
-use crate::spec::{self, Command, Made, Program, Spec};
+use crate::spec::{self, Command, Made, Program, Report, Spec};
 
 pub(super) struct Crew<'a> {
     pub(super) control: &'a OwnedFd,
@@ -47,25 +48,34 @@ impl Running {
 
 impl Crew<'_> {
     /// Runs what there is to run, until the function has ended; if there are extensions, until the host says so.
-    /// `main` becomes a program, in a process of its own.
-    pub(super) fn run(&self, main: impl Fn(Program) -> i32) -> Result<(), Failure> {
+    /// `main` becomes a program, in a process of its own; one that stands ready has a line to say so.
+    pub(super) fn run(
+        &self,
+        mut standing: Option<Standing>,
+        main: impl Fn(Program, Option<BorrowedFd<'_>>) -> i32,
+    ) -> Result<(), Failure> {
         let deaths = sys::watch_children().doing("watching for the ends of processes")?;
-        let start = |program| match sys::fork(0).doing("making a program's process")? {
-            None => {
-                sys::unblock_signals();
-                std::process::exit(main(program))
-            }
-            Some(pid) => Ok::<_, Failure>(pid),
-        };
+        let start =
+            |program, line: Option<BorrowedFd<'_>>| match sys::fork(0).doing("making a program's process")? {
+                None => {
+                    sys::unblock_signals();
+                    std::process::exit(main(program, line))
+                }
+                Some(pid) => Ok::<_, Failure>(pid),
+            };
         let mut running = Running { function: None, extensions: Vec::new() };
         for place in 0..self.spec.extensions.len() {
-            running.extensions.push(Some(start(Program::Extension(place))?));
+            running.extensions.push(Some(start(Program::Extension(place), None)?));
         }
         if self.spec.extensions.is_empty() {
-            running.function = Some(start(Program::Function)?);
+            let pid = start(Program::Function, standing.as_ref().and_then(Standing::inside))?;
+            running.function = Some(pid);
+            if let Some(standing) = &mut standing {
+                standing.began(pid);
+            }
         }
-        // It needs no right any more either.
-        if !self.alone {
+        // It needs no right any more either, unless something is still to be mounted.
+        if !self.alone && standing.is_none() {
             let _ = super::lockdown::drop_capabilities();
         }
         let mut listening = true;
@@ -77,6 +87,10 @@ impl Crew<'_> {
             if self.alone {
                 fds.push(PollFd::new(self.control, PollFlags::IN));
             }
+            // Only what has walls stands ready, so this comes last as the line above does.
+            let word = standing.as_ref().and_then(Standing::awaited);
+            let awaited = word.is_some();
+            fds.extend(word.map(|line| PollFd::from_borrowed_fd(line, PollFlags::IN)));
             match poll(&mut fds, None) {
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => continue,
@@ -88,7 +102,12 @@ impl Crew<'_> {
             }
             if listening && happened[1] {
                 match spec::receive::<Command>(self.commands).doing("hearing the host")? {
-                    Some((Command::Start, _)) => running.function = Some(start(Program::Function)?),
+                    Some((Command::Start, _)) => running.function = Some(start(Program::Function, None)?),
+                    Some((Command::Fill(fill), fds)) => {
+                        let standing = standing.take().ok_or(io::ErrorKind::InvalidInput);
+                        standing.doing("filling the sandbox")?.fill(fill, fds)?;
+                        continue;
+                    }
                     Some((Command::Socket, _)) => self.hand_out_socket().doing("making a socket")?,
                     Some((Command::Signal { program, signal }, _)) => {
                         // It may have ended since.
@@ -100,6 +119,13 @@ impl Crew<'_> {
                     }
                     None => listening = false,
                 }
+            }
+            if awaited
+                && happened.last() == Some(&true)
+                && let Some(standing) = &mut standing
+                && standing.hear()?
+            {
+                spec::send(self.control, &Report::Standing, &[]).doing("reporting")?;
             }
             // The host has nothing to say there: it is its end.
             if self.alone && happened.last() == Some(&true) {

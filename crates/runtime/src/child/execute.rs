@@ -1,12 +1,12 @@
 //! How a process becomes one of a sandbox's programs.
 
 use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
-use super::{Lines, sys};
+use super::{Lines, standing, sys};
 use crate::spec::{self, Program, Report, Spec};
 
 /// What extensions do not have of the function's environment (AWS Lambda developer guide, "Environment variables" of
@@ -23,22 +23,27 @@ const NOT_FOR_EXTENSIONS: [&str; 8] = [
 ];
 
 /// Becomes the program; returns only if that fails (or if there is nothing to execute).
-pub(super) fn execute(lines: &Lines, spec: &Spec, program: Program) -> i32 {
+/// What stands ready says so over `line`.
+pub(super) fn execute(lines: &Lines, spec: &Spec, program: Program, line: Option<BorrowedFd<'_>>) -> i32 {
     match program {
-        Program::Function => function(&lines.control, spec),
+        Program::Function => function(&lines.control, spec, line),
         Program::Extension(place) => extension(lines, spec, place),
     }
 }
 
-fn function(control: &OwnedFd, spec: &Spec) -> i32 {
+fn function(control: &OwnedFd, spec: &Spec, line: Option<BorrowedFd<'_>>) -> i32 {
     let [name, arguments @ ..] = &spec.argv[..] else { return 0 };
     if spec.wrapped
         && let Some(code) = refuse_wrapper(Path::new(name))
     {
         return code;
     }
+    let ready = match line.map(standing::variable).transpose() {
+        Ok(ready) => ready,
+        Err(error) => return fail(control, Program::Function, format!("standing ready: {error}")),
+    };
     let failure = match rustix::process::chdir(spec.directory.as_str()) {
-        Ok(()) => become_program(name, arguments, spec.environment.iter()),
+        Ok(()) => become_program(name, arguments, spec.environment.iter().chain(&ready)),
         Err(error) => error.into(),
     };
     fail(control, Program::Function, format!("fork/exec {name}: {}", reason(&failure)))

@@ -1,13 +1,14 @@
 //! The first process of a sandbox: builds it from inside, looks after its programs, reaps, and takes everything along
 //! when it ends.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Uid};
 use rustix::process::{DumpableBehavior, Signal};
 
 use super::crew::Crew;
+use super::standing::Standing;
 use super::{Doing, Failure, Lines, execute, lockdown, net, report_failure, rootfs};
 use crate::spec::{self, INSIDE_ID, Namespaces, Program, RUNTIME_API_PORT, Report, Spec};
 
@@ -20,7 +21,10 @@ pub(super) struct Setup<'a> {
 pub(super) fn run(setup: &Setup<'_>, go: &OwnedFd, image: Option<rootfs::Image>) -> i32 {
     let Lines { control, commands, .. } = setup.lines;
     let crew = Crew { control, commands, spec: setup.spec, alone: false };
-    let ran = build(setup, go, image).and_then(|()| crew.run(|program| program_main(setup, program)));
+    let ran = build(setup, go, image).and_then(|()| {
+        let standing = setup.spec.stands_ready.then(Standing::new).transpose()?;
+        crew.run(standing, |program, line| program_main(setup, program, line))
+    });
     match ran {
         Ok(()) => 0,
         Err(failure) => {
@@ -74,7 +78,7 @@ pub(super) fn die_with_parent(alive: &OwnedFd) -> Result<(), Failure> {
     Ok(())
 }
 
-fn program_main(setup: &Setup<'_>, program: Program) -> i32 {
+fn program_main(setup: &Setup<'_>, program: Program, line: Option<BorrowedFd<'_>>) -> i32 {
     let locked = (|| {
         let _ = rustix::process::setsid();
         lockdown::limit(setup.spec)?;
@@ -84,5 +88,5 @@ fn program_main(setup: &Setup<'_>, program: Program) -> i32 {
         report_failure(&setup.lines.control, &failure);
         return 126;
     }
-    execute::execute(setup.lines, setup.spec, program)
+    execute::execute(setup.lines, setup.spec, program, line)
 }

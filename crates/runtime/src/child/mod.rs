@@ -14,10 +14,11 @@ mod lockdown;
 mod net;
 mod plain;
 mod rootfs;
+mod standing;
 mod supervise;
 mod sys;
 
-pub(crate) use rootfs::{HOSTS, RESOLVER};
+pub(crate) use rootfs::{HOSTS, RESOLVER, detached};
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

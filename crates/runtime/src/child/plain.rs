@@ -15,7 +15,7 @@ pub(super) fn run(lines: &Lines, spec: &Spec) -> Result<(), Failure> {
     let alive = OwnedFd::from(alive_read);
     spec::send(&lines.control, &Report::Listening, &[]).doing("reporting")?;
     let crew = Crew { control: &lines.control, commands: &lines.commands, spec, alone: true };
-    let result = crew.run(|program| program_main(lines, spec, &alive, program));
+    let result = crew.run(None, |program, _| program_main(lines, spec, &alive, program));
     kill_descendants();
     // Until here it was open: by it the function's process saw that this one lived.
     drop(alive_write);
@@ -33,7 +33,7 @@ fn program_main(lines: &Lines, spec: &Spec, alive: &OwnedFd, program: Program) -
         super::report_failure(&lines.control, &failure);
         return 126;
     }
-    super::execute::execute(lines, spec, program)
+    super::execute::execute(lines, spec, program, None)
 }
 
 /// Kills children until there are none: those of a killed process become children of this one.

@@ -5,7 +5,7 @@
 //! /dev/shm.
 
 use std::ffi::CStr;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::CWD;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change,
-    move_mount, open_tree, unmount,
+    mount_remount, move_mount, open_tree, unmount,
 };
 
 use super::sys::{NO_DEV, NO_EXEC, NO_SUID, READ_ONLY, set_mount_attributes};
@@ -55,6 +55,12 @@ const WORKBENCH: &CStr = c"/tmp";
 /// Where layers are while they are put together, relative to the new root.
 const LAYERS: &str = "run/layers";
 
+/// How what is writable is mounted.
+const CAREFUL: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+
+/// How parts of the host are mounted.
+const SAFE: u64 = READ_ONLY | NO_SUID | NO_DEV;
+
 /// What is to be mounted, opened while the old root is there.
 pub(super) struct Image {
     /// What is all of the root; without it, it is made of the trees.
@@ -84,7 +90,7 @@ impl Tree {
 impl Image {
     /// Opens everything.
     pub(super) fn open(walls: &Namespaces) -> Result<Self, Failure> {
-        let safe = READ_ONLY | NO_SUID | NO_DEV;
+        let safe = SAFE;
         let mut image = Self { root: None, trees: Vec::new(), links: Vec::new(), layers: Vec::new() };
         match &walls.root {
             Some(root) => image.root = Some(Tree::open(root, "", safe)?),
@@ -131,7 +137,6 @@ impl Image {
     pub(super) fn enter(self, tmp_bytes: u64) -> Result<(), Failure> {
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
             .doing("detaching from the host's mounts")?;
-        let careful = MountFlags::NOSUID | MountFlags::NODEV;
         match &self.root {
             Some(root) => {
                 move_mount(root.fd.as_fd(), c"", CWD, WORKBENCH, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
@@ -143,7 +148,7 @@ impl Image {
                 directory("dev/shm")?;
             }
             None => {
-                mount("tmpfs", WORKBENCH, "tmpfs", careful, c"mode=0755,size=1m")
+                mount("tmpfs", WORKBENCH, "tmpfs", CAREFUL, c"mode=0755,size=1m")
                     .doing("mounting the root")?;
                 rustix::process::chdir(WORKBENCH).doing("entering the new root")?;
                 for (name, target) in &self.links {
@@ -160,7 +165,7 @@ impl Image {
         for tree in &self.trees {
             place(tree)?;
         }
-        self.place_layers()?;
+        place_layers(&self.layers)?;
         for (link, target) in
             [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")]
         {
@@ -168,10 +173,10 @@ impl Image {
         }
         let options =
             std::ffi::CString::new(format!("mode=1777,size={tmp_bytes}")).expect("a number holds no NUL");
-        mount("tmpfs", "tmp", "tmpfs", careful, Some(options.as_c_str())).doing("mounting /tmp")?;
-        mount("tmpfs", "dev/shm", "tmpfs", careful | MountFlags::NOEXEC, c"mode=1777,size=64m")
+        mount("tmpfs", "tmp", "tmpfs", CAREFUL, Some(options.as_c_str())).doing("mounting /tmp")?;
+        mount("tmpfs", "dev/shm", "tmpfs", CAREFUL | MountFlags::NOEXEC, c"mode=1777,size=64m")
             .doing("mounting /dev/shm")?;
-        mount("proc", "proc", "proc", careful | MountFlags::NOEXEC, c"hidepid=2").doing("mounting /proc")?;
+        mount("proc", "proc", "proc", CAREFUL | MountFlags::NOEXEC, c"hidepid=2").doing("mounting /proc")?;
         for name in MASKED {
             if Path::new(name).exists() {
                 let null = Tree::open(Path::new("dev/null"), name, READ_ONLY | NO_SUID | NO_EXEC)?;
@@ -189,27 +194,62 @@ impl Image {
         rustix::process::chdir("/").doing("entering the root")?;
         set_mount_attributes(CWD, c"/", READ_ONLY, false).doing("protecting the root")
     }
+}
 
-    /// Shows the layers together, the last one uppermost.
-    fn place_layers(&self) -> Result<(), Failure> {
-        for layer in &self.layers {
-            place(layer)?;
-        }
-        if self.layers.len() < 2 {
-            return Ok(());
-        }
-        let places: Vec<_> = self.layers.iter().rev().map(|layer| layer.target.as_str()).collect();
-        let options = std::ffi::CString::new(format!("userxattr,lowerdir={}", places.join(":")))
-            .expect("names of our own hold no NUL");
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY;
-        mount("overlay", "opt", "overlay", flags, Some(options.as_c_str())).doing("mounting the layers")?;
-        // What is mounted together keeps its parts.
-        for layer in &self.layers {
-            unmount(layer.target.as_str(), UnmountFlags::DETACH).doing("tidying up the layers")?;
-            std::fs::remove_dir(&layer.target).doing("tidying up the layers")?;
-        }
-        std::fs::remove_dir(LAYERS).doing("tidying up the layers")
+/// A directory of the host as a mount that is nowhere yet, for [`furnish`]. Only for who may mount there.
+pub(crate) fn detached(source: &Path) -> io::Result<OwnedFd> {
+    match Tree::open(source, "", SAFE) {
+        Ok(tree) => Ok(tree.fd),
+        Err(Failure { source, .. }) => Err(source),
     }
+}
+
+/// Puts a function into a root that stands ready: its code, its layers, and the size of its /tmp.
+pub(super) fn furnish(code: OwnedFd, layers: Vec<OwnedFd>, tmp_bytes: u64) -> Result<(), Failure> {
+    let tmp = std::ffi::CString::new(format!("size={tmp_bytes}")).expect("a number holds no NUL");
+    // The same file system as before: what may be done below /tmp was settled when the interpreter started.
+    mount_remount("tmp", CAREFUL, tmp.as_c_str()).doing("sizing /tmp")?;
+    attach(&Tree { fd: code, target: "var/task".to_owned(), directory: true })?;
+    let many = layers.len() > 1;
+    let layers: Vec<_> = layers
+        .into_iter()
+        .enumerate()
+        .map(|(number, fd)| Tree {
+            fd,
+            target: if many { format!("{LAYERS}/{number}") } else { "opt".to_owned() },
+            directory: true,
+        })
+        .collect();
+    if many {
+        // The root is closed by now: the layers are put together on something that goes away again.
+        mount("tmpfs", "run", "tmpfs", CAREFUL, c"mode=0755,size=64k").doing("making room for layers")?;
+    }
+    place_layers(&layers)?;
+    if many {
+        unmount("run", UnmountFlags::DETACH).doing("tidying up the layers")?;
+    }
+    Ok(())
+}
+
+/// Shows the layers together, the last one uppermost.
+fn place_layers(layers: &[Tree]) -> Result<(), Failure> {
+    for layer in layers {
+        place(layer)?;
+    }
+    if layers.len() < 2 {
+        return Ok(());
+    }
+    let places: Vec<_> = layers.iter().rev().map(|layer| layer.target.as_str()).collect();
+    let options = std::ffi::CString::new(format!("userxattr,lowerdir={}", places.join(":")))
+        .expect("names of our own hold no NUL");
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY;
+    mount("overlay", "opt", "overlay", flags, Some(options.as_c_str())).doing("mounting the layers")?;
+    // What is mounted together keeps its parts.
+    for layer in layers {
+        unmount(layer.target.as_str(), UnmountFlags::DETACH).doing("tidying up the layers")?;
+        std::fs::remove_dir(&layer.target).doing("tidying up the layers")?;
+    }
+    std::fs::remove_dir(LAYERS).doing("tidying up the layers")
 }
 
 fn directory(path: impl AsRef<Path>) -> Result<(), Failure> {

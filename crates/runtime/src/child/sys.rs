@@ -75,6 +75,22 @@ pub(super) fn drain(deaths: &OwnedFd) {
     while rustix::io::read(deaths, &mut buffer[..]).is_ok_and(|read| read > 0) {}
 }
 
+/// Writes into the memory of another process, as a debugger does (`process_vm_writev(2)`).
+pub(super) fn write_memory(process: Pid, address: usize, bytes: &[u8]) -> io::Result<()> {
+    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let remote = libc::iovec { iov_base: std::ptr::without_provenance_mut(address), iov_len: bytes.len() };
+    // SAFETY: the kernel only reads `local`, which is `bytes`; `remote` is of another address space, where the kernel
+    // checks that it can be written to.
+    let written = unsafe {
+        libc::process_vm_writev(process.as_raw_nonzero().get(), &raw const local, 1, &raw const remote, 1, 0)
+    };
+    match usize::try_from(written) {
+        Ok(written) if written == bytes.len() => Ok(()),
+        Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Attributes for [`set_mount_attributes`] (`mount_setattr(2)`).
 pub(super) const READ_ONLY: u64 = 0x1;
 pub(super) const NO_SUID: u64 = 0x2;

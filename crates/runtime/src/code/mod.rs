@@ -36,11 +36,27 @@ pub(crate) type Package = Arc<Unpacked>;
 pub(crate) struct Unpacked {
     path: PathBuf,
     content_bytes: OnceLock<u64>,
+    shadows_libraries: OnceLock<bool>,
 }
 
 impl Unpacked {
     fn at(path: PathBuf) -> Package {
-        Arc::new(Self { path, content_bytes: OnceLock::new() })
+        Arc::new(Self { path, content_bytes: OnceLock::new(), shadows_libraries: OnceLock::new() })
+    }
+
+    /// Whether it has libraries where the dynamic loader looks before it looks at the system's: directly in it and in
+    /// `lib`. An interpreter may be linked with one of that name. Looks once.
+    pub(crate) fn shadows_libraries(&self) -> bool {
+        // Directories that the loader looks into for variants of a library (ld.so(8), "Hardware capabilities").
+        const VARIANTS: [&str; 5] = ["glibc-hwcaps", "tls", "haswell", "x86_64", "aarch64"];
+        let has = |directory: &Path| {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name()).any(|name| {
+                let name = name.to_string_lossy();
+                (name.starts_with("lib") && name.contains(".so")) || VARIANTS.contains(&&*name)
+            })
+        };
+        *self.shadows_libraries.get_or_init(|| has(&self.path) || has(&self.path.join("lib")))
     }
 
     /// The size of all files in it. Looks once; blocks for that.

@@ -30,6 +30,14 @@ pub(crate) struct Helper {
     pub(crate) host_id: Option<u32>,
 }
 
+impl Helper {
+    /// The pipe that its sandbox's programs write to. It has one reader: the second time, there is nothing to read.
+    pub(crate) fn take_logs(&mut self) -> std::io::Result<OwnedFd> {
+        let nothing = std::fs::File::open("/dev/null")?;
+        Ok(std::mem::replace(&mut self.logs, nothing.into()))
+    }
+}
+
 /// Makes helpers.
 #[derive(Debug)]
 pub(crate) struct Launcher {
@@ -53,6 +61,11 @@ impl Launcher {
             wanted_spares,
             refilling: AtomicBool::new(false),
         })
+    }
+
+    /// Whether the node may mount what is on the host.
+    pub(crate) fn is_root(&self) -> bool {
+        self.root
     }
 
     /// A helper: a spare one if there is one.

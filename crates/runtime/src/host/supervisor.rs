@@ -3,8 +3,8 @@
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -51,7 +51,16 @@ pub(crate) struct Sandbox {
     exits: Arc<Exits>,
     memory: Arc<Memory>,
     group: Arc<Group>,
-    limits: Limits,
+    contents: Arc<Contents>,
+    stands: watch::Receiver<bool>,
+}
+
+/// Whose sandbox it is, once that is known.
+#[derive(Debug, Default)]
+struct Contents {
+    limits: OnceLock<Limits>,
+    /// What is in use until nothing of the sandbox is left.
+    code: Mutex<Vec<Package>>,
 }
 
 /// Which programs have ended while the sandbox goes on: when it is being shut down, which with extensions begins by
@@ -82,18 +91,31 @@ pub(crate) struct Joints {
 }
 
 impl Sandbox {
-    /// Has `helper` make the sandbox; returns once its listeners are there. `code` is in use until nothing of the
-    /// sandbox is left.
+    /// Has `helper` make the sandbox of a function; returns once its listeners are there. `code` is in use until
+    /// nothing of the sandbox is left.
     pub(crate) async fn make(
         helper: Helper,
         spec: &Spec,
         limits: Limits,
         code: Vec<Package>,
     ) -> Result<(Self, Joints), String> {
-        let Helper { child, pid, control, cgroup, logs: _, host_id: _ } = helper;
-        if let Some(group) = &cgroup {
-            group.limit(limits).map_err(|error| format!("limiting the control group: {error}"))?;
+        if let Some(group) = &helper.cgroup {
+            group.limit(limits).map_err(limiting)?;
         }
+        Self::raise(helper, spec, Some((limits, code))).await
+    }
+
+    /// Has `helper` make a sandbox that stands ready for any function. It has no limits: those come with the function.
+    pub(crate) async fn make_ready(helper: Helper, spec: &Spec) -> Result<(Self, Joints), String> {
+        Self::raise(helper, spec, None).await
+    }
+
+    async fn raise(
+        helper: Helper,
+        spec: &Spec,
+        owner: Option<(Limits, Vec<Package>)>,
+    ) -> Result<(Self, Joints), String> {
+        let Helper { child, pid, control, cgroup, logs: _, host_id: _ } = helper;
         let telling = |error: &dyn std::fmt::Display| format!("telling the helper: {error}");
         let (line, commands) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -104,11 +126,17 @@ impl Sandbox {
             .map_err(|error| telling(&error))?;
         drop((commands, extension_out));
         let door = Door::new(line, !matches!(spec.walls, Walls::Plain)).map_err(|error| telling(&error))?;
-        let memory = Memory::new(limits, pid, cgroup.is_some());
-        let group = Arc::new(std::sync::Mutex::new(cgroup));
+        let memory = Memory::new(pid, cgroup.is_some());
+        let contents = Arc::new(Contents::default());
+        if let Some((limits, code)) = owner {
+            contents.take_in(limits, code);
+            memory.limit(limits);
+        }
+        let group = Arc::new(Mutex::new(cgroup));
         let close = CancellationToken::new();
         let (ended, end) = watch::channel(None);
         let (listening, listeners) = tokio::sync::oneshot::channel();
+        let (standing, stands) = watch::channel(false);
         let exits =
             Arc::new(Exits { shutting_down: AtomicBool::new(false), programs: watch::channel(Vec::new()).0 });
         let supervisor = Supervisor {
@@ -117,10 +145,11 @@ impl Sandbox {
             has_extensions: !spec.extensions.is_empty(),
             memory: memory.clone(),
             group: group.clone(),
-            code,
+            contents: contents.clone(),
+            standing,
         };
         tokio::spawn(supervisor.run(control, close.clone(), listening, ended));
-        let sandbox = Self { close, end, exits, memory, group, limits };
+        let sandbox = Self { close, end, exits, memory, group, contents, stands };
         match listeners.await {
             Ok(listeners) => Ok((
                 sandbox,
@@ -131,6 +160,24 @@ impl Sandbox {
                 Err(end.failure.unwrap_or_else(|| "the helper process ended before it was ready".to_owned()))
             }
         }
+    }
+
+    /// Makes one that stands ready a function's: gives it its limits, before it is given the rest.
+    pub(crate) fn own(&self, limits: Limits, code: Vec<Package>) -> Result<(), String> {
+        let group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(group) = group.as_ref() {
+            group.limit(limits).map_err(limiting)?;
+        }
+        drop(group);
+        self.contents.take_in(limits, code);
+        self.memory.limit(limits);
+        Ok(())
+    }
+
+    /// Waits until its interpreter waits for a function; false if it never will.
+    pub(crate) async fn stands_ready(&self) -> bool {
+        // The other end is gone when the sandbox is.
+        self.stands.clone().wait_for(|stands| *stands).await.is_ok()
     }
 
     /// Waits until nothing of it is left.
@@ -178,9 +225,10 @@ impl Sandbox {
 
     /// Ends the time of loading, in which it has more CPU than its share.
     pub(crate) fn share_cpu(&self) {
-        let group = self.group.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(group) = group.as_ref()
-            && let Err(error) = group.share_cpu(self.limits)
+            && let Some(limits) = self.contents.limits.get()
+            && let Err(error) = group.share_cpu(*limits)
             // A group that has just been removed needs no limit.
             && error.kind() != ErrorKind::NotFound
         {
@@ -195,9 +243,20 @@ impl Sandbox {
 
     /// The most memory used so far, in bytes.
     pub(crate) fn peak_bytes(&self) -> u64 {
-        let group = self.group.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
         self.memory.peak_bytes(group.as_ref())
     }
+}
+
+impl Contents {
+    fn take_in(&self, limits: Limits, code: Vec<Package>) {
+        let _ = self.limits.set(limits);
+        *self.code.lock().unwrap_or_else(PoisonError::into_inner) = code;
+    }
+}
+
+fn limiting(error: std::io::Error) -> String {
+    format!("limiting the control group: {error}")
 }
 
 struct Supervisor {
@@ -206,7 +265,8 @@ struct Supervisor {
     has_extensions: bool,
     memory: Arc<Memory>,
     group: Arc<Group>,
-    code: Vec<Package>,
+    contents: Arc<Contents>,
+    standing: watch::Sender<bool>,
 }
 
 impl Supervisor {
@@ -241,7 +301,7 @@ impl Supervisor {
         }
         drop(listening);
         let group = {
-            let mut group = self.group.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
             end.out_of_memory = self.memory.out_of_memory(group.as_ref());
             end.peak_bytes = self.memory.peak_bytes(group.as_ref());
             group.take()
@@ -249,7 +309,7 @@ impl Supervisor {
         if let Some(group) = group {
             tokio::spawn(group.remove());
         }
-        self.code.clear();
+        self.contents.code.lock().unwrap_or_else(PoisonError::into_inner).clear();
         // Nobody may be interested any more.
         let _ = ended.send(Some(end));
     }
@@ -295,6 +355,10 @@ impl Supervisor {
                     // Whoever started it may have gone.
                     let _ = listening.send(fds.into_iter().map(TcpListener::from).collect());
                 }
+                false
+            }
+            Report::Standing => {
+                self.standing.send_replace(true);
                 false
             }
             Report::Exited { program, .. } if self.exits.shutting_down.load(Ordering::Acquire) => {

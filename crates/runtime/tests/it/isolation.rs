@@ -9,7 +9,12 @@ use crate::support::{House, ask, request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_host_is_not_there() {
-    let house = House::new().await;
+    for house in House::both().await {
+        check_that_the_host_is_not_there(house).await;
+    }
+}
+
+async fn check_that_the_host_is_not_there(house: House) {
     let secret = house.cache.path().join("secret");
     std::fs::write(&secret, "x").unwrap();
     // A file that the node holds open, and that its children inherit.
@@ -79,7 +84,12 @@ def handler(event, context):
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_tmp_is_writable_and_it_is_limited_and_its_own() {
-    let house = House::new().await;
+    for house in House::both().await {
+        check_that_only_tmp_is_writable_and_it_is_limited_and_its_own(house).await;
+    }
+}
+
+async fn check_that_only_tmp_is_writable_and_it_is_limited_and_its_own(house: House) {
     let text = "import os
 def put(path, size=1):
     try:
@@ -103,7 +113,12 @@ def handler(event, context):
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_but_the_platform_is_reached() {
-    let house = House::new().await;
+    for house in House::both().await {
+        check_that_nothing_but_the_platform_is_reached(house).await;
+    }
+}
+
+async fn check_that_nothing_but_the_platform_is_reached(house: House) {
     let host = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut f = house
         .python(
@@ -148,7 +163,12 @@ def handler(event, context):
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dangerous_calls_are_refused() {
-    let house = House::new().await;
+    for house in House::both().await {
+        check_that_dangerous_calls_are_refused(house).await;
+    }
+}
+
+async fn check_that_dangerous_calls_are_refused(house: House) {
     let mut f = house
         .python(
             "import ctypes, os
@@ -179,7 +199,12 @@ def handler(event, context):
 
 #[tokio::test(flavor = "multi_thread")]
 async fn programs_work_as_they_should() {
-    let house = House::new().await;
+    for house in House::both().await {
+        check_that_programs_work_as_they_should(house).await;
+    }
+}
+
+async fn check_that_programs_work_as_they_should(house: House) {
     let mut f = house
         .python(
             "import subprocess, multiprocessing, threading, tempfile, pwd, os, ssl, socket, sqlite3, uuid

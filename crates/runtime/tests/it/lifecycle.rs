@@ -32,6 +32,20 @@ fn processes(mark: &str) -> BTreeSet<String> {
     found
 }
 
+/// The processes in the control groups of a node.
+pub(crate) fn processes_of_groups(node: u32) -> BTreeSet<String> {
+    let tops = ["memory", ""].map(|top| Path::new("/sys/fs/cgroup").join(top).join("hawker"));
+    let below = |directory: &Path| {
+        std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
+    };
+    let nodes = tops.iter().flat_map(|top| below(top)).filter(|path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("{node}-")))
+    });
+    let groups = nodes.flat_map(|node| below(&node));
+    let lists = groups.filter_map(|group| std::fs::read_to_string(group.join("cgroup.procs")).ok());
+    lists.flat_map(|list| list.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
 async fn gone(mark: &str) {
     let patience = Instant::now();
     while !processes(mark).is_empty() {
@@ -68,9 +82,14 @@ async fn a_stopped_instance_is_gone_at_once_and_a_dropped_one_soon() {
 #[tokio::test(flavor = "multi_thread")]
 async fn node_that_is_killed() {
     let Ok(mark) = std::env::var("RUNTIME_TEST_MARK") else { return };
-    let house = House::with(|config| config.spare_sandboxes = 1).await;
+    let house = House::with(|config| {
+        config.spare_sandboxes = 1;
+        config.ready_sandboxes = 1;
+    })
+    .await;
     let mut f = house.python(&marked(&mark)).await;
     ask(&mut f, "{}").await;
+    house.stands(1).await;
     println!("\nstarted in {}", house.cache.path().display());
     std::future::pending().await
 }
@@ -93,9 +112,21 @@ async fn when_the_node_is_killed_every_sandbox_dies_too() {
     });
     let cache = cache.await.unwrap().expect("the node starts");
     assert!(!processes(&mark).is_empty());
+    // The function's, a spare one, and one that stands ready.
+    let all = processes_of_groups(node.id());
+    assert!(all.len() >= 3 + 1 + 3, "{all:?}");
     node.kill().unwrap();
     node.wait().unwrap();
     gone(&mark).await;
+    let patience = Instant::now();
+    while !processes_of_groups(node.id()).is_empty() {
+        assert!(
+            patience.elapsed() < Duration::from_secs(20),
+            "still there: {:?}",
+            processes_of_groups(node.id())
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     std::fs::remove_dir_all(&cache).unwrap();
 
     // What it left of its control groups is removed when another node starts.

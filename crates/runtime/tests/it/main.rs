@@ -15,6 +15,7 @@ mod lifecycle;
 mod logging;
 mod node;
 mod python;
+mod ready;
 mod ruby;
 mod streaming;
 mod support;

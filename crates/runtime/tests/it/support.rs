@@ -84,6 +84,8 @@ pub(crate) fn code(zip: Vec<u8>) -> Code {
 pub(crate) struct House {
     pub(crate) runtime: Arc<ProcessRuntime>,
     pub(crate) cache: tempfile::TempDir,
+    /// Whether every start is to find a sandbox that stands ready.
+    stands_ready: bool,
 }
 
 pub(crate) fn config(cache: &Path) -> Config {
@@ -92,6 +94,7 @@ pub(crate) fn config(cache: &Path) -> Config {
         provide_boto3: false,
         substitute_runtimes: true,
         spare_sandboxes: 0,
+        ready_sandboxes: 0,
         sandbox_exe: Some(env!("CARGO_BIN_EXE_runtime-test-helper").into()),
         ..Config::default()
     }
@@ -108,7 +111,33 @@ impl House {
         change(&mut config);
         let platform = Arc::new(WhoAmI(([127, 0, 0, 1], 4566).into()));
         let runtime = ProcessRuntime::open(config, platform, SystemEnv::new()).await.unwrap();
-        Self { runtime, cache }
+        Self { runtime, cache, stands_ready: false }
+    }
+
+    /// One in which every Python function of [`request`]'s shape starts in a sandbox that stood ready.
+    pub(crate) async fn standing_ready() -> Self {
+        let mut house = Self::with(|config| config.ready_sandboxes = 1).await;
+        house.python("def handler(event, context): pass").await.stop().await;
+        house.stands_ready = true;
+        house
+    }
+
+    /// Both: what holds for one sandbox has to hold for the other.
+    pub(crate) async fn both() -> [Self; 2] {
+        [Self::new().await, Self::standing_ready().await]
+    }
+
+    /// Waits until sandboxes stand ready; how many were used by then.
+    pub(crate) async fn stands(&self, wanted: usize) -> u64 {
+        let patience = std::time::Instant::now();
+        loop {
+            let figures = self.runtime.ready();
+            if figures.standing == wanted {
+                return figures.used;
+            }
+            assert!(patience.elapsed() < Duration::from_secs(60), "{figures:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Starts a function of one file.
@@ -117,7 +146,13 @@ impl House {
     }
 
     pub(crate) async fn python(&self, text: &str) -> Box<dyn Instance> {
-        self.start("python3.11", "app.py", text).await.unwrap().instance
+        if !self.stands_ready {
+            return self.start("python3.11", "app.py", text).await.unwrap().instance;
+        }
+        let used = self.stands(1).await;
+        let started = self.start("python3.11", "app.py", text).await.unwrap();
+        assert_eq!(self.runtime.ready().used, used + 1);
+        started.instance
     }
 
     /// A function written for the shell: whatever `script` does is its init.
