@@ -17,8 +17,7 @@ from conftest import eventually, running, unique
 pytestmark = pytest.mark.local
 
 LARGE = int(os.environ.get("HAWKER_LARGE_BYTES", 512 << 20))
-# The aim is 200; the allocator keeps some of what each thread has had.
-MOST_MIB = 400
+MOST_MIB = 200
 BLOCK = os.urandom(1 << 20)
 CLIENTS = 1000
 

@@ -19,9 +19,9 @@ use tokio_util::task::TaskTracker;
 use crate::gateway::{Gateway, State};
 use crate::io::{Activity, Guarded};
 
-/// What is read from a socket at once, and so what a connection buffers for as long as it is open, beyond what headers may
-/// have. Larger reads are not faster, and a thousand connections hold it a thousand times.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// What a connection may buffer beyond what headers may have; their sum is what is read from a socket at once, unless it is
+/// crowded (see `io`).
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// How long accepting rests after it failed for want of file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -144,7 +144,7 @@ impl Gateway {
             local: stream.local_addr().ok(),
             endpoint: Mutex::new(None),
         });
-        let io = TokioIo::new(Guarded::new(stream, activity, &self.env, &self.config));
+        let io = TokioIo::new(Guarded::new(stream, &self.crowd, activity, &self.env, &self.config));
         let max_header_bytes = self.config.max_header_bytes;
         let service = service_fn(move |request| {
             let (gateway, connection) = (self.clone(), connection.clone());

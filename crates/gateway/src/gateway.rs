@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::{AccountId, ErrorKind, Region, RequestId, SharedEnv, TraceHeader};
 
+use crate::io::Crowd;
 use crate::live::Places;
 use crate::{Config, Error, SpanSink};
 
@@ -60,6 +61,8 @@ pub struct Gateway {
     pub(crate) held: Arc<Semaphore>,
     /// Handlers that outlived their connection.
     pub(crate) detached: TaskTracker,
+    /// All open connections.
+    pub(crate) crowd: Arc<Crowd>,
     /// Open connections by function.
     pub(crate) functions: Mutex<HashMap<String, Connections>>,
     /// Scheme and authority by which clients reach this node, once it listens: for URLs in answers to the node's
@@ -106,6 +109,7 @@ impl Gateway {
             apis: ArcSwap::default(),
             held: Arc::new(Semaphore::new(held)),
             detached: TaskTracker::new(),
+            crowd: Arc::default(),
             functions: Mutex::new(HashMap::new()),
             endpoint: OnceLock::new(),
             places: Places::default(),

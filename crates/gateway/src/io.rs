@@ -8,7 +8,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,6 +21,13 @@ use crate::Config;
 /// the answer rather than a reset connection.
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BYTES: usize = 32 * 1024 * 1024;
+
+/// So many connections may read as much at once as there is room for. When more are open, each reads less: who reads a
+/// connection makes its buffers as large as its reads are, and a slow one keeps them.
+const ROOMY_CONNECTIONS: usize = 96;
+
+/// What is read at once when it is crowded. Not a power of two: hyper would make room for twice as much.
+const CROWDED_READ_BYTES: usize = 16 * 1024 - 1;
 
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
@@ -108,9 +115,36 @@ impl Timer {
     }
 }
 
+/// How many connections are open.
+#[derive(Debug, Default)]
+pub(crate) struct Crowd(AtomicUsize);
+
+impl Crowd {
+    /// One more, until what is returned is dropped.
+    fn join(self: &Arc<Self>) -> Member {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Member(self.clone())
+    }
+}
+
+struct Member(Arc<Crowd>);
+
+impl Member {
+    fn is_crowded(&self) -> bool {
+        self.0.0.load(Ordering::Relaxed) > ROOMY_CONNECTIONS
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The socket.
 pub(crate) struct Guarded<S> {
     inner: S,
+    crowd: Member,
     activity: Arc<Activity>,
     reading: Timer,
     writing: Timer,
@@ -125,11 +159,18 @@ pub(crate) struct Guarded<S> {
 }
 
 impl<S> Guarded<S> {
-    pub(crate) fn new(inner: S, activity: Arc<Activity>, env: &SharedEnv, config: &Config) -> Self {
+    pub(crate) fn new(
+        inner: S,
+        crowd: &Arc<Crowd>,
+        activity: Arc<Activity>,
+        env: &SharedEnv,
+        config: &Config,
+    ) -> Self {
         let reading = Timer::new(env.clone());
         let noticed = (HEAD, 0, reading.now());
         Self {
             inner,
+            crowd: crowd.join(),
             activity,
             reading,
             writing: Timer::new(env.clone()),
@@ -157,6 +198,23 @@ impl<S> Guarded<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Guarded<S> {
+    /// Reads as much as is read at once, and tells how much that was.
+    fn poll_some(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        if !self.crowd.is_crowded() {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+            return Poll::Ready(Ok(buf.filled().len() - before));
+        }
+        let space = buf.initialize_unfilled_to(buf.remaining().min(CROWDED_READ_BYTES));
+        let mut part = ReadBuf::new(space);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut part))?;
+        let read = part.filled().len();
+        buf.advance(read);
+        Poll::Ready(Ok(read))
+    }
+}
+
 fn timed_out(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
@@ -168,14 +226,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let before = buf.filled().len();
-        if let Poll::Ready(result) = Pin::new(&mut this.inner).poll_read(cx, buf) {
-            if buf.filled().len() > before {
+        if let Poll::Ready(result) = this.poll_some(cx, buf) {
+            if matches!(result, Ok(1..)) {
                 // The first bytes of a request: its headers are timed from here.
                 let stage = &this.activity.stage;
                 let _ = stage.compare_exchange(IDLE, HEAD, Ordering::AcqRel, Ordering::Acquire);
             }
-            return Poll::Ready(result);
+            return Poll::Ready(result.map(|_| ()));
         }
         match this.read_deadline() {
             None => Poll::Pending,

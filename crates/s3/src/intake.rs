@@ -24,6 +24,9 @@ const CHUNK: usize = CHUNK_BYTES as usize;
 /// How many full chunks of one upload may wait for the thread that hashes: enough to keep it busy.
 const WAITING_CHUNKS: usize = 8;
 
+/// The first room of a chunk that is filled slowly, which doubles as it is needed.
+const FIRST_BYTES: usize = 8 << 10;
+
 /// How many threads hash at one time. More are no faster, and each keeps memory of its own.
 pub(crate) const HASHING_THREADS: usize = 8;
 
@@ -42,19 +45,8 @@ pub(crate) fn taken_in(
     room: Arc<Semaphore>,
     threads: Arc<Semaphore>,
 ) -> (ByteStream, Outcome) {
-    let outcome = Outcome::default();
-    let intake = Intake {
-        frames,
-        length,
-        seen: 0,
-        filling: BytesMut::new(),
-        full: Vec::new(),
-        worker: Worker::Idle(Box::new(Work { hashers, key, chunk: 0 })),
-        room,
-        threads,
-        ended: false,
-        outcome: outcome.clone(),
-    };
+    let intake = Intake::new(frames, length, hashers, key, room, threads);
+    let outcome = intake.outcome.clone();
     let chunks = stream::try_unfold(intake, |mut intake| async move {
         let sealed = intake.next().await?;
         Ok::<_, blobs::Error>(sealed.map(|sealed| (stream::iter(sealed.into_iter().map(Ok)), intake)))
@@ -115,6 +107,20 @@ enum Worker {
 }
 
 impl Intake {
+    fn new(
+        frames: BoxStream<'static, Result<Bytes, blobs::Error>>,
+        length: u64,
+        hashers: Hashers,
+        key: Option<StreamKey>,
+        room: Arc<Semaphore>,
+        threads: Arc<Semaphore>,
+    ) -> Self {
+        let worker = Worker::Idle(Box::new(Work { hashers, key, chunk: 0 }));
+        let outcome = Outcome::default();
+        let (filling, full) = (BytesMut::new(), Vec::new());
+        Self { frames, length, seen: 0, filling, full, worker, room, threads, ended: false, outcome }
+    }
+
     /// The next chunks, as soon as they are sealed.
     async fn next(&mut self) -> Result<Option<Vec<Bytes>>, blobs::Error> {
         loop {
@@ -183,12 +189,8 @@ impl Intake {
         }
         let mut left = self.length - begin;
         while !frame.is_empty() {
-            if self.filling.capacity() == 0 {
-                // As long as the chunk will be, with room for its tag.
-                let chunk = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
-                self.filling.reserve(chunk + TAG_BYTES as usize);
-            }
             let piece = frame.split_to(frame.len().min(CHUNK - self.filling.len()));
+            self.make_room(piece.len(), left);
             left -= piece.len() as u64;
             self.filling.extend_from_slice(&piece);
             if self.filling.len() == CHUNK {
@@ -196,6 +198,21 @@ impl Intake {
             }
         }
         Ok(())
+    }
+
+    /// Makes room for a piece of a chunk, when `left` bytes of the body are still to be put into chunks.
+    fn make_room(&mut self, piece: usize, left: u64) {
+        let filled = self.filling.len();
+        let chunk = usize::try_from(left).map_or(CHUNK, |left| left.saturating_add(filled).min(CHUNK));
+        let needed = filled + piece;
+        // In the end as long as the chunk will be, with room for its tag.
+        let room = match needed > chunk / 2 {
+            true => chunk + TAG_BYTES as usize,
+            false => needed.next_power_of_two().max(FIRST_BYTES),
+        };
+        if self.filling.capacity() < room {
+            self.filling.reserve(room - filled);
+        }
     }
 
     fn end_chunk(&mut self) {
@@ -255,6 +272,20 @@ mod tests {
             let error = run(&vec![7; bytes], 4096, length, CHUNKS_UNDER_WAY).unwrap_err();
             assert!(matches!(error, blobs::Error::Body(_)), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_slow_body_holds_little() {
+        let (room, threads) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1)));
+        let mut intake =
+            Intake::new(stream::pending().boxed(), 1 << 20, Hashers::new([]), None, room, threads);
+        intake.take(Some(Bytes::from(vec![7; 65 << 10]))).unwrap();
+        assert_eq!(intake.full.len(), 1);
+        assert_eq!(intake.filling.capacity(), FIRST_BYTES);
+        intake.take(Some(Bytes::from(vec![7; 20 << 10]))).unwrap();
+        assert_eq!(intake.filling.capacity(), 32 << 10);
+        intake.take(Some(Bytes::from(vec![7; 20 << 10]))).unwrap();
+        assert_eq!(intake.filling.capacity(), CHUNK + TAG_BYTES as usize);
     }
 
     #[tokio::test]

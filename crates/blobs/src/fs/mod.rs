@@ -43,6 +43,9 @@ const LANES: usize = 32;
 /// How many threads work on files at one time. More are no faster, and each keeps memory of its own.
 const THREADS: usize = 8;
 
+/// How many more wait for the disk to have written what it was given, while their blobs go on.
+const SYNC_THREADS: usize = 4;
+
 /// Blobs in a directory of a local file system.
 #[derive(Debug)]
 pub struct FsBlobs {
@@ -59,6 +62,7 @@ struct Shared {
     /// How many blobs may be read ahead of who reads them.
     lanes: Arc<Semaphore>,
     threads: Arc<Semaphore>,
+    sync_threads: Arc<Semaphore>,
     // Held for its lock.
     _lock: File,
 }
@@ -83,6 +87,7 @@ impl FsBlobs {
             gathered: Gathered::default(),
             lanes: Arc::new(Semaphore::new(LANES)),
             threads: Arc::new(Semaphore::new(THREADS)),
+            sync_threads: Arc::new(Semaphore::new(SYNC_THREADS)),
             _lock: lock,
         };
         Ok(Arc::new(Self { shared: Arc::new(shared) }))

@@ -192,7 +192,7 @@ pub(crate) async fn gather(body: &mut ByteStream) -> Result<(Vec<Bytes>, bool), 
     Ok((pieces, ended))
 }
 
-/// Has the disk write what it was given, on yet another thread; waits only if it has fallen far behind.
+/// Has the disk write what it was given, on yet another thread if there is one; waits only if it has fallen far behind.
 async fn keep_up(
     writer: &mut Writer,
     sync: Option<JoinHandle<Result<(), Error>>>,
@@ -204,7 +204,12 @@ async fn keep_up(
         }
         synced(sync).await?;
     }
-    Ok((unsynced >= SYNC_BYTES).then(|| writer.sync()).flatten())
+    let thread = match unsynced {
+        ..SYNC_BYTES => None,
+        SYNC_BYTES..UNSYNCED_BYTES => writer.sync_threads().try_acquire_owned().ok(),
+        UNSYNCED_BYTES.. => writer.sync_threads().acquire_owned().await.ok(),
+    };
+    Ok(thread.and_then(|thread| writer.sync(thread)))
 }
 
 async fn synced(sync: JoinHandle<Result<(), Error>>) -> Result<(), Error> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crc_fast::Digest;
 use rustix::fs::RenameFlags;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::{Shared, failure, format, sync_dir};
@@ -47,11 +48,19 @@ impl Writer {
         self.size - self.synced
     }
 
+    /// The threads that sync while more is written.
+    pub(super) fn sync_threads(&self) -> Arc<Semaphore> {
+        self.shared.sync_threads.clone()
+    }
+
     /// Begins to send what was written on to the disk.
-    pub(super) fn sync(&mut self) -> Option<JoinHandle<Result<(), Error>>> {
+    pub(super) fn sync(&mut self, thread: OwnedSemaphorePermit) -> Option<JoinHandle<Result<(), Error>>> {
         self.synced = self.size;
         let file = self.file.as_ref()?.0.clone();
-        Some(tokio::task::spawn_blocking(move || file.sync_data().map_err(failure)))
+        Some(tokio::task::spawn_blocking(move || {
+            let _thread = thread;
+            file.sync_data().map_err(failure)
+        }))
     }
 
     /// Makes the blob durable and gives it its name.

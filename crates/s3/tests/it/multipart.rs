@@ -162,3 +162,43 @@ async fn parts_are_copied() {
     node.post(&format!("/photos/a?uploadId={id}"), completion(&parts)).ok().await;
     assert_eq!(node.get("/photos/a").ok().await.body, data.slice(10..100));
 }
+
+/// A thousandth of the bytes is enough: the rows of the other parts are those of the first under their own numbers.
+#[tokio::test]
+async fn ten_thousand_parts_become_an_object() {
+    const PARTS: u32 = 10_000;
+    let node = Node::with_bucket("photos").await;
+    let id = begin(&node, &[]).await;
+    let data = noise(PART);
+    let put = node.put(&format!("/photos/a?partNumber=1&uploadId={id}"), data.clone()).ok().await;
+    let etag = put.header("etag").to_owned();
+    let start = store::key::KeyWriter::new(AccountId::DEFAULT, tables::UPLOAD_PARTS).finish();
+    let end = store::key::prefix_end(&start);
+    let range = store::Range { start, end, limit: 2, limit_bytes: 1 << 20, reverse: false };
+    let first = node.store.scan(range).await.unwrap().entries.remove(0);
+    let others = (2..=PARTS).map(|number| {
+        let (same, _) = first.key.split_last_chunk::<4>().unwrap();
+        let key = [same, &number.to_be_bytes()].concat();
+        store::Write::Put(key.into(), first.value.clone())
+    });
+    node.store.write(others.collect()).await.unwrap();
+
+    let last = node.get(&format!("/photos/a?uploadId={id}&part-number-marker=9998")).ok().await;
+    assert_eq!(last.all("PartNumber"), ["9999", "10000"]);
+    let listed: Vec<_> = (1..=PARTS).map(|number| (number, etag.clone())).collect();
+    let done = node.post(&format!("/photos/a?uploadId={id}"), completion(&listed)).ok().await;
+    assert!(done.one("ETag").ends_with("-10000\""));
+    assert_eq!(node.rows(tables::UPLOAD_PARTS, AccountId::DEFAULT).await, 0);
+
+    let size = PART as u64 * u64::from(PARTS);
+    let head = node.call(Method::HEAD, "/photos/a").ok().await;
+    assert_eq!(head.header("content-length"), size.to_string());
+    let part = node.get("/photos/a?partNumber=10000").ok().await;
+    assert_eq!((part.header("x-amz-mp-parts-count"), &part.body[..]), ("10000", &data[..]));
+    let begin = PART as u64 * 9_000;
+    let across =
+        node.get("/photos/a").header("range", &format!("bytes={}-{}", begin - 3, begin + 2)).ok().await;
+    assert_eq!(across.body, [&data[PART - 3..], &data[..3]].concat());
+    let beyond = format!("/photos/a?partNumber=10001&uploadId={id}");
+    assert_eq!(node.put(&beyond, "x").fails().await.0, "InvalidArgument");
+}
