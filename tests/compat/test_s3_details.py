@@ -31,6 +31,8 @@ def test_entity_tags_without_one_quotation_mark(s3, bucket):
         etag = s3.put_object(**where, Body=body, IfMatch=text)["ETag"]
     assert s3.get_object(**where, IfMatch=etag[1:])["Body"].read() == b"4"
     assert refused(s3.put_object, **where, Body=b"5", IfMatch='"0')["Code"] == "PreconditionFailed"
+    assert refused(s3.put_object, **where, Body=b"5", IfMatch="not an etag")["Code"] == "PreconditionFailed"
+    s3.copy_object(Bucket=bucket, Key="copy", CopySource=where, CopySourceIfNoneMatch="unknown etag")
 
 
 def test_tags_of_the_system(s3, bucket):

@@ -19,9 +19,9 @@ use tokio_util::task::TaskTracker;
 use crate::gateway::{Gateway, State};
 use crate::io::{Activity, Guarded};
 
-/// What a connection may buffer beyond what headers may have; their sum is what is read from a socket at once, unless it is
-/// crowded (see `io`).
-const BUFFER_BYTES: usize = 64 * 1024;
+/// What a connection may buffer beyond what headers may have; their sum is the most that is read from a socket at once, unless
+/// it is crowded (see `io`). Larger reads are not faster.
+const BUFFER_BYTES: usize = 16 * 1024;
 
 /// How long accepting rests after it failed for want of file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(50);

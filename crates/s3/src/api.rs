@@ -367,7 +367,7 @@ fn strip(headers: &mut HeaderMap, kind: BodyKind, length: usize) {
     headers.remove(AUTHORIZATION);
     for name in ["if-match", "if-none-match", "x-amz-copy-source-if-match", "x-amz-copy-source-if-none-match"]
     {
-        if let Some(whole) = headers.get(name).and_then(whole_quotes) {
+        if let Some(whole) = headers.get(name).and_then(quoted) {
             headers.insert(name, whole);
         }
     }
@@ -396,12 +396,12 @@ fn strip(headers: &mut HeaderMap, kind: BodyKind, length: usize) {
     headers.remove(CONTENT_ENCODING);
 }
 
-/// An entity tag with both of its quotation marks, of one that has only one: S3 takes such.
-fn whole_quotes(value: &HeaderValue) -> Option<HeaderValue> {
+/// An entity tag in quotation marks, of one that has none or only one: S3 takes such, whatever is in them.
+fn quoted(value: &HeaderValue) -> Option<HeaderValue> {
     let text = value.to_str().ok()?;
-    let (begins, ends) = (text.starts_with('"'), text.len() > 1 && text.ends_with('"'));
-    let is_weak = text.starts_with("W/");
-    (begins != ends && !is_weak)
+    let is_whole =
+        text.len() > 1 && text.ends_with('"') && (text.starts_with('"') || text.starts_with("W/\""));
+    (!is_whole && !text.is_empty() && text != "*")
         .then(|| HeaderValue::try_from(format!("\"{}\"", text.trim_matches('"'))).ok())
         .flatten()
 }

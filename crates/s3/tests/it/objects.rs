@@ -103,6 +103,12 @@ async fn writes_have_conditions() {
     assert_eq!(stale.fails().await, ("PreconditionFailed".into(), 412));
     assert_eq!(node.put("/photos/b", "3").header("if-match", &etag).fails().await, ("NoSuchKey".into(), 404));
     assert_eq!(node.delete("/photos/a").header("if-match", &etag).fails().await.1, 412);
+    // Whatever a tag is, it is compared.
+    for tag in ["not an etag", "\"open", "a.b", "W/x"] {
+        assert_eq!(node.put("/photos/a", "3").header("if-match", tag).fails().await.1, 412, "{tag}");
+        assert_eq!(node.get("/photos/a").header("if-match", tag).fails().await.1, 412, "{tag}");
+        assert_eq!(node.get("/photos/a").header("if-none-match", tag).ok().await.text(), "2", "{tag}");
+    }
     assert_eq!(node.get("/photos/a").ok().await.text(), "2");
 
     // Of many who want to be first, one is.
