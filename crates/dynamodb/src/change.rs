@@ -7,7 +7,7 @@ use bytes::Bytes;
 use store::{Entry, Key, Write};
 
 use crate::Error;
-use crate::collection::Sizes;
+use crate::collection::{self, Sizes};
 use crate::history;
 use crate::stream::{self, Moment};
 use crate::table::Table;
@@ -89,17 +89,20 @@ impl Table {
             history::write(self, key, old, moment, writes);
             let old = old.and_then(|entry| Image::of(&entry.value));
             let new = new.and_then(Image::of);
-            // In its collection an item has itself and its entries in local indexes.
-            let mut bytes = [old, new].map(|image| image.map_or(0, |image| item_size(image.encoded)));
+            // In its collection an item has itself and its entries in local indexes, as far as they change.
+            let mut bytes = (0, 0);
             for index in &self.indexes {
                 let write = index.writes(key, old, new, writes);
                 effect.index_units.push(write.units);
                 if !index.is_global() {
-                    bytes[0] += write.old_bytes;
-                    bytes[1] += write.new_bytes;
+                    bytes = (bytes.0 + write.old_bytes, bytes.1 + write.new_bytes);
                 }
             }
-            effect.collection_bytes = sizes.change(self, key, bytes.into())?;
+            if collection::keeps_sizes(self) {
+                let size = |image: Option<Image<'_>>| image.map_or(0, |image| item_size(image.encoded));
+                bytes = (bytes.0 + size(old), bytes.1 + size(new));
+                effect.collection_bytes = sizes.change(self, key, bytes)?;
+            }
             ttl::write(self, key, (old, new), moment.at, writes);
             stream::write(self.account, &self.record, (old, new), moment, writes);
         }

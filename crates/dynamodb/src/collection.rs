@@ -12,7 +12,7 @@ use types::AccountId;
 
 use crate::Error;
 use crate::table::{ITEM_PREFIX_LEN, Table};
-use crate::tables::{IndexScope, KeyKind};
+use crate::tables::KeyKind;
 use crate::value::Number;
 
 /// The largest size (Developer Guide, "Local secondary indexes", size limit of item collections).
@@ -40,10 +40,14 @@ pub(crate) fn prefix(account: AccountId, table_id: u64) -> KeyWriter {
     writer
 }
 
+/// Whether the sizes of the table's collections are kept.
+pub(crate) fn keeps_sizes(table: &Table) -> bool {
+    table.record.collections && table.record.has_collections()
+}
+
 /// The key of the collection of the item with that key, if its table keeps sizes.
 fn key(table: &Table, item_key: &[u8]) -> Option<Key> {
-    let has_local = || table.record.indexes.iter().any(|index| index.scope == IndexScope::Local);
-    if !(table.record.collections && has_local()) {
+    if !keeps_sizes(table) {
         return None;
     }
     // Of the item's key all but its sort key: the hash, and the partition key, which delimits itself.

@@ -135,13 +135,11 @@ impl Error {
         Self::ResourceNotFound(format!("Requested resource not found: Table: {name} not found"))
     }
 
-    /// What is wrong with the input of that operation: of those that write one item, in more words.
-    pub(crate) fn in_words_of(self, operation: &str) -> Self {
+    /// What is wrong with an input, in the words of operations that say so.
+    pub(crate) fn of_input(self) -> Self {
         match self {
             Self::Validation(message)
-                if matches!(operation, "PutItem" | "UpdateItem" | "DeleteItem")
-                    && !message.contains("validation error")
-                    && !message.starts_with("Item size") =>
+                if !message.contains("validation error") && !message.starts_with("Item size") =>
             {
                 Self::Validation(format!("1 validation error detected: {message}"))
             }

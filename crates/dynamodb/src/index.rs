@@ -117,18 +117,15 @@ impl Index {
     ) -> EntryWrite {
         let old = old.and_then(|item| self.entry(item_key, item));
         let new = new.and_then(|item| self.entry(item_key, item));
+        if old == new {
+            return EntryWrite::NONE;
+        }
         let size = |entry: &Option<(Key, Bytes)>| entry.as_ref().map_or(0, |(_, value)| item_size(value));
         let (old_bytes, new_bytes) = (size(&old), size(&new));
         let units = match (old, new) {
-            (None, None) => 0.0,
-            (Some((old_key, old)), Some((new_key, new))) if old_key == new_key => {
-                if old == new {
-                    0.0
-                } else {
-                    let units = units(old_bytes).max(units(new_bytes));
-                    writes.push(Write::Put(new_key, new));
-                    units
-                }
+            (Some((old_key, _)), Some((new_key, new))) if old_key == new_key => {
+                writes.push(Write::Put(new_key, new));
+                units(old_bytes).max(units(new_bytes))
             }
             (old, new) => {
                 let mut total = 0.0;
@@ -212,9 +209,14 @@ fn key_value<'v>(key: &KeyAttribute, max_bytes: usize, item: ItemView<'v>) -> Op
 pub(crate) struct EntryWrite {
     /// The write units that it took.
     pub(crate) units: f64,
-    /// The entry's size before and after, 0 for none.
+    /// The entry's size before and after, 0 for none and for one that stays as it is.
     pub(crate) old_bytes: usize,
     pub(crate) new_bytes: usize,
+}
+
+impl EntryWrite {
+    /// The entry stays as it is.
+    const NONE: Self = Self { units: 0.0, old_bytes: 0, new_bytes: 0 };
 }
 
 fn units(entry_bytes: usize) -> f64 {

@@ -209,7 +209,12 @@ impl<R: Run> Operation for Call<R> {
 }
 
 async fn call<R: Run>(node: &Arc<Node>, scope: Scope, body: &[u8]) -> Result<Box<dyn Operation>, aws::Error> {
-    prepared(node, R::parse(body, &scope).map_err(|error| error.in_words_of(R::NAME))?, scope).await
+    prepared(
+        node,
+        R::parse(body, &scope).map_err(|error| if R::TELLS_OF_INPUT { error.of_input() } else { error })?,
+        scope,
+    )
+    .await
 }
 
 /// An operation whose input has been read.

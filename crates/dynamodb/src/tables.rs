@@ -146,6 +146,11 @@ impl TableRecord {
         }
     }
 
+    /// Whether it has local indexes, so that its partitions are item collections.
+    pub(crate) fn has_collections(&self) -> bool {
+        self.indexes.iter().any(|index| index.scope == IndexScope::Local)
+    }
+
     /// The index of that name.
     pub(crate) fn index(&self, name: &str) -> Option<&IndexRecord> {
         self.indexes.iter().find(|index| index.name == name)

@@ -4,7 +4,6 @@ use indexmap::IndexMap;
 
 use super::capacity::Object;
 use crate::table::Table;
-use crate::tables::IndexScope;
 use crate::value::{Attributes, ValueView, encode_value};
 use crate::wire::write;
 
@@ -21,7 +20,9 @@ pub(crate) struct CollectionChange<'c> {
 impl CollectionChange<'_> {
     /// `ItemCollectionKey`, if the table has local indexes.
     fn key(self) -> Option<Vec<u8>> {
-        self.table.record.indexes.iter().find(|index| index.scope == IndexScope::Local)?;
+        if !self.table.record.has_collections() {
+            return None;
+        }
         let name = &self.table.record.partition.name;
         let mut encoded = Vec::new();
         encode_value(self.key.get(name)?, &mut encoded);

@@ -43,6 +43,7 @@ pub(crate) struct DeleteItem {
 #[async_trait]
 impl Run for DeleteItem {
     const NAME: &'static str = "DeleteItem";
+    const TELLS_OF_INPUT: bool = true;
 
     fn parse(body: &[u8], scope: &Scope) -> Result<Self, Error> {
         let input: Input = wire::input(body)?;

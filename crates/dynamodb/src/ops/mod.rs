@@ -80,6 +80,9 @@ pub(crate) trait Run: Sized + Send + Sync + 'static {
     /// Its name in the service's model.
     const NAME: &'static str;
 
+    /// Whether what is wrong with its input is told with [`Error::of_input`]'s words.
+    const TELLS_OF_INPUT: bool = false;
+
     /// Reads and checks the input as far as that needs no stored state.
     fn parse(body: &[u8], scope: &Scope) -> Result<Self, Error>;
 

@@ -45,6 +45,7 @@ pub(super) const RETURN_VALUES: [&str; 5] = ["ALL_NEW", "UPDATED_OLD", "ALL_OLD"
 #[async_trait]
 impl Run for PutItem {
     const NAME: &'static str = "PutItem";
+    const TELLS_OF_INPUT: bool = true;
 
     fn parse(body: &[u8], scope: &Scope) -> Result<Self, Error> {
         let input: Input = wire::input(body)?;

@@ -56,6 +56,7 @@ pub(crate) struct UpdateItem {
 #[async_trait]
 impl Run for UpdateItem {
     const NAME: &'static str = "UpdateItem";
+    const TELLS_OF_INPUT: bool = true;
 
     fn parse(body: &[u8], scope: &Scope) -> Result<Self, Error> {
         let input: Input = wire::input(body)?;
