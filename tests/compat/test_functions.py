@@ -436,17 +436,19 @@ int main(int argc, char **argv) {
 """
 
 
+def tar(files):
+    """An archive of files by name: a layer of an image, say."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(content), 0o755
+            archive.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
 def docker_archive(files, config):
     """What `docker save` writes, of one layer."""
-    def tar(entries):
-        out = io.BytesIO()
-        with tarfile.open(fileobj=out, mode="w") as archive:
-            for name, content in entries.items():
-                info = tarfile.TarInfo(name)
-                info.size, info.mode = len(content), 0o755
-                archive.addfile(info, io.BytesIO(content))
-        return out.getvalue()
-
     machine = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
     described = {"architecture": machine, "os": "linux", "config": config}
     manifest = [{"Config": "config.json", "RepoTags": ["x:1"], "Layers": ["layer.tar"]}]

@@ -6,13 +6,11 @@ import base64
 import gzip
 import hashlib
 import http.server
-import io
 import json
 import os
 import platform
 import shutil
 import subprocess
-import tarfile
 import threading
 import urllib.error
 import urllib.parse
@@ -22,7 +20,7 @@ import pytest
 from botocore.exceptions import ClientError
 from conftest import Node, eventually, free_port, running, unique
 from functions import role
-from test_functions import BOOTSTRAP_C, code, invoke
+from test_functions import BOOTSTRAP_C, code, invoke, tar
 
 pytestmark = pytest.mark.local
 
@@ -112,7 +110,7 @@ class Registry:
             OCI: (f"{OCI}.manifest.v1+json", f"{OCI}.config.v1+json", f"{OCI}.layer.v1.tar+gzip"),
             DOCKER: (f"{DOCKER}.distribution.manifest.v2+json", f"{DOCKER}.container.image.v1+json", f"{DOCKER}.image.rootfs.diff.tar.gzip"),
         }[kind]
-        tars = [layer_of(files) for files in layers]
+        tars = [tar(files) for files in layers]
         described = {
             "architecture": machine, "os": "linux", "config": config or {},
             "rootfs": {"type": "layers", "diff_ids": [digest_of(tar) for tar in tars]},
@@ -128,16 +126,6 @@ class Registry:
     def blob_file(self, digest):
         kind, hexadecimal = digest.split(":")
         return self.directory / "store/docker/registry/v2/blobs" / kind / hexadecimal[:2] / hexadecimal / "data"
-
-
-def layer_of(files):
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(content), 0o755
-            archive.addfile(info, io.BytesIO(content))
-    return out.getvalue()
 
 
 @pytest.fixture(scope="module")
