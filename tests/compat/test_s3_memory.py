@@ -34,6 +34,12 @@ def peak_mib(node):
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
+def unsent_mib(node):
+    """What waits in the kernel to be sent by the node."""
+    rows = (line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return sum(int(row[4].split(":")[0], 16) for row in rows if row[1].endswith(f":{node.port:04X}")) / 2**20
+
+
 def signed(node, method, bucket, key):
     return node.client("s3").generate_presigned_url(method, Params={"Bucket": bucket, "Key": key}, ExpiresIn=3600)
 
@@ -116,6 +122,7 @@ def test_of_slow_clients_their_sockets(fresh, many_files, method):
         else:
             writing = fresh.data / "blobs/tmp"
             eventually(lambda: len(list(writing.iterdir())) == CLIENTS)
+        assert unsent_mib(fresh) < CLIENTS / 2
         # Others are served as if nobody else were there.
         for number in range(20):
             s3.put_object(Bucket=bucket, Key=f"other-{number}", Body=BLOCK * 8)

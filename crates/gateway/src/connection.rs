@@ -11,6 +11,7 @@ use http::header::{HOST, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,10 @@ use crate::io::{Activity, Guarded};
 /// What a connection may buffer beyond what headers may have; their sum is the most that is read from a socket at once, unless
 /// it is crowded (see `io`). Larger reads are not faster.
 const BUFFER_BYTES: usize = 16 * 1024;
+
+/// What may wait in the kernel to be sent, beyond what is on its way: of a client that does not read, it would keep megabytes,
+/// and when thousands do that, it has no memory left for the others.
+const UNSENT_BYTES: u32 = 256 * 1024;
 
 /// How long accepting rests after it failed for want of file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -136,6 +141,9 @@ impl Gateway {
     async fn serve(self: Arc<Self>, stream: TcpStream, origin: Origin, stop: CancellationToken) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+        if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES) {
+            tracing::debug!(%error, "TCP_NOTSENT_LOWAT could not be set");
         }
         let activity = Activity::new();
         let connection = Arc::new(Connection {

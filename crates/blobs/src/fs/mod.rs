@@ -220,9 +220,7 @@ impl Blobs for FsBlobs {
         let threads = self.shared.threads.clone();
         // The first chunk comes with the open file: a small blob takes one step.
         let first = on_a_thread(&self.shared.threads, move || {
-            let mut reader = Reader::open(&path, id, range, lane)?;
-            let chunk = reader.next()?;
-            Ok((reader, chunk))
+            State::read_next(Reader::open(&path, id, range, lane)?)
         })
         .await?;
         let next = move |state: State| {
@@ -270,24 +268,32 @@ enum State {
 
 impl State {
     fn read(
-        mut reader: Reader,
+        reader: Reader,
         thread: OwnedSemaphorePermit,
     ) -> JoinHandle<Result<(Reader, Option<Bytes>), Error>> {
         tokio::task::spawn_blocking(move || {
             let _thread = thread;
-            let chunk = reader.next()?;
-            Ok((reader, chunk))
+            Self::read_next(reader)
         })
+    }
+
+    fn read_next(mut reader: Reader) -> Result<(Reader, Option<Bytes>), Error> {
+        let chunk = reader.next()?;
+        Ok((reader, chunk))
     }
 
     async fn next(self, threads: &Arc<Semaphore>) -> Option<(Result<Bytes, Error>, Self)> {
         let ahead = match self {
             Self::Read(read) => return Self::give(Ok(read), threads),
             Self::Ahead(ahead) => ahead,
-            Self::Waiting(reader) => {
-                let thread = threads.clone().acquire_owned().await.expect("this semaphore is never closed");
-                Self::read(reader, thread)
-            }
+            Self::Waiting(reader) => match threads.clone().try_acquire_owned() {
+                Ok(thread) => Self::read(reader, thread),
+                // On a task of its own: a client that stops reading must not be given a thread that it does not take.
+                Err(_) => {
+                    let threads = threads.clone();
+                    tokio::spawn(async move { on_a_thread(&threads, || Self::read_next(reader)).await })
+                }
+            },
             Self::Ended => return None,
         };
         Self::give(ahead.await.unwrap_or_else(|e| Err(Error::Io(io::Error::other(e)))), threads)

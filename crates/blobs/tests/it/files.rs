@@ -123,6 +123,31 @@ async fn nothing_half_written_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_stops_reading_holds_up_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = FsBlobs::open(dir.path()).unwrap();
+    let noise = noise(1_000_000);
+    blobs.put(id(1, 1), body(&noise, 100_000)).await.unwrap();
+    let mut stopped = Vec::new();
+    for _ in 0..200 {
+        let mut stream = blobs.get(id(1, 1), 0..1_000_000).await.unwrap();
+        stream.next().await.unwrap().unwrap();
+        stopped.push(stream);
+    }
+    // Each asks for more, and then does not come back for it.
+    for stream in &mut stopped {
+        let _ = futures_util::poll!(stream.next());
+    }
+    let other =
+        tokio::time::timeout(std::time::Duration::from_secs(30), read(&*blobs, id(1, 1), 0..1_000_000));
+    assert!(other.await.expect("others are served").unwrap() == noise);
+    for stream in stopped {
+        let rest: Vec<_> = stream.map(Result::unwrap).collect().await;
+        assert!(noise.ends_with(&rest.concat()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_put_removes_its_file() {
     let dir = tempfile::tempdir().unwrap();
     let (reached, is_reached) = tokio::sync::oneshot::channel::<()>();
