@@ -130,11 +130,13 @@ class Node:
             aws_secret_access_key=credentials.get("SecretAccessKey", self.secret_access_key),
             aws_session_token=credentials.get("SessionToken"),
             config=botocore.config.Config(
-                retries={"max_attempts": 0},
-                read_timeout=120,
-                max_pool_connections=64,
-                s3={"addressing_style": "path"},
-                **credentials.get("config", {}),
+                **{
+                    "retries": {"max_attempts": 0},
+                    "read_timeout": 120,
+                    "max_pool_connections": 64,
+                    "s3": {"addressing_style": "path"},
+                    **credentials.get("config", {}),
+                }
             ),
         )
 

@@ -16,6 +16,7 @@ use super::config::FjallConfig;
 use super::directory::Directory;
 use super::failure;
 use super::journal;
+use super::long_reads::LongReads;
 use super::queue::Queue;
 use super::rows;
 use crate::watchers::Watchers;
@@ -41,6 +42,8 @@ const OPEN_FILES: usize = 256;
 
 /// The embedded engine.
 pub struct FjallEngine {
+    // Dropped first: what it runs holds what is shared.
+    long_reads: LongReads,
     shared: Arc<Shared>,
     ended: watch::Receiver<bool>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -91,7 +94,8 @@ impl FjallEngine {
             .name("commit".to_owned())
             .spawn(move || committer.run(sender))
             .map_err(|e| Error::Io(format!("can not start the commit thread: {e}")))?;
-        Ok(Arc::new(Self { shared, ended, thread: Mutex::new(Some(thread)) }))
+        let long_reads = LongReads::start()?;
+        Ok(Arc::new(Self { long_reads, shared, ended, thread: Mutex::new(Some(thread)) }))
     }
 }
 
@@ -240,8 +244,7 @@ impl Engine for FjallEngine {
         if reading.go_on(INLINE_ROWS)? {
             return Ok(reading.response);
         }
-        let rest = move || reading.go_on(usize::MAX).map(|_| reading.response);
-        tokio::task::spawn_blocking(rest).await.map_err(|e| Error::Io(format!("a read ended early: {e}")))?
+        self.long_reads.run(move || reading.go_on(usize::MAX).map(|_| reading.response)).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed, Error> {

@@ -19,6 +19,7 @@ mod engine;
 mod failure;
 mod group;
 mod journal;
+mod long_reads;
 mod queue;
 mod rows;
 
