@@ -19,7 +19,6 @@ use aws::{Caller, DataKeys};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use md5::Digest as _;
 use ring::hmac::{self, HMAC_SHA256};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use types::Env;
@@ -164,7 +163,7 @@ impl CustomerKey {
         let bytes = padded.decode(key).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
         let bytes =
             bytes.ok_or_else(|| invalid(name, "The secret key was invalid for the specified algorithm."))?;
-        if padded.encode(md5::Md5::digest(bytes)) != md5 {
+        if padded.encode(fast_md5::digest(&bytes)) != md5 {
             return Err(invalid(
                 md5_name,
                 "The calculated MD5 hash of the key did not match the hash that was provided.",

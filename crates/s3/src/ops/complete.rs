@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName};
-use md5::Digest as _;
 use s3s::S3Response;
 use s3s::dto::{ChecksumType, CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart};
 use store::key::after;
@@ -122,7 +121,7 @@ fn assemble(
     }
     let mut segments = Vec::with_capacity(listed.len());
     let mut checksums = Vec::with_capacity(listed.len());
-    let mut md5 = md5::Md5::new();
+    let mut md5 = fast_md5::Md5::new();
     let mut size = 0;
     let mut too_small = None;
     for (i, listed_part) in listed.iter().enumerate() {
@@ -143,7 +142,7 @@ fn assemble(
         }
         let checksum = part.checksums.iter().find(|stored| stored.algorithm == plan.algorithm);
         let checksum = decode(&checksum.ok_or_else(invalid)?.value);
-        md5.update(hex::decode(&part.etag).map_err(|_| invalid())?);
+        md5.update(&hex::decode(&part.etag).map_err(|_| invalid())?);
         checksums.push((checksum.clone(), part.size));
         size += part.size;
         segments.push(Segment { blob: part.blob, size: part.size, number, checksum });
