@@ -47,7 +47,8 @@ impl HttpConnector for Connector {
         let near = options.get_config_value(&ClientConfigKey::ConnectTimeout);
         let near = near.is_some_and(|timeout| timeout == "1 second" || timeout == "1s");
         tcp.set_connect_timeout(Some(if near { Duration::from_secs(1) } else { CONNECT_TIMEOUT }));
-        let https = HttpsConnectorBuilder::new().with_tls_config(tls()?).https_or_http().enable_http1();
+        let https =
+            HttpsConnectorBuilder::new().with_tls_config(tls::client()).https_or_http().enable_http1();
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
@@ -55,17 +56,6 @@ impl HttpConnector for Connector {
             .build(https.wrap_connector(tcp));
         Ok(HttpClient::new(Service { client }))
     }
-}
-
-fn tls() -> object_store::Result<rustls::ClientConfig> {
-    let mut roots = rustls::RootCertStore::empty();
-    // Without any, a connection by TLS fails with that reason; one without TLS needs none.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| object_store::Error::Generic { store: "S3", source: Box::new(error) })?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -188,24 +188,11 @@ fn client(public_only: bool) -> Https {
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let https = HttpsConnectorBuilder::new().with_tls_config(tls()).https_or_http().enable_http1();
+    let https = HttpsConnectorBuilder::new().with_tls_config(tls::client()).https_or_http().enable_http1();
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .build(https.wrap_connector(tcp))
-}
-
-/// The certificates that this host trusts: from its store, or where `SSL_CERT_FILE` says.
-fn tls() -> rustls::ClientConfig {
-    let mut roots = rustls::RootCertStore::empty();
-    // Without any, a connection by TLS fails with that reason; one without TLS needs none.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider has the versions that are the default")
-        .with_root_certificates(roots)
-        .with_no_client_auth()
 }
 
 /// Looks names up; for hosts that the operator does not name, public addresses are all there is.

@@ -237,31 +237,17 @@ async fn encrypt(host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, 
         Ok(address) => ServerName::from(address),
         Err(_) => ServerName::try_from(host.to_owned()).map_err(|_| Error::HttpRequestUriInvalid)?,
     };
-    let connector = TlsConnector::from(tls().ok_or(Error::ConfigurationError)?);
+    let connector = TlsConnector::from(tls());
     connector.connect(name, stream).await.map_err(Error::Tls)
 }
 
-/// The certificates that this host trusts: from its store, or where `SSL_CERT_FILE` says.
-fn tls() -> Option<Arc<rustls::ClientConfig>> {
-    static TLS: OnceLock<Option<Arc<rustls::ClientConfig>>> = OnceLock::new();
+/// To speak HTTP/1.1.
+fn tls() -> Arc<rustls::ClientConfig> {
+    static TLS: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
     let load = || {
-        let mut roots = rustls::RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            tracing::warn!(
-                errors = ?found.errors,
-                "no certificate authorities are known, so functions can not send requests by https; install the \
-                 package ca-certificates, or set SSL_CERT_FILE"
-            );
-            return None;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config =
-            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let mut config = config.ok()?.with_root_certificates(roots).with_no_client_auth();
+        let mut config = tls::client();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Some(Arc::new(config))
+        Arc::new(config)
     };
     TLS.get_or_init(load).clone()
 }
