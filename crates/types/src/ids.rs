@@ -117,10 +117,16 @@ impl RequestId {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut hex = [0; 32];
-        hex::encode_to_slice(self.0, &mut hex).expect("32 bytes hold 16 in hexadecimal");
-        let hex = std::str::from_utf8(&hex).expect("hexadecimal is ASCII");
-        write!(f, "{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+        // In one piece: it is written several times for each request.
+        let mut text = [b'-'; 36];
+        let (mut from, mut to) = (0, 0);
+        for bytes in [4, 2, 2, 2, 6] {
+            let digits = &mut text[to..to + 2 * bytes];
+            hex::encode_to_slice(&self.0[from..from + bytes], digits)
+                .expect("there is room for two digits a byte");
+            (from, to) = (from + bytes, to + 2 * bytes + 1);
+        }
+        f.write_str(std::str::from_utf8(&text).expect("hexadecimal is ASCII"))
     }
 }
 
@@ -338,6 +344,8 @@ mod tests {
         assert_ne!(a, b);
         assert_eq!(a.to_string().parse::<RequestId>().unwrap(), a);
         assert_eq!(&a.to_string()[14..15], "4");
+        let bytes = std::array::from_fn(|n| u8::try_from(n * 17).unwrap());
+        assert_eq!(RequestId::from_bytes(bytes).to_string(), "00112233-4455-6677-8899-aabbccddeeff");
     }
 
     #[test]
