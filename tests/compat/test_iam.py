@@ -246,3 +246,12 @@ def test_accounts_are_apart(node):
         node.client("s3", **other).create_bucket(Bucket=bucket)
     assert code(e) == "BucketAlreadyExists"
     node.client("s3").delete_bucket(Bucket=bucket)
+
+
+@pytest.mark.local
+def test_accounts_by_the_command_line(node):
+    made = dict(line.split("=") for line in node.hawker("account", "create").stdout.replace("account ", "account=").replace("export ", "").splitlines() if "=" in line)
+    keys = {"AccessKeyId": made["AWS_ACCESS_KEY_ID"], "SecretAccessKey": made["AWS_SECRET_ACCESS_KEY"]}
+    assert node.client("sts", **keys).get_caller_identity()["Account"] == made["account"]
+    assert made["account"] in node.hawker("account", "list").stdout
+    assert json.loads(node.hawker("account", "create", "--json").stdout)["accountId"].isdigit()

@@ -1,7 +1,7 @@
 //! `hawker account`.
 
 use http::Method;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use crate::cli::{AccountCommand, Remote};
 use crate::ui::{self, Colour};
@@ -9,25 +9,24 @@ use crate::ui::{self, Colour};
 /// Makes or lists accounts.
 pub(crate) async fn run(command: AccountCommand) -> anyhow::Result<()> {
     match command {
-        AccountCommand::Create { name, remote } => create(name, &remote).await,
+        AccountCommand::Create { remote } => create(&remote).await,
         AccountCommand::List { remote } => list(&remote).await,
     }
 }
 
-async fn create(name: Option<String>, remote: &Remote) -> anyhow::Result<()> {
+async fn create(remote: &Remote) -> anyhow::Result<()> {
     let client = crate::settings::client(remote)?;
-    let body = name.map_or_else(|| json!({}), |name| json!({"name": name})).to_string();
     let headers = [("content-type", "application/json")];
-    let answer = client.send("hawker", Method::POST, "/_hawker/accounts", &headers, body).await?;
+    let answer = client.send("hawker", Method::POST, "/_hawker/accounts", &headers, "{}").await?;
     let made: Json = serde_json::from_slice(&answer.body)?;
     if remote.json {
         ui::json(&made);
         return Ok(());
     }
     let text = |name: &str| made[name].as_str().unwrap_or_default();
-    ui::line(&format!("account {}", ui::paint(Colour::Bold, text("account_id"))));
-    ui::line(&format!("export AWS_ACCESS_KEY_ID={}", text("access_key_id")));
-    ui::line(&format!("export AWS_SECRET_ACCESS_KEY={}", text("secret_access_key")));
+    ui::line(&format!("account {}", ui::paint(Colour::Bold, text("accountId"))));
+    ui::line(&format!("export AWS_ACCESS_KEY_ID={}", text("accessKeyId")));
+    ui::line(&format!("export AWS_SECRET_ACCESS_KEY={}", text("secretAccessKey")));
     ui::note("this is the only time that the secret is shown");
     Ok(())
 }
@@ -45,11 +44,7 @@ async fn list(remote: &Remote) -> anyhow::Result<()> {
         .flatten()
         .map(|account| {
             let text = |name: &str| account[name].as_str().unwrap_or_default().to_owned();
-            vec![
-                (text("account_id"), Colour::Bold),
-                (text("name"), Colour::Plain),
-                (text("created_at"), Colour::Dim),
-            ]
+            vec![(text("accountId"), Colour::Bold), (text("createdAt"), Colour::Dim)]
         })
         .collect();
     ui::table(&rows, &[]).iter().for_each(|line| ui::line(line));

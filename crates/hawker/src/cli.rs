@@ -50,7 +50,7 @@ impl Command {
             Self::Status(c) => c.remote.json,
             Self::Trace(c) => c.remote.json,
             Self::Account(c) => match &c.command {
-                AccountCommand::Create { remote, .. } | AccountCommand::List { remote } => remote.json,
+                AccountCommand::Create { remote } | AccountCommand::List { remote } => remote.json,
             },
         }
     }
@@ -265,9 +265,6 @@ pub(crate) struct Account {
 pub(crate) enum AccountCommand {
     /// Make an account, with a root key
     Create {
-        /// What people call it
-        #[arg(long)]
-        name: Option<String>,
         /// Where the node is.
         #[command(flatten)]
         remote: Remote,
