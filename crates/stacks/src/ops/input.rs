@@ -105,13 +105,14 @@ impl Deployment {
             let name = parameter.require("ParameterKey")?;
             let previous = parameter.take_parsed("UsePreviousValue")?.unwrap_or(false);
             let given = match (parameter.take("ParameterValue"), previous) {
-                (None, true) => Given::Previous,
-                (Some(_), true) => {
+                (Some(value), true) if !value.is_empty() => {
                     let message = format!(
-                        "Invalid input for parameter key {name}. Cannot specify usePreviousValue as true and a value"
+                        "Invalid input for parameter key {name}. Cannot specify usePreviousValue as true and non empty \
+                         value for a parameter"
                     );
                     return Err(validation(message));
                 }
+                (_, true) => Given::Previous,
                 (value, false) => Given::Value(value.unwrap_or_default()),
             };
             parameter.finish()?;

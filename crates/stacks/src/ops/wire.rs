@@ -66,11 +66,14 @@ pub(super) fn stack(xml: &mut Xml, stack: &Stack) {
     xml.text("DisableRollback", "false");
     xml.element("NotificationARNs", |_| {});
     texts(xml, "Capabilities", &source.capabilities);
-    xml.list("Outputs", &stack.source.outputs, |xml, output| {
-        xml.text("OutputKey", &output.key);
-        xml.text("OutputValue", &output.value);
-        xml.optional("Description", output.description.as_ref());
-    });
+    // As on AWS, a stack without outputs has no list of them, not an empty one.
+    if !stack.source.outputs.is_empty() {
+        xml.list("Outputs", &stack.source.outputs, |xml, output| {
+            xml.text("OutputKey", &output.key);
+            xml.text("OutputValue", &output.value);
+            xml.optional("Description", output.description.as_ref());
+        });
+    }
     tags(xml, &source.tags);
     xml.value("EnableTerminationProtection", stack.termination_protection);
     xml.element("DriftInformation", |xml| xml.text("StackDriftStatus", "NOT_CHECKED"));

@@ -455,3 +455,36 @@ Resources:
     let events = setup.call("DescribeStackEvents", &[("StackName", "app")]).await.unwrap();
     assert!(events.contains("is ****!"), "{events}");
 }
+
+#[tokio::test]
+async fn a_previous_value_is_kept_unless_another_is_given_too() {
+    let setup = Setup::new();
+    let template = r"
+Parameters:
+  Kept: {Type: String}
+  Other: {Type: String, Default: first}
+Resources:
+  B: {Type: AWS::S3::Bucket, Properties: {Tags: [{Key: !Ref Other, Value: !Ref Kept}]}}
+";
+    let with = |kept: (&'static str, &'static str), previous, other| {
+        [
+            ("TemplateBody", template),
+            ("StackName", "app"),
+            ("Parameters.member.1.ParameterKey", "Kept"),
+            kept,
+            ("Parameters.member.1.UsePreviousValue", previous),
+            ("Parameters.member.2.ParameterKey", "Other"),
+            ("Parameters.member.2.ParameterValue", other),
+        ]
+    };
+    let value = |text| ("Parameters.member.1.ParameterValue", text);
+    setup.call("CreateStack", &with(value("here"), "false", "first")).await.unwrap();
+    assert_eq!(setup.settle("app").await, "CREATE_COMPLETE");
+    let refused = setup.call("UpdateStack", &with(value("new"), "true", "second")).await.unwrap_err();
+    assert!(format!("{refused:?}").contains("usePreviousValue as true and non empty value for a parameter"));
+    setup.call("UpdateStack", &with(value(""), "true", "second")).await.unwrap();
+    assert_eq!(setup.settle("app").await, "UPDATE_COMPLETE");
+    let shown = setup.call("DescribeStacks", &[("StackName", "app")]).await.unwrap();
+    assert!(shown.contains("<ParameterValue>here</ParameterValue>"), "{shown}");
+    assert!(!shown.contains("Outputs"), "{shown}");
+}
