@@ -6,8 +6,10 @@ there is presumed wrong.
 """
 
 import contextlib
+import hashlib
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -206,3 +208,31 @@ def eventually(probe, timeout=60, interval=0.02):
 
 def unique(prefix):
     return f"{prefix}-{uuid.uuid4().hex[:12]}"
+
+
+def run(*command, env, **options):
+    """What a client's program prints; it has to succeed."""
+    done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, timeout=600, **options)
+    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def installed(name, lock, install):
+    """A directory under target/ that `install` has filled, made anew when the file that pins versions changes."""
+    where = ROOT / "target/compat-clients" / f"{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
+    if not (where / "installed").exists():
+        shutil.rmtree(where, ignore_errors=True)
+        where.mkdir(parents=True)
+        install(where)
+        (where / "installed").touch()
+    return where
+
+
+def programs(name, lock):
+    """Where the programs of a file of requirements are: in an environment of their own."""
+
+    def install(where):
+        subprocess.run([sys.executable, "-m", "venv", where], check=True)
+        subprocess.run([where / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", lock], check=True)
+
+    return installed(name, lock, install) / "bin"

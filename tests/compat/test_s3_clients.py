@@ -2,43 +2,24 @@
 pinned, and installed under target/ by the first test that needs them."""
 
 import filecmp
-import hashlib
 import os
 import pathlib
 import random
 import shutil
 import subprocess
-import sys
 
 import pytest
-from conftest import REGION, ROOT, unique
+from conftest import REGION, eventually, installed, programs, run, unique
 
 pytestmark = pytest.mark.local
 HERE = pathlib.Path(__file__).parent
 PART = 5 << 20
 
 
-def installed(name, lock, install):
-    """A directory under target/ that `install` has filled, made anew when the file that pins versions changes."""
-    where = ROOT / "target/compat-clients" / f"{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
-    if not (where / "installed").exists():
-        shutil.rmtree(where, ignore_errors=True)
-        where.mkdir(parents=True)
-        install(where)
-        (where / "installed").touch()
-    return where
-
-
 @pytest.fixture(scope="session")
 def tools():
     """Where the programs of requirements-clients.txt are."""
-    lock = HERE / "requirements-clients.txt"
-
-    def install(where):
-        subprocess.run([sys.executable, "-m", "venv", where], check=True)
-        subprocess.run([where / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", lock], check=True)
-
-    return installed("python", lock, install) / "bin"
+    return programs("python", HERE / "requirements-clients.txt")
 
 
 @pytest.fixture
@@ -46,12 +27,6 @@ def bucket(node):
     name = unique("clients")
     node.client("s3").create_bucket(Bucket=name)
     return name
-
-
-def run(*command, env, **options):
-    done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, timeout=600, **options)
-    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 def write_tree(root, files, seed=7):
@@ -123,11 +98,16 @@ def test_aws_sync_of_five_thousand_files(node, bucket, tmp_path):
 
 
 @pytest.fixture
-def rclone(node, tools, tmp_path):
+def rclone_command(node, tools, tmp_path):
     config = tmp_path / "rclone.conf"
     config.write_text(
         f"[node]\ntype = s3\nprovider = Other\nenv_auth = true\nregion = {REGION}\nendpoint = {node.endpoint}\nforce_path_style = true\n")
-    return lambda *args: run(tools / "rclone", "--config", config, "--s3-upload-cutoff", "5Mi", "--s3-chunk-size", "5Mi", *args, env=node.env())
+    return [tools / "rclone", "--config", config, "--s3-upload-cutoff", "5Mi", "--s3-chunk-size", "5Mi"]
+
+
+@pytest.fixture
+def rclone(node, rclone_command):
+    return lambda *args: run(*rclone_command, *args, env=node.env())
 
 
 def test_rclone_syncs_both_ways(node, bucket, tree, rclone, tmp_path):
@@ -257,7 +237,38 @@ def test_python_clients(node, bucket, tools, script):
     assert [key for key in keys(node, bucket) if key != "smart.txt.gz"] == []
 
 
-@pytest.mark.skipif(not shutil.which("s3fs") or not os.access("/dev/fuse", os.W_OK), reason="needs s3fs and FUSE")
+FUSE = os.access("/dev/fuse", os.W_OK) and (shutil.which("fusermount3") or shutil.which("fusermount"))
+
+
+def use_mount(node, bucket, tree, mount):
+    """What programs do with a file system: copy a tree in, read it, rename, delete, append, and write in the middle of a file."""
+    shutil.copytree(tree, mount / "tree")
+    assert_same(tree, mount / "tree")
+    (mount / "tree/d1").rename(mount / "moved")
+    (mount / "tree/names/plus+and&.txt").unlink()
+    with (mount / "tree/names/with space.txt").open("a") as file:
+        file.write(" and more")
+    with (mount / "tree/large/two-parts.bin").open("r+b") as file:
+        file.seek(PART)
+        file.write(b"changed")
+
+
+def assert_used(node, bucket, tree):
+    names = keys(node, bucket)
+    assert [name for name in names if name.startswith("moved/") and not name.endswith("/")] == [f"moved/{name}" for name in files(tree / "d1")]
+    assert not [name for name in names if name.startswith("tree/d1/")]
+    assert "tree/names/plus+and&.txt" not in names
+    expected = (tree / "large/two-parts.bin").read_bytes()
+    # A file that was closed may still be on its way.
+    for key, body in {
+        "names/with space.txt": b"with space.txt and more",
+        "names/ünïcödé/Straße.txt": "ünïcödé/Straße.txt".encode(),
+        "large/two-parts.bin": expected[:PART] + b"changed" + expected[PART + 7:],
+    }.items():
+        eventually(lambda: node.client("s3").get_object(Bucket=bucket, Key=f"tree/{key}")["Body"].read() == body)
+
+
+@pytest.mark.skipif(not shutil.which("s3fs") or not FUSE, reason="needs s3fs and FUSE")
 def test_s3fs_mounts_a_bucket(node, bucket, tree, tmp_path):
     secret, mount = tmp_path / "secret", tmp_path / "mount"
     secret.write_text(f"{node.access_key_id}:{node.secret_access_key}")
@@ -265,17 +276,28 @@ def test_s3fs_mounts_a_bucket(node, bucket, tree, tmp_path):
     mount.mkdir()
     run("s3fs", bucket, mount, "-o", f"passwd_file={secret},url={node.endpoint},use_path_request_style,endpoint={REGION},multipart_size=5", env=node.env())
     try:
-        shutil.copytree(tree, mount / "tree")
-        assert_same(tree, mount / "tree")
-        (mount / "tree/d1").rename(mount / "moved")
-        (mount / "tree/names/plus+and&.txt").unlink()
-        with (mount / "tree/large/two-parts.bin").open("r+b") as file:
-            file.seek(PART)
-            file.write(b"changed")
+        use_mount(node, bucket, tree, mount)
     finally:
         run("umount", mount, env=node.env())
-    assert keys(node, bucket, "moved/e1/") != []
-    assert "tree/names/plus+and&.txt" not in keys(node, bucket)
-    whole = node.client("s3").get_object(Bucket=bucket, Key="tree/large/two-parts.bin")["Body"].read()
-    expected = (tree / "large/two-parts.bin").read_bytes()
-    assert whole == expected[:PART] + b"changed" + expected[PART + 7:]
+    assert_used(node, bucket, tree)
+
+
+@pytest.mark.skipif(not FUSE, reason="needs FUSE")
+def test_rclone_mounts_a_bucket(node, bucket, tree, rclone_command, tmp_path):
+    mount, env = tmp_path / "mount", node.env()
+    mount.mkdir()
+    if not shutil.which("fusermount3"):
+        # The older program mounts for rclone as well, which knows the newer name only.
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin/fusermount3").symlink_to(shutil.which("fusermount"))
+        env["PATH"] = f"{tmp_path}/bin:{env['PATH']}"
+    options = ["--vfs-cache-mode", "full", "--vfs-write-back", "0", "--cache-dir", tmp_path / "cache", "--log-file", tmp_path / "log"]
+    mounting = subprocess.Popen([*rclone_command, "mount", f"node:{bucket}", mount, *options], env=env)
+    try:
+        eventually(lambda: os.path.ismount(mount) or mounting.poll() is not None)
+        assert os.path.ismount(mount), (tmp_path / "log").read_text()
+        use_mount(node, bucket, tree, mount)
+        assert_used(node, bucket, tree)
+    finally:
+        mounting.terminate()
+        mounting.wait(60)
