@@ -1,5 +1,8 @@
 """Details of answers in which S3 is particular, as other projects' tests against AWS found them."""
 
+import datetime
+import json
+
 import pytest
 from botocore.exceptions import ClientError
 from conftest import unique
@@ -84,3 +87,69 @@ def test_a_composite_checksum_is_shown_in_two_ways(s3, bucket):
     shown = s3.get_object_attributes(Bucket=bucket, Key="parts", ObjectAttributes=["Checksum"])["Checksum"]
     assert shown["ChecksumSHA256"] == whole.removesuffix("-1")
     assert s3.head_object(Bucket=bucket, Key="parts", ChecksumMode="ENABLED")["ChecksumSHA256"] == whole
+
+
+def test_an_entity_tag_among_attributes_has_no_quotation_marks(s3, bucket):
+    etag = s3.put_object(Bucket=bucket, Key="key", Body=b"body")["ETag"]
+    attributes = s3.get_object_attributes(Bucket=bucket, Key="key", ObjectAttributes=["ETag", "ObjectSize"])
+    assert (attributes["ETag"], attributes["ObjectSize"]) == (etag.strip('"'), 4)
+
+
+def test_a_head_counts_tags(s3, bucket):
+    s3.put_object(Bucket=bucket, Key="key", Tagging="a=1&b=2")
+    assert s3.head_object(Bucket=bucket, Key="key")["TagCount"] == s3.get_object(Bucket=bucket, Key="key")["TagCount"] == 2
+
+
+def test_encodings_are_kept_as_they_were_written(s3, bucket):
+    for given, kept in (("deflate, gzip", "deflate, gzip"), ("gzip, aws-chunked", "gzip"), ("aws-chunked, gzip", "gzip"), ("aws-chunked", None)):
+        s3.put_object(Bucket=bucket, Key="key", ContentEncoding=given)
+        assert s3.head_object(Bucket=bucket, Key="key").get("ContentEncoding") == kept
+
+
+def test_an_empty_delimiter_is_none(s3, bucket):
+    s3.put_object(Bucket=bucket, Key="a/b")
+    for list_objects in (s3.list_objects, s3.list_objects_v2, s3.list_object_versions):
+        answer = list_objects(Bucket=bucket, Delimiter="")
+        assert "Delimiter" not in answer and "CommonPrefixes" not in answer
+
+
+def test_a_list_without_grants_is_refused(s3, bucket):
+    owner = s3.get_bucket_acl(Bucket=bucket)["Owner"]
+    error = refused(s3.put_bucket_acl, Bucket=bucket, AccessControlPolicy={"Owner": owner, "Grants": []})
+    assert error["Code"] == "NotImplemented"
+
+
+def test_governance_becomes_compliance_by_its_bypass_only(s3):
+    bucket, until = unique("details"), datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=60)
+    s3.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    s3.put_object(Bucket=bucket, Key="key", ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=until)
+    change = {"Bucket": bucket, "Key": "key", "Retention": {"Mode": "COMPLIANCE", "RetainUntilDate": until}}
+    assert refused(s3.put_object_retention, **change)["Code"] == "AccessDenied"
+    s3.put_object_retention(**change, BypassGovernanceRetention=True)
+    assert s3.get_object_retention(Bucket=bucket, Key="key")["Retention"]["Mode"] == "COMPLIANCE"
+
+
+@pytest.mark.local
+def test_policies_about_lists_and_conditions(node, s3, bucket):
+    s3.put_bucket_ownership_controls(Bucket=bucket, OwnershipControls={"Rules": [{"ObjectOwnership": "BucketOwnerPreferred"}]})
+    iam, name = node.client("iam"), unique("user")
+    iam.create_user(UserName=name)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    iam.put_user_policy(UserName=name, PolicyName="all", PolicyDocument=json.dumps(
+        {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}))
+    objects = f"arn:aws:s3:::{bucket}/*"
+    deny = lambda action, condition: {"Effect": "Deny", "Principal": "*", "Action": action, "Resource": objects, "Condition": condition}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [
+        deny("s3:PutObjectAcl", {"StringEquals": {"s3:x-amz-acl": "authenticated-read"}}),
+        deny("s3:PutObject", {"StringLike": {"s3:x-amz-grant-read": "*uri*"}}),
+        deny("s3:PutObject", {"Null": {"s3:if-none-match": "true"}}),
+    ]}))
+    user = node.client("s3", AccessKeyId=key["AccessKeyId"], SecretAccessKey=key["SecretAccessKey"])
+    where = {"Bucket": bucket, "Key": "key"}
+    assert refused(user.put_object, **where)["Code"] == "AccessDenied"
+    user.put_object(**where, IfNoneMatch="*")
+    group = "uri=http://acs.amazonaws.com/groups/global/AuthenticatedUsers"
+    assert refused(user.put_object, Bucket=bucket, Key="other", IfNoneMatch="*", GrantRead=group)["Code"] == "AccessDenied"
+    error = refused(user.put_object_acl, **where, ACL="authenticated-read")
+    assert "explicit deny" in error["Message"]
+    user.put_object_acl(**where, ACL="private")

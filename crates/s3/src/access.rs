@@ -249,6 +249,9 @@ pub(crate) fn of_shape(policy: dto::AccessControlPolicy, owner: AccountId) -> Re
         Ok(Grant { grantee, permission: Permission::of_name(permission.as_str())? })
     };
     let acl: Acl = policy.grants.unwrap_or_default().into_iter().map(grant).collect::<Result<_, _>>()?;
+    if acl.is_empty() {
+        return Err(Error::NotImplemented("An access control list without a grant".into()));
+    }
     if acl.len() > 100 {
         return Err(Error::MalformedXml);
     }

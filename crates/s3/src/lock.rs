@@ -110,12 +110,8 @@ impl Lock {
         bypass: bool,
     ) -> Result<(), Error> {
         let Some(old) = self.retention.filter(|old| old.until > now) else { return Ok(()) };
-        let strength = |mode: Mode| match mode {
-            Mode::Governance => 0,
-            Mode::Compliance => 1,
-        };
-        let longer =
-            new.is_some_and(|new| new.until >= old.until && strength(new.mode) >= strength(old.mode));
+        // A stronger mode is another setting too: it would take the bypass away from those who have it.
+        let longer = new.is_some_and(|new| new.until >= old.until && new.mode == old.mode);
         if longer || (bypass && old.mode == Mode::Governance) {
             return Ok(());
         }
@@ -253,5 +249,8 @@ mod tests {
         assert!(old.admits_retention(None, 0, true).is_err());
         let old = lock(Mode::Governance, 10, None);
         assert!(old.admits_retention(None, 0, false).is_err() && old.admits_retention(None, 0, true).is_ok());
+        assert!(old.admits_retention(new(Mode::Governance, 11), 0, false).is_ok());
+        assert!(old.admits_retention(new(Mode::Compliance, 11), 0, false).is_err());
+        assert!(old.admits_retention(new(Mode::Compliance, 11), 0, true).is_ok());
     }
 }

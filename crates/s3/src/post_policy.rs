@@ -43,8 +43,11 @@ impl PostPolicy {
         let document: Value = serde_json::from_slice(&bytes).map_err(|_| invalid("Invalid JSON."))?;
         let expiration =
             document["expiration"].as_str().ok_or_else(|| invalid("Policy missing expiration."))?;
-        let ends: Timestamp =
-            expiration.parse().map_err(|_| invalid(format!("Invalid 'expiration' value: '{expiration}'")))?;
+        let ends: Timestamp = expiration
+            .parse()
+            .ok()
+            .filter(|_| expiration.contains('T'))
+            .ok_or_else(|| invalid(format!("Invalid 'expiration' value: '{expiration}'")))?;
         if ends <= now {
             return Err(denied("Policy expired."));
         }
@@ -101,7 +104,7 @@ impl PostPolicy {
 fn condition(value: &Value) -> Result<Vec<Condition>, Error> {
     let wrong = || invalid(format!("Invalid Condition: {value}"));
     match value {
-        Value::Object(pairs) => pairs
+        Value::Object(pairs) if !pairs.is_empty() => pairs
             .iter()
             .map(|(name, value)| {
                 let value = value.as_str().ok_or_else(wrong)?;
@@ -170,6 +173,8 @@ mod tests {
             "",
             "{}",
             r#"{"expiration":"x","conditions":[]}"#,
+            r#"{"expiration":"2027-01-01 00:00:00+00:00","conditions":[]}"#,
+            r#"{"expiration":"2027-01-01T00:00:00Z","conditions":[{}]}"#,
             r#"{"expiration":"2027-01-01T00:00:00Z"}"#,
             r#"{"expiration":"2027-01-01T00:00:00Z","conditions":[["like","$key","x"]]}"#,
         ] {

@@ -215,10 +215,9 @@ impl Route {
         match self.name {
             "ListBuckets" => Ok(vec![Access::new("s3:ListAllMyBuckets", "*")]),
             "CreateBucket" => {
-                let mut needs = vec![Access::new("s3:CreateBucket", self.bucket_arn())];
-                let grants = headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-"));
-                if headers.contains_key("x-amz-acl") || grants {
-                    needs.push(Access::new("s3:PutBucketAcl", self.bucket_arn()));
+                let mut needs = vec![listed(Access::new("s3:CreateBucket", self.bucket_arn()), headers)];
+                if asks_for_list(headers) {
+                    needs.push(listed(Access::new("s3:PutBucketAcl", self.bucket_arn()), headers));
                 }
                 if headers.contains_key("x-amz-object-ownership") {
                     needs.push(Access::new("s3:PutBucketOwnershipControls", self.bucket_arn()));
@@ -302,13 +301,19 @@ impl Route {
             "PutBucketOwnershipControls" | "DeleteBucketOwnershipControls" => {
                 bucket("s3:PutBucketOwnershipControls")
             }
-            "PutBucketAcl" => bucket("s3:PutBucketAcl"),
-            "PutObjectAcl" => version("s3:PutObjectAcl", "s3:PutObjectVersionAcl"),
+            "PutBucketAcl" => Ok(vec![listed(Access::new("s3:PutBucketAcl", self.bucket_arn()), headers)]),
+            "PutObjectAcl" => {
+                let needs = version("s3:PutObjectAcl", "s3:PutObjectVersionAcl")?;
+                Ok(needs.into_iter().map(|need| listed(need, headers)).collect())
+            }
             "PutBucketVersioning" => bucket("s3:PutBucketVersioning"),
             "GetBucketEncryption" => bucket("s3:GetEncryptionConfiguration"),
             "PutBucketEncryption" | "DeleteBucketEncryption" => bucket("s3:PutEncryptionConfiguration"),
             "PutObject" | "PostObject" | "CreateMultipartUpload" => Ok(self.writing(headers)),
-            "UploadPart" | "CompleteMultipartUpload" => object("s3:PutObject"),
+            "UploadPart" => object("s3:PutObject"),
+            "CompleteMultipartUpload" => {
+                Ok(vec![with_headers(Access::new("s3:PutObject", self.object_arn()), headers, CONDITIONS)])
+            }
             "AbortMultipartUpload" => object("s3:AbortMultipartUpload"),
             "ListParts" => object("s3:ListMultipartUploadParts"),
             "CopyObject" => {
@@ -337,24 +342,10 @@ impl Route {
 
     fn writing(&self, headers: &HeaderMap) -> Vec<Access> {
         let arn = self.object_arn();
-        let mut access = Access::new("s3:PutObject", &*arn);
         let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-        for (header, key) in [
-            ("x-amz-acl", "s3:x-amz-acl"),
-            ("x-amz-storage-class", "s3:x-amz-storage-class"),
-            ("x-amz-copy-source", "s3:x-amz-copy-source"),
-            ("x-amz-metadata-directive", "s3:x-amz-metadata-directive"),
-            ("x-amz-server-side-encryption", "s3:x-amz-server-side-encryption"),
-            ("x-amz-server-side-encryption-aws-kms-key-id", "s3:x-amz-server-side-encryption-aws-kms-key-id"),
-            (
-                "x-amz-server-side-encryption-customer-algorithm",
-                "s3:x-amz-server-side-encryption-customer-algorithm",
-            ),
-        ] {
-            if let Some(value) = text(header) {
-                access = access.with(key, vec![value]);
-            }
-        }
+        let mut access = listed(Access::new("s3:PutObject", &*arn), headers);
+        access = with_headers(access, headers, CONDITIONS);
+        access = with_headers(access, headers, UPLOADS);
         let tags = text("x-amz-tagging").unwrap_or_default();
         let tags = Query::parse(&tags).into_pairs();
         if !tags.is_empty() {
@@ -374,12 +365,53 @@ impl Route {
         if headers.contains_key("x-amz-object-lock-legal-hold") {
             needs.push(Access::new("s3:PutObjectLegalHold", &*arn));
         }
-        let grants = headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-"));
-        if headers.contains_key("x-amz-acl") || grants {
-            needs.push(Access::new("s3:PutObjectAcl", &*arn));
+        if asks_for_list(headers) {
+            needs.push(listed(Access::new("s3:PutObjectAcl", &*arn), headers));
         }
         needs
     }
+}
+
+/// Headers of uploads that are condition keys (by the same name, after `s3:`).
+const UPLOADS: &[&str] = &[
+    "x-amz-storage-class",
+    "x-amz-copy-source",
+    "x-amz-metadata-directive",
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-customer-algorithm",
+    "x-amz-website-redirect-location",
+];
+
+/// Headers that make a write conditional, which are condition keys.
+const CONDITIONS: &[&str] = &["if-match", "if-none-match"];
+
+/// Headers that ask for an access control list, which are condition keys.
+const LISTS: &[&str] = &[
+    "x-amz-acl",
+    "x-amz-grant-full-control",
+    "x-amz-grant-read",
+    "x-amz-grant-read-acp",
+    "x-amz-grant-write",
+    "x-amz-grant-write-acp",
+];
+
+/// The access with those of the headers that the request has, as condition keys.
+fn with_headers(mut access: Access, headers: &HeaderMap, names: &[&str]) -> Access {
+    for name in names {
+        if let Some(value) = headers.get(*name).and_then(|value| value.to_str().ok()) {
+            access = access.with(format!("s3:{name}"), vec![value.to_owned()]);
+        }
+    }
+    access
+}
+
+fn listed(access: Access, headers: &HeaderMap) -> Access {
+    with_headers(access, headers, LISTS)
+}
+
+fn asks_for_list(headers: &HeaderMap) -> bool {
+    LISTS.iter().any(|name| headers.contains_key(*name))
 }
 
 /// The right to bypass a retention, if the request is to.

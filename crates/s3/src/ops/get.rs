@@ -99,7 +99,7 @@ fn headers(cx: &Cx, object: &Object, query: &str) -> Result<HeaderMap, Error> {
             headers.insert(HeaderName::from_static(name), valid(value)?);
         }
     }
-    if !object.tags.is_empty() && cx.state.route.name == "GetObject" {
+    if !object.tags.is_empty() {
         headers.insert("x-amz-tagging-count", HeaderValue::from(object.tags.len()));
     }
     encryption::show(object.encryption.as_ref(), &cx.state.headers, &mut headers);

@@ -51,7 +51,8 @@ impl Encoding {
     }
 
     pub(crate) fn optional(self, text: Option<&String>) -> Option<String> {
-        text.map(|text| self.text(text))
+        // As on AWS, an empty one is not told back.
+        text.filter(|text| !text.is_empty()).map(|text| self.text(text))
     }
 }
 

@@ -68,9 +68,9 @@ pub(crate) fn system_headers(cx: &Cx) -> BTreeMap<String, String> {
         let value = match name {
             // How the request was sent, not how the object is.
             "content-encoding" => {
-                let encodings =
-                    value.split(',').map(str::trim).filter(|e| !e.is_empty() && *e != "aws-chunked");
-                encodings.collect::<Vec<_>>().join(",")
+                let chunked = |encoding: &&str| encoding.trim() == "aws-chunked";
+                let encodings = value.split(',').filter(|encoding| !chunked(encoding));
+                encodings.collect::<Vec<_>>().join(",").trim().to_owned()
             }
             _ => value.to_owned(),
         };

@@ -31,6 +31,9 @@ use crate::service::{Cx, Inner};
 use crate::tables::Object;
 use crate::{Error, ingest};
 
+/// Stands for the name of the file, in a key.
+const FILE_NAME: &str = "${filename}";
+
 /// A file up to this size is taken in without a detour.
 const HELD_BYTES: usize = 1 << 20;
 
@@ -67,7 +70,7 @@ impl Fields {
         let key = self.field("key").filter(|key| !key.is_empty());
         let message = "Bucket POST must contain a field named 'key'.  If it is specified, please check the order of the fields.";
         let key = key.ok_or_else(|| Error::argument("key", "", message))?;
-        let key = key.replace("${filename}", &self.file_name);
+        let key = key.replace(FILE_NAME, &self.file_name);
         if key.len() > MAX_KEY_BYTES { Err(Error::KeyTooLong { size: key.len() }) } else { Ok(key) }
     }
 
@@ -141,7 +144,11 @@ impl Fields {
             }
         };
         let policy = PostPolicy::read(policy, now)?;
+        // The policy is about the key that there will be, with the file's name in it.
         let mut fields = self.fields.clone();
+        for (_, value) in fields.iter_mut().filter(|(name, _)| name == "key") {
+            *value = value.replace(FILE_NAME, &self.file_name);
+        }
         fields.push(("bucket".to_owned(), bucket.to_owned()));
         policy.check(&fields)?;
         let signer = Caller {
