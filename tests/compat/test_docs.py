@@ -9,7 +9,7 @@ from conftest import ROOT
 
 pytestmark = pytest.mark.local
 
-SERVICES = ["cloudformation", "dynamodb", "dynamodbstreams", "iam", "kms", "lambda", "logs", "s3", "sts"]
+SERVICES = ["cloudformation", "dynamodb", "dynamodbstreams", "iam", "kms", "lambda", "logs", "s3", "sqs", "sts"]
 
 # How a service says that an operation is not there: code and status.
 REFUSALS = {
@@ -21,6 +21,7 @@ REFUSALS = {
     "lambda": ("UnknownOperationException", 404),
     "logs": ("UnknownOperationException", 400),
     "s3": ("NotImplemented", 501),
+    "sqs": ("UnknownOperationException", 400),
     "sts": ("InvalidAction", 400),
 }
 # Operations that clients sign for another service than the rest.

@@ -46,7 +46,7 @@ impl<T: Send + 'static> Drop for ToItsEnd<T> {
         {
             self.tracker.spawn_on(
                 async move {
-                    future.await;
+                    aws::departure::Deserted(future).await;
                     tracing::debug!("a request was finished whose client had left");
                 },
                 &runtime,

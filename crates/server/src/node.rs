@@ -16,6 +16,7 @@ use identity::{IamApi, Identity, KeyPair, StsApi};
 use kms::{Kms, NodeKey};
 use runtime::{Platform, ProcessRuntime, Runtimes, WasmRuntime};
 use s3::{MasterKey, Rights, S3};
+use sqs::Sqs;
 use stacks::Stacks;
 use store::{FjallConfig, FjallEngine, Store};
 use telemetry::{LogsApi, Telemetry};
@@ -35,6 +36,7 @@ pub struct Node {
     gateway: Arc<Gateway>,
     runtime: Arc<ProcessRuntime>,
     telemetry: Telemetry,
+    queues: Sqs,
     store: Store,
     /// The listener: ends first.
     front: Stage,
@@ -122,6 +124,7 @@ impl Node {
                 keys: Arc::new(kms.clone()),
             },
         );
+        let queues = Sqs::new(store.clone(), env.clone(), region.clone(), identity.clone());
         let dynamodb = DynamoDb::new(store.clone(), env.clone(), region.clone(), gateway.clone());
         let functions = Functions::new(
             config.functions.clone(),
@@ -150,6 +153,7 @@ impl Node {
         let key_deletions = kms.deletions();
         gateway.register(Arc::new(kms))?;
         gateway.register(s3.clone())?;
+        gateway.register(Arc::new(queues.clone()))?;
         gateway.register(dynamodb.clone())?;
         gateway.register(FunctionUrls::new(&functions))?;
         gateway.register(functions.clone())?;
@@ -162,6 +166,7 @@ impl Node {
             gateway: gateway.clone(),
             runtime,
             telemetry,
+            queues: queues.clone(),
             store,
             front: Stage::default(),
             work: Stage::default(),
@@ -184,6 +189,7 @@ impl Node {
         node.work.spawn(|stop| expiry.run(stop));
         node.work.spawn(|stop| scrubber.run(stop));
         node.work.spawn(|stop| key_deletions.run(stop));
+        node.work.spawn(|stop| queues.sweeper().run(stop));
         node.work.spawn(|stop| access_logs.run(stop));
         node.work.spawn(|stop| dynamodb.sweeper().run(stop));
         node.work.spawn(|stop| dynamodb.feeds().run(stop));
@@ -219,6 +225,7 @@ impl Node {
     /// recorded is written; the store closes.
     pub async fn stop(self) -> anyhow::Result<()> {
         tracing::info!("stopping: finishing what runs");
+        self.queues.end_waits();
         self.front.end().await;
         self.work.end().await;
         self.telemetry.flush().await;

@@ -165,6 +165,23 @@ tables! {
     /// Stack events.
     STACK_EVENTS = 0x0602;
 
+    /// Queues, by name.
+    SQS_QUEUES = 0x0700;
+    /// What is known of the messages of a queue together.
+    SQS_BAGS = 0x0701;
+    /// Messages by the time from which they can be received.
+    SQS_PLACES = 0x0702;
+    /// What messages say.
+    SQS_MESSAGES = 0x0703;
+    /// Messages that have been received: who may settle them, and how often that was.
+    SQS_RECEIPTS = 0x0704;
+    /// Queues that a queue is the dead-letter queue of.
+    SQS_SOURCES = 0x0705;
+    /// When the oldest message of a queue may end (rows of the node).
+    SQS_EXPIRY = 0x0706;
+    /// Messages of queues that were deleted or purged, still to be removed (rows of the node).
+    SQS_DROPPED = 0x0707;
+
     /// Keys of KMS.
     KMS_KEYS = 0x0D00;
     /// Aliases of keys of KMS.
