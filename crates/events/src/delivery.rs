@@ -6,13 +6,17 @@
 
 use std::time::Duration;
 
+use aws::Caller;
 use bytes::Bytes;
-use functions::{AsyncSettings, Event, FunctionName, Invocation, LATEST, Outcome, Version};
+use functions::{
+    AsyncSettings, Event, FunctionName, Invocation, LATEST, Outcome, Version, is_queue, queue_request,
+};
+use http::HeaderValue;
 use serde_json::json;
 use store::outbox::Delivery;
 use store::{Key, Read, Write};
 use telemetry::{LogEvent, LogLines};
-use types::{AccountId, ErrorKind};
+use types::{AccountId, Arn, ErrorKind, Principal};
 
 use crate::destination::{Condition, Ended};
 use crate::lane::Lane;
@@ -69,6 +73,9 @@ impl Shared {
         key: &Key,
         delivery: &Delivery,
     ) -> Result<(), String> {
+        if is_queue(&delivery.target) {
+            return self.to_queue(account, key, delivery).await;
+        }
         let function = match FunctionName::parse(&delivery.target, account, self.functions.region()) {
             Ok(function) => function,
             Err(error) => return self.discard(account, key, delivery, None, &error.to_string()).await,
@@ -204,12 +211,13 @@ impl Shared {
         outcome: Option<Outcome>,
     ) -> Result<(), String> {
         let attempts = delivery.failures + u32::from(outcome.is_some());
+        let ended = Ended { account, delivery, settings, condition, attempts, outcome: outcome.as_ref() };
+        if let Some(queue) = &settings.dead_letters {
+            self.bury(queue, ended).await?;
+        }
         match &settings.on_failure {
-            Some(destination) => {
-                let outcome = outcome.as_ref();
-                let ended = Ended { account, delivery, settings, condition, attempts, outcome };
-                self.tell(key, destination, ended).await
-            }
+            Some(destination) => self.tell(key, destination, ended).await,
+            None if settings.dead_letters.is_some() => self.settle(key, Vec::new()).await,
             None => {
                 let reason = format!(
                     "{} after {attempts} tries, and the function has no destination for failures",
@@ -233,14 +241,51 @@ impl Shared {
         tracing::warn!(%account, %target, %source, %request_id, %reason, "an event was dropped");
         self.settle(key, Vec::new()).await?;
         if let Some(settings) = settings {
-            let now = self.env.now();
-            let message =
-                format!("EVENT_DROPPED RequestId: {request_id}\tSource: {source}\tReason: {reason}");
-            let events = vec![LogEvent { timestamp: now, message }];
-            let stream = format!("{}/[{LATEST}]events", now.strftime("%Y/%m/%d"));
-            self.telemetry.log(LogLines { account, group: settings.log_group.clone(), stream, events }).await;
+            self.say_lost(account, delivery, settings, reason).await;
         }
         Ok(())
+    }
+
+    /// Says in the function's log that nobody gets an event.
+    pub(crate) async fn say_lost(
+        &self,
+        account: AccountId,
+        delivery: &Delivery,
+        settings: &AsyncSettings,
+        reason: &str,
+    ) {
+        let now = self.env.now();
+        let (source, request_id) = (&delivery.source, delivery.request_id);
+        let message = format!("EVENT_DROPPED RequestId: {request_id}\tSource: {source}\tReason: {reason}");
+        let events = vec![LogEvent { timestamp: now, message }];
+        let stream = format!("{}/[{LATEST}]events", now.strftime("%Y/%m/%d"));
+        self.telemetry.log(LogLines { account, group: settings.log_group.clone(), stream, events }).await;
+    }
+
+    /// Gives a service's event to a queue, which says itself whom it takes messages from.
+    async fn to_queue(&self, account: AccountId, key: &Key, delivery: &Delivery) -> Result<(), String> {
+        let Some(service) = delivery.service.clone() else {
+            return self.discard(account, key, delivery, None, "only services send events to queues").await;
+        };
+        let caller =
+            Caller { principal: Principal::Service { account, name: service }, ..Caller::platform(account) };
+        let sent = async {
+            let arn: Arn = delivery.target.parse().map_err(|error| aws::Error::internal(&error))?;
+            let body = json!({ "MessageBody": String::from_utf8_lossy(&delivery.payload) });
+            let mut request = queue_request(&arn, "SendMessage", body)?;
+            for (name, value) in
+                [("x-amz-source-arn", &delivery.source), ("x-amz-source-account", &account.to_string())]
+            {
+                let value = HeaderValue::from_str(value).map_err(|error| aws::Error::internal(&error))?;
+                request.headers_mut().insert(name, value);
+            }
+            self.dispatch.call(&caller, &delivery.trace, "sqs", request).await
+        };
+        match sent.await {
+            Ok(_) => self.settle(key, Vec::new()).await,
+            Err(error) if error.kind.is_retryable() => Err(error.to_string()),
+            Err(error) => self.discard(account, key, delivery, None, &error.to_string()).await,
+        }
     }
 
     /// Removes the event's row and writes what follows from its end, as one commit; nothing if the row is not

@@ -5,13 +5,14 @@
 
 use aws::Caller;
 use bytes::Bytes;
-use functions::{AsyncSettings, Outcome};
+use functions::{AsyncSettings, Outcome, queue_request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use store::Key;
 use store::outbox::Delivery;
-use types::{AccountId, Arn, RequestId, Timestamp};
+use types::{AccountId, Arn, RequestId, Timestamp, TraceHeader};
 
 use crate::service::Shared;
 
@@ -122,7 +123,64 @@ impl Ended<'_> {
     }
 }
 
+/// The first 1 KiB of what a function said of its failure, as an attribute of a message may hold it.
+fn error_message(ended: &Ended<'_>) -> String {
+    let told = ended.outcome.and_then(|outcome| serde_json::from_slice::<Value>(&outcome.payload).ok());
+    let told = told.as_ref().and_then(|told| told["errorMessage"].as_str()).filter(|told| !told.is_empty());
+    let mut text = String::new();
+    for c in told.unwrap_or(ended.condition.as_str()).chars() {
+        let allowed =
+            matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
+        let c = if allowed { c } else { '\u{FFFD}' };
+        if text.len() + c.len_utf8() > 1024 {
+            break;
+        }
+        text.push(c);
+    }
+    text
+}
+
 impl Shared {
+    /// Sends an event that has failed for good to the function's dead-letter queue (AWS Lambda developer guide, "Adding
+    /// a dead-letter queue"). An error says why it has to be done again; a queue that takes nothing is said so.
+    pub(crate) async fn bury(&self, queue: &str, ended: Ended<'_>) -> Result<(), String> {
+        let text = |value: &str| json!({ "DataType": "String", "StringValue": value });
+        let message = json!({
+            "MessageBody": String::from_utf8_lossy(&ended.delivery.payload),
+            "MessageAttributes": {
+                "RequestID": text(&ended.delivery.request_id.to_string()),
+                "ErrorCode": { "DataType": "Number", "StringValue": "200" },
+                "ErrorMessage": text(&error_message(&ended)),
+            },
+        });
+        let sent = match self.functions.role_caller(ended.account, ended.settings).await {
+            Ok(caller) => self.send_message(queue, &caller, &ended.delivery.trace, message).await,
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind.is_retryable() => Err(error.to_string()),
+            Err(error) => {
+                let reason = format!("it could not be sent to the dead-letter queue {queue}: {error}");
+                self.say_lost(ended.account, ended.delivery, ended.settings, &reason).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends a message to a queue; `message` without the queue's URL.
+    pub(crate) async fn send_message(
+        &self,
+        queue: &str,
+        caller: &Caller,
+        trace: &TraceHeader,
+        message: Value,
+    ) -> Result<(), aws::Error> {
+        let arn: Arn = queue.parse().map_err(|error| aws::Error::internal(&error))?;
+        let request = queue_request(&arn, "SendMessage", message)?;
+        self.dispatch.call(caller, trace, "sqs", request).await.map(|_| ())
+    }
+
     /// Sends the record to `destination` and ends the event. An error says why it has to be done again; a
     /// destination that can not be written to is said so, and the event ends all the same.
     pub(crate) async fn tell(&self, key: &Key, destination: &str, ended: Ended<'_>) -> Result<(), String> {
@@ -158,6 +216,12 @@ impl Shared {
         let now = self.env.now();
         if arn.service == "s3" {
             self.put_record(&arn.resource, caller, ended, now).await?;
+            return self.settle(key, Vec::new()).await.map_err(retry);
+        }
+        if arn.service == "sqs" {
+            let record = ended.record(now, EVENT_LIMIT);
+            let message = json!({ "MessageBody": String::from_utf8_lossy(&record) });
+            self.send_message(destination, caller, &ended.delivery.trace, message).await?;
             return self.settle(key, Vec::new()).await.map_err(retry);
         }
         // Asks for the right, and whether the function is there; the event itself joins the commit.

@@ -3,7 +3,7 @@
 //! The map: [`Functions`] is the service; `wire` reads Lambda's requests and `ops` carries them out over the
 //! rows of `tables`; `code` keeps deployment packages; `registry` and `pull` get them from registries of container images; `invoke` admits, places, runs and records every
 //! invocation; `url` answers at the URLs of functions; [`Runtime`] is the seam behind which code runs (implemented
-//! by the `runtime` crate). `source` says which streams wake which functions, and `filter` for which records. `extras` is what functions get here beyond Lambda.
+//! by the `runtime` crate). `source` says which streams and queues wake which functions, and `filter` for which records; `queue` is how queues are reached. `extras` is what functions get here beyond Lambda.
 //!
 //! Invariants: every invocation, from any trigger, is admitted, placed, run and recorded in one place; a
 //! function without traffic costs rows and nothing else.
@@ -18,6 +18,7 @@ mod name;
 mod ops;
 mod permission;
 mod pull;
+mod queue;
 mod registry;
 mod runtime;
 mod service;
@@ -31,6 +32,7 @@ pub use error::{Error, Throttle};
 pub use filter::Filter;
 pub use invoke::{Invocation, Outcome};
 pub use name::{FunctionName, LATEST, Version, function_arn};
+pub use queue::{is_queue, queue_request};
 pub use registry::{RegistryHost, RegistryHostError};
 pub use runtime::{
     Code, CodeFetch, CodeFormat, Event, ImageConfig, Initialization, Instance, InvokeRequest, InvokeResult,

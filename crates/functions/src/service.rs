@@ -73,9 +73,11 @@ pub struct AsyncSettings {
     pub max_retries: u32,
     /// How old an event may get.
     pub max_age: Duration,
-    /// ARN of the function that hears of successes.
+    /// ARN of the function or queue that hears of successes.
     pub on_success: Option<String>,
-    /// ARN of the function or bucket that hears of failures.
+    /// ARN of the queue that gets events that failed.
+    pub dead_letters: Option<String>,
+    /// ARN of the function, queue or bucket that hears of failures.
     pub on_failure: Option<String>,
     /// Whether the service and source that were asked about may invoke it.
     pub permitted: bool,
@@ -153,6 +155,7 @@ impl Functions {
             reserved_concurrency: deployed.reserved_concurrency,
             max_retries: events.and_then(|events| events.max_retries).unwrap_or(2),
             max_age: Duration::from_secs(u64::from(events.and_then(|e| e.max_age_s).unwrap_or(21_600))),
+            dead_letters: deployed.row.dead_letters.clone(),
             on_success: events.and_then(|events| events.on_success.clone()),
             on_failure: events.and_then(|events| events.on_failure.clone()),
             permitted,

@@ -26,7 +26,7 @@ pub struct SourceMapping {
     pub function: String,
     /// Its version or alias.
     pub qualifier: Option<String>,
-    /// The ARN of the stream.
+    /// The ARN of the stream or queue.
     pub source: String,
     /// Whether it is read.
     pub enabled: bool,
@@ -36,7 +36,10 @@ pub struct SourceMapping {
     pub window_s: u32,
     /// How many invocations there may be at a time; records of one item stay in their order.
     pub parallelization: u32,
-    /// `TRIM_HORIZON` or `LATEST`.
+    /// Most invocations at a time that a queue causes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<u32>,
+    /// `TRIM_HORIZON` or `LATEST`; empty for a queue.
     pub starting_position: String,
     /// Where `LATEST` was when the mapping was made.
     pub starting_iterator: Option<String>,
@@ -50,7 +53,7 @@ pub struct SourceMapping {
     pub report_failures: bool,
     /// Patterns, one of which a record has to match if there are any.
     pub filters: Vec<String>,
-    /// ARN of the bucket that hears of what was given up.
+    /// ARN of the bucket or queue that hears of what was given up.
     pub on_failure: Option<String>,
     /// When it was made.
     pub created: Timestamp,
@@ -78,6 +81,11 @@ impl SourceMapping {
     /// The function, as invocations name it.
     pub fn function_name(&self) -> FunctionName {
         FunctionName { name: self.function.clone(), qualifier: self.qualifier.clone() }
+    }
+
+    /// Whether its source is a queue.
+    pub fn is_of_queue(&self) -> bool {
+        crate::queue::is_queue(&self.source)
     }
 
     /// The patterns. They were checked when they were stored.

@@ -89,6 +89,9 @@ pub(crate) struct FunctionRow {
     /// The number that the next version gets.
     #[serde(default = "first_version")]
     pub(crate) next_version: u64,
+    /// ARN of the queue that gets events that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dead_letters: Option<String>,
     /// Loops of this function with itself are let run.
     #[serde(default)]
     pub(crate) allow_recursion: bool,

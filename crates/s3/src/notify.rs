@@ -1,4 +1,4 @@
-//! Which functions hear of a change, and what they are told (Amazon S3 user guide, "Event message structure").
+//! Which functions and queues hear of a change, and what they are told (Amazon S3 user guide, "Event message structure").
 //!
 //! Invariant: deliveries are written in the commit of the change that they tell of; their sequencer is that
 //! commit's version, so for one key a later event always compares greater.
@@ -17,9 +17,9 @@ use types::{AccountId, Principal, Region, RequestId, SharedEnv, Timestamp, Trace
 use crate::tables::Bucket;
 use crate::versions::{self, VersionId};
 
-/// A Lambda function configuration of a bucket.
+/// A function or a queue that a bucket's configuration names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LambdaTarget {
+pub(crate) struct Target {
     pub(crate) id: String,
     pub(crate) arn: String,
     /// Such as `s3:ObjectCreated:*`.
@@ -30,7 +30,12 @@ pub(crate) struct LambdaTarget {
     pub(crate) suffix: Option<String>,
 }
 
-impl LambdaTarget {
+impl Target {
+    /// Whether it is a queue.
+    pub(crate) fn is_queue(&self) -> bool {
+        self.arn.starts_with("arn:aws:sqs:")
+    }
+
     /// Whether it wants to hear of event `name` (`ObjectCreated:Put`) of `key`.
     pub(crate) fn matches(&self, name: &str, key: &str) -> bool {
         self.events.iter().any(|pattern| event_matches(pattern, name))
@@ -223,8 +228,8 @@ pub(crate) fn url_encode(key: &str) -> String {
 mod tests {
     use super::*;
 
-    fn target(events: &[&str], prefix: Option<&str>, suffix: Option<&str>) -> LambdaTarget {
-        LambdaTarget {
+    fn target(events: &[&str], prefix: Option<&str>, suffix: Option<&str>) -> Target {
+        Target {
             id: "1".into(),
             arn: "arn:aws:lambda:us-east-1:000000000000:function:f".into(),
             events: events.iter().map(|e| (*e).to_owned()).collect(),

@@ -34,7 +34,7 @@ use crate::access_log::LogTarget;
 use crate::checksum::{Checksum, PartChecksum};
 use crate::encryption::{AskedKey, Encryption};
 use crate::lock::{BucketLock, Lock};
-use crate::notify::LambdaTarget;
+use crate::notify::Target;
 use crate::versions::{VersionId, Versioning};
 use crate::website::Website;
 use crate::{cors, lifecycle};
@@ -97,7 +97,7 @@ pub(crate) struct NameRow {
 pub(crate) struct Bucket {
     pub(crate) created_at: Timestamp,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) notifications: Vec<LambdaTarget>,
+    pub(crate) notifications: Vec<Target>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) tags: Vec<(String, String)>,
     #[serde(default, skip_serializing_if = "Versioning::is_unset")]

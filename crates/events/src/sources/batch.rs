@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws::Caller;
 use bytes::Bytes;
-use functions::{Event, Invocation, Outcome, SourceMapping};
+use functions::{Event, Invocation, Outcome, SourceMapping, is_queue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -215,10 +215,11 @@ impl Batch<'_> {
             account = %self.account, mapping = mapping.id, source = mapping.source, condition,
             records = piece.records.len(), first = first.sequence_number(), "records of a stream were given up"
         );
-        let Some(bucket) = mapping.on_failure.as_deref().and_then(|arn| arn.strip_prefix("arn:aws:s3:::"))
-        else {
+        let Some(destination) = mapping.on_failure.as_deref() else { return };
+        let bucket = destination.strip_prefix("arn:aws:s3:::");
+        if bucket.is_none() && !is_queue(destination) {
             return;
-        };
+        }
         let now = self.shared.env.now();
         let time = |seconds: f64| {
             let at = Timestamp::from_millisecond((seconds * 1000.0) as i64).unwrap_or_default();
@@ -245,8 +246,11 @@ impl Batch<'_> {
                 "batchSize": piece.records.len(),
                 "streamArn": mapping.source,
             },
-            "payload": json!({ "Records": values }).to_string(),
         });
+        if bucket.is_some() {
+            // A queue's messages only say where the records are.
+            record["payload"] = json!(json!({ "Records": values }).to_string());
+        }
         if let Some(outcome) = outcome {
             record["responseContext"] = json!({
                 "statusCode": 200,
@@ -264,21 +268,33 @@ impl Batch<'_> {
         let mut tries = 0;
         // It is told before it is passed over; only what can not be told is lost, and said so.
         while !self.shared.shutdown.is_cancelled() {
-            let uri =
-                format!("/{}/{}", utf8_percent_encode(bucket, PATH), utf8_percent_encode(&object, PATH));
-            let request = http::Request::put(uri)
-                .header(http::header::CONTENT_TYPE, "application/json")
-                .body(body.clone());
-            let Ok(request) = request else { return };
             let trace = TraceHeader::new(&*self.shared.env);
-            match self.shared.dispatch.call(self.caller, &trace, "s3", request).await {
-                Ok(_) => return,
+            let told = match bucket {
+                Some(bucket) => {
+                    let uri = format!(
+                        "/{}/{}",
+                        utf8_percent_encode(bucket, PATH),
+                        utf8_percent_encode(&object, PATH)
+                    );
+                    let request = http::Request::put(uri)
+                        .header(http::header::CONTENT_TYPE, "application/json")
+                        .body(body.clone());
+                    let Ok(request) = request else { return };
+                    self.shared.dispatch.call(self.caller, &trace, "s3", request).await.map(|_| ())
+                }
+                None => {
+                    let message = json!({ "MessageBody": String::from_utf8_lossy(&body) });
+                    self.shared.send_message(destination, self.caller, &trace, message).await
+                }
+            };
+            match told {
+                Ok(()) => return,
                 Err(error) if error.kind.is_retryable() && tries < 10 => {
                     tries += 1;
                     self.shared.pause(Duration::from_secs(tries)).await;
                 }
                 Err(error) => {
-                    tracing::warn!(mapping = mapping.id, bucket, %error, "records that were given up could not be told of");
+                    tracing::warn!(mapping = mapping.id, destination, %error, "records that were given up could not be told of");
                     return;
                 }
             }

@@ -1,13 +1,15 @@
-//! Sources that are read: mappings of streams to functions, each in a task of its own.
+//! Sources that are read: mappings of streams and queues to functions, each in a task of its own.
 //!
 //! Invariants: a mapping has one reader; the place up to which a source was read moves on when what was read is done or
 //! was given up, so that every record reaches its function at least once, and those of one item in their order. A
-//! mapping that is switched off or idle holds no records.
+//! mapping that is switched off or idle holds no records. What a queue gives is hidden in it until it is done.
 
 mod batch;
+mod queue;
 mod reader;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use tokio::sync::Notify;
 use types::AccountId;
 
 use crate::service::Shared;
+use queue::Poller;
 use reader::Reader;
 
 /// How often mappings are looked for if the store failed.
@@ -26,10 +29,18 @@ type Name = (AccountId, String);
 
 /// What wakes readers.
 #[derive(Debug, Default)]
-pub(crate) struct Readers(Mutex<HashMap<Name, Arc<Notify>>>);
+pub(crate) struct Readers(Mutex<HashMap<Name, Wake>>);
+
+/// What wakes one.
+#[derive(Debug, Clone)]
+struct Wake {
+    wake: Arc<Notify>,
+    /// It waits at its queue, and need not know of records of streams.
+    of_queue: Arc<AtomicBool>,
+}
 
 impl Readers {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Arc<Notify>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Wake>> {
         self.0.lock().expect("no holder of this lock panics")
     }
 
@@ -68,7 +79,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 let account = key.as_ref().and_then(|key| account_of(key).ok());
                 let readers = shared.readers.lock();
                 let woken = readers.iter().filter(|((owner, _), _)| account.is_none_or(|account| account == *owner));
-                woken.for_each(|(_, wake)| wake.notify_one());
+                let woken = woken.filter(|(_, wake)| !wake.of_queue.load(Ordering::Relaxed));
+                woken.for_each(|(_, wake)| wake.wake.notify_one());
             }
             () = std::future::ready(()), if lost => {}
         }
@@ -83,15 +95,28 @@ fn name_of(key: &store::Key) -> Option<Name> {
 fn read(shared: &Arc<Shared>, name: Name) {
     let mut readers = shared.readers.lock();
     if let Some(wake) = readers.get(&name) {
-        wake.notify_one();
+        wake.wake.notify_one();
         return;
     }
-    let wake = Arc::new(Notify::new());
-    readers.insert(name.clone(), wake.clone());
+    let (wake, of_queue) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+    readers.insert(name.clone(), Wake { wake: wake.clone(), of_queue: of_queue.clone() });
     let task = shared.clone();
     shared.tasks.spawn(async move {
         loop {
-            Reader::new(task.clone(), name.clone(), wake.clone()).run().await;
+            match task.functions.source_mapping(name.0, &name.1).await {
+                Ok(Some(mapping)) if mapping.is_of_queue() => {
+                    of_queue.store(true, Ordering::Relaxed);
+                    Poller::new(task.clone(), name.clone(), wake.clone()).run().await;
+                }
+                Ok(_) => Reader::new(task.clone(), name.clone(), wake.clone()).run().await,
+                Err(error) => {
+                    tracing::error!(%error, mapping = name.1, "a mapping could not be read");
+                    task.pause(PAUSE).await;
+                    if !task.shutdown.is_cancelled() {
+                        continue;
+                    }
+                }
+            }
             // It may have been made anew under its id since it was looked at.
             let again = !task.shutdown.is_cancelled()
                 && matches!(task.functions.source_mapping(name.0, &name.1).await, Ok(Some(_)));

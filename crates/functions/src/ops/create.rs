@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws::Response;
+use aws::{Caller, Response};
 use store::Read;
 use types::ErrorKind;
 
@@ -11,6 +11,7 @@ use super::{Cx, settings};
 use crate::Error;
 use crate::code::Uses;
 use crate::name::FunctionName;
+use crate::queue;
 use crate::tables::{CodeRef, FUNCTIONS, FunctionRow, TOTALS, by_name, totals_key};
 use crate::wire::input::{CreateFunction, PublishVersion};
 
@@ -30,6 +31,9 @@ impl Cx {
             self.check_runtime(&row.runtime)?;
         }
         self.check_role(&row.role, &row.name).await?;
+        if let Some(queue) = &row.dead_letters {
+            self.check_queue(&row.role, &row.name, queue).await?;
+        }
         let package = match &mut row.image {
             Some(image) => match self.image(code).await? {
                 ImageSource::Archive(package, uri) => {
@@ -127,6 +131,7 @@ impl Cx {
             image,
             pull: None,
             next_version: 1,
+            dead_letters: settings::dead_letters(input.dead_letter_config)?,
             allow_recursion: false,
             code: CodeRef::missing(),
             last_modified: self.inner.env.now(),
@@ -138,6 +143,21 @@ impl Cx {
 
     pub(super) fn check_runtime(&self, runtime: &str) -> Result<(), Error> {
         self.inner.runtime.check(runtime).map_err(Error::InvalidParameter)
+    }
+
+    /// Refuses a queue that a role may not send to, or that is not there.
+    pub(super) async fn check_queue(&self, role: &str, session: &str, queue: &str) -> Result<(), aws::Error> {
+        let caller = self.role_caller(role, session).await?;
+        let arn = queue::queue_arn(queue, "queue")?;
+        queue::check_sender(&*self.inner.dispatch, &caller, &self.context.trace, &arn).await
+    }
+
+    /// A role, for what is asked in its name.
+    pub(super) async fn role_caller(&self, role: &str, session: &str) -> Result<Caller, aws::Error> {
+        let shortest = Duration::from_secs(900);
+        let roles = &self.inner.roles;
+        let assumed = roles.assume(self.account, role, session, "lambda.amazonaws.com", shortest).await?;
+        Ok(Caller { principal: assumed.principal, ..Caller::platform(self.account) })
     }
 
     /// Refuses a role that is not there or that Lambda may not assume.

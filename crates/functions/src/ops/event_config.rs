@@ -8,6 +8,7 @@ use types::Arn;
 use super::Cx;
 use crate::Error;
 use crate::name::FunctionName;
+use crate::queue::{is_queue, queue_arn};
 use crate::tables::{EVENT_CONFIGS, EventConfigRow, by_qualifier, marker_of, page_of, qualifier_of};
 use crate::wire::input::{Destination, EventInvokeConfig};
 
@@ -37,13 +38,18 @@ impl Cx {
                 FunctionName::parse(text, self.account, &self.inner.region)?;
                 Ok(Some(text.to_owned()))
             }
+            // A queue is looked at with the rights of the function's role before anything is kept.
+            "sqs" => {
+                queue_arn(text, "destination config DestinationConfig")?;
+                Ok(Some(text.to_owned()))
+            }
             "s3" if success => Err(Error::InvalidParameter(
                 "Amazon S3 buckets are supported as destinations for failures only (OnFailure).".into(),
             )),
             "s3" if !arn.resource.contains('/') => Ok(Some(text.to_owned())),
             other => Err(Error::Unsupported(format!(
-                "Destinations of the service {other} are not supported by this node; use a function or, for \
-                 failures, a bucket."
+                "Destinations of the service {other} are not supported by this node; use a function, a queue \
+                 or, for failures, a bucket."
             ))),
         }
     }
@@ -53,7 +59,7 @@ impl Cx {
         function: FunctionName,
         input: EventInvokeConfig,
         merge: bool,
-    ) -> Result<Response, Error> {
+    ) -> Result<Response, aws::Error> {
         let retries =
             input.maximum_retry_attempts.map(|v| within(v, "maximumRetryAttempts", 0, 2)).transpose()?;
         let age = input.maximum_event_age_in_seconds;
@@ -68,6 +74,12 @@ impl Cx {
             on_failure: self.destination(failure, false)?,
             last_modified: self.inner.env.now(),
         };
+        let queues = [&given.on_success, &given.on_failure].into_iter().flatten().filter(|arn| is_queue(arn));
+        for queue in queues {
+            self.require_owner(&function).await?;
+            let (_, deployed) = self.resolve(&function).await?;
+            self.check_queue(&deployed.role, &deployed.name, queue).await?;
+        }
         let (has_success, has_failure) = (success.is_some(), failure.is_some());
         let name = function.name.clone();
         let key = by_qualifier(&EVENT_CONFIGS, self.account, &name, function.owner());

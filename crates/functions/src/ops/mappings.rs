@@ -1,5 +1,5 @@
-//! Event source mappings: which streams wake which functions (AWS Lambda developer guide, "Using AWS Lambda with Amazon
-//! DynamoDB").
+//! Event source mappings: which streams and queues wake which functions (AWS Lambda developer guide, "Using AWS Lambda
+//! with Amazon DynamoDB", "Using Lambda with Amazon SQS").
 
 use aws::Response;
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use super::Cx;
 use crate::Error;
 use crate::filter::{self, Filter};
 use crate::name::FunctionName;
+use crate::queue;
 use crate::source::{MAPPINGS, POSITIONS, SourceMapping, by_id};
 use crate::wire::input::{EventSourceMapping, FilterCriteria};
 
@@ -44,8 +45,43 @@ fn patterns(criteria: FilterCriteria) -> Result<Vec<String>, Error> {
     Ok(texts)
 }
 
+/// Refuses what only streams have.
+fn check_of_queue(input: &EventSourceMapping) -> Result<(), Error> {
+    let of_streams = [
+        ("StartingPosition", input.starting_position.is_some()),
+        ("ParallelizationFactor", input.parallelization_factor.is_some()),
+        ("MaximumRecordAgeInSeconds", input.maximum_record_age_in_seconds.is_some()),
+        ("BisectBatchOnFunctionError", input.bisect_batch_on_function_error.is_some_and(|bisect| bisect)),
+        ("MaximumRetryAttempts", input.maximum_retry_attempts.is_some()),
+        (
+            "DestinationConfig",
+            input.destination_config.as_ref().is_some_and(|to| {
+                [&to.on_success, &to.on_failure].into_iter().flatten().any(|to| to.destination.is_some())
+            }),
+        ),
+    ];
+    match of_streams.iter().find(|(_, given)| *given) {
+        Some((name, _)) => {
+            Err(Error::InvalidParameter(format!("{name} is not supported for event sources of Amazon SQS.")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Puts what a request says into a mapping.
 fn apply(input: &EventSourceMapping, mapping: &mut SourceMapping) -> Result<(), Error> {
+    if mapping.is_of_queue() {
+        check_of_queue(input)?;
+    }
+    if let Some(scaling) = &input.scaling_config {
+        if !mapping.is_of_queue() {
+            return Err(Error::InvalidParameter(
+                "ScalingConfig is for event sources of Amazon SQS alone.".into(),
+            ));
+        }
+        let most = scaling.maximum_concurrency;
+        mapping.max_concurrency = most.map(|most| within(most, "maximumConcurrency", 2, 1000)).transpose()?;
+    }
     if let Some(enabled) = input.enabled {
         mapping.enabled = enabled;
     }
@@ -89,13 +125,21 @@ fn apply(input: &EventSourceMapping, mapping: &mut SourceMapping) -> Result<(), 
         let to = to.filter(|to| !to.is_empty());
         if let Some(to) = &to {
             let arn: Option<Arn> = to.parse().ok();
-            if !arn.is_some_and(|arn| arn.service == "s3" && !arn.resource.contains('/')) {
+            if arn.as_ref().is_some_and(|arn| matches!(arn.service.as_str(), "sqs" | "sns")) {
+                queue::queue_arn(to, "destination config DestinationConfig")?;
+            } else if !arn.is_some_and(|arn| arn.service == "s3" && !arn.resource.contains('/')) {
                 return Err(Error::Unsupported(format!(
-                    "Destination {to} is not supported by this node; records that were given up go to a bucket."
+                    "Destination {to} is not supported by this node; records that were given up go to a queue or a bucket."
                 )));
             }
         }
         mapping.on_failure = to;
+    }
+    if mapping.is_of_queue() && mapping.batch_size > 10 && mapping.window_s == 0 {
+        return Err(Error::InvalidParameter(
+            "Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10"
+                .into(),
+        ));
     }
     Ok(())
 }
@@ -112,6 +156,32 @@ impl Cx {
         let own = if mapping.enabled { "Enabled" } else { "Disabled" };
         let destination = mapping.on_failure.as_ref().map_or(json!({}), |arn| json!({ "Destination": arn }));
         let unbounded = |value: Option<u32>| value.map_or(-1, i64::from);
+        let kinds = if mapping.report_failures { vec!["ReportBatchItemFailures"] } else { vec![] };
+        let filters: Vec<_> = mapping.filters.iter().map(|text| json!({ "Pattern": text })).collect();
+        if mapping.is_of_queue() {
+            let mut shown = json!({
+                "UUID": mapping.id,
+                "EventSourceMappingArn": self.inner.mapping_arn(self.account, &mapping.id),
+                "EventSourceArn": mapping.source,
+                "FunctionArn": self.inner.mapped_arn(self.account, mapping),
+                "BatchSize": mapping.batch_size,
+                "MaximumBatchingWindowInSeconds": mapping.window_s,
+                "FunctionResponseTypes": kinds,
+                "LastModified": mapping.modified.as_millisecond() as f64 / 1000.0,
+                "State": state.unwrap_or(own),
+                "StateTransitionReason": "USER_INITIATED",
+            });
+            if let Some(most) = mapping.max_concurrency {
+                shown["ScalingConfig"] = json!({ "MaximumConcurrency": most });
+            }
+            if let Some(result) = result {
+                shown["LastProcessingResult"] = json!(result);
+            }
+            if !filters.is_empty() {
+                shown["FilterCriteria"] = json!({ "Filters": filters });
+            }
+            return Ok(shown);
+        }
         let mut shown = json!({
             "UUID": mapping.id,
             "EventSourceMappingArn": self.inner.mapping_arn(self.account, &mapping.id),
@@ -125,15 +195,14 @@ impl Cx {
             "MaximumRetryAttempts": unbounded(mapping.max_retries),
             "BisectBatchOnFunctionError": mapping.bisect,
             "TumblingWindowInSeconds": 0,
-            "FunctionResponseTypes": if mapping.report_failures { vec!["ReportBatchItemFailures"] } else { vec![] },
+            "FunctionResponseTypes": kinds,
             "DestinationConfig": { "OnFailure": destination },
             "LastModified": mapping.modified.as_millisecond() as f64 / 1000.0,
             "LastProcessingResult": result.unwrap_or("No records processed"),
             "State": state.unwrap_or(own),
             "StateTransitionReason": "User action",
         });
-        if !mapping.filters.is_empty() {
-            let filters: Vec<_> = mapping.filters.iter().map(|text| json!({ "Pattern": text })).collect();
+        if !filters.is_empty() {
             shown["FilterCriteria"] = json!({ "Filters": filters });
         }
         Ok(shown)
@@ -158,11 +227,7 @@ impl Cx {
     /// Sees that the function's role may read the stream; where its end is now.
     async fn check_source(&self, function: &FunctionName, source: &str) -> Result<String, aws::Error> {
         let (_, row) = self.resolve(function).await?;
-        let shortest = std::time::Duration::from_secs(900);
-        let roles = &self.inner.roles;
-        let assumed =
-            roles.assume(self.account, &row.role, &row.name, "lambda.amazonaws.com", shortest).await?;
-        let caller = aws::Caller { principal: assumed.principal, ..aws::Caller::platform(self.account) };
+        let caller = self.role_caller(&row.role, &row.name).await?;
         let asked = async {
             let described =
                 self.ask_stream(&caller, "DescribeStream", &json!({ "StreamArn": source })).await?;
@@ -197,6 +262,66 @@ impl Cx {
         })
     }
 
+    /// Sees that the function's role may receive from the queue and delete from it, and that its messages stay hidden
+    /// for as long as the function may take. What asks for the rights changes nothing.
+    async fn check_queue_source(&self, function: &FunctionName, source: &str) -> Result<(), aws::Error> {
+        let arn = queue::queue_arn(source, "event source")?;
+        let (_, row) = self.resolve(function).await?;
+        let caller = self.role_caller(&row.role, &row.name).await?;
+        let mut hidden_s = None;
+        for (operation, body, expected) in [
+            ("ReceiveMessage", json!({ "MaxNumberOfMessages": 0 }), Some("InvalidParameterValueException")),
+            ("DeleteMessageBatch", json!({ "Entries": [] }), Some("EmptyBatchRequest")),
+            ("GetQueueAttributes", json!({ "AttributeNames": ["VisibilityTimeout"] }), None),
+        ] {
+            let request = queue::queue_request(&arn, operation, body)?;
+            match self.inner.dispatch.call(&caller, &self.context.trace, "sqs", request).await {
+                Ok(answer) => {
+                    let answer: Value = serde_json::from_slice(answer.body())
+                        .map_err(|error| aws::Error::internal(&error))?;
+                    let text = answer["Attributes"]["VisibilityTimeout"].as_str();
+                    hidden_s = text.and_then(|text| text.parse::<u32>().ok());
+                }
+                Err(error) if expected.is_some_and(|expected| error.code == expected) => {}
+                Err(error) if error.kind == ErrorKind::Denied => {
+                    return Err(Error::InvalidParameter(format!(
+                        "The provided execution role does not have permissions to call {} on SQS",
+                        operation.trim_end_matches("Batch")
+                    ))
+                    .into());
+                }
+                Err(error) if error.kind == ErrorKind::NotFound => {
+                    return Err(Error::InvalidParameter(format!(
+                        "Error occurred while ReceiveMessage. SQS Error Code: AWS.SimpleQueueService.NonExistentQueue. SQS \
+                         Error Message: {}",
+                        error.message
+                    ))
+                    .into());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(hidden_s) = hidden_s.filter(|hidden_s| *hidden_s < row.timeout_s) {
+            return Err(Error::InvalidParameter(format!(
+                "Queue visibility timeout: {hidden_s} seconds is less than Function timeout: {} seconds",
+                row.timeout_s
+            ))
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Sees that the function's role may tell of what was given up, where that goes to a queue.
+    async fn check_told(&self, function: &FunctionName, mapping: &SourceMapping) -> Result<(), aws::Error> {
+        match mapping.on_failure.as_deref().filter(|arn| queue::is_queue(arn)) {
+            None => Ok(()),
+            Some(arn) => {
+                let (_, row) = self.resolve(function).await?;
+                self.check_queue(&row.role, &row.name, arn).await
+            }
+        }
+    }
+
     pub(super) async fn create_mapping(
         &self,
         function: FunctionName,
@@ -208,13 +333,15 @@ impl Cx {
         };
         let arn: Option<Arn> = source.parse().ok();
         let of_table = |arn: &Arn| arn.service == "dynamodb" && arn.resource.contains("/stream/");
-        if !arn.as_ref().is_some_and(of_table) {
+        let of_queue = queue::is_queue(&source);
+        if !of_queue && !arn.as_ref().is_some_and(of_table) {
             let message = format!(
-                "Event source {source} is not supported by this node; streams of DynamoDB tables are."
+                "Event source {source} is not supported by this node; queues and streams of DynamoDB tables are."
             );
             return Err(Error::Unsupported(message).into());
         }
         let starting_position = match input.starting_position.as_deref() {
+            None if of_queue => String::new(),
             Some(position @ ("TRIM_HORIZON" | "LATEST")) => position.to_owned(),
             Some("AT_TIMESTAMP") => {
                 return Err(invalid("AT_TIMESTAMP is not a starting position of DynamoDB streams.".into()));
@@ -239,9 +366,10 @@ impl Cx {
             qualifier: function.owner().map(str::to_owned),
             source: source.clone(),
             enabled: true,
-            batch_size: 100,
+            batch_size: if of_queue { 10 } else { 100 },
             window_s: 0,
             parallelization: 1,
+            max_concurrency: None,
             starting_iterator: None,
             starting_position,
             max_age_s: None,
@@ -254,8 +382,13 @@ impl Cx {
             modified: self.inner.env.now(),
         };
         apply(&input, &mut mapping)?;
-        let end = self.check_source(&function, &source).await?;
-        mapping.starting_iterator = (mapping.starting_position == "LATEST").then_some(end);
+        if of_queue {
+            self.check_queue_source(&function, &source).await?;
+        } else {
+            let end = self.check_source(&function, &source).await?;
+            mapping.starting_iterator = (mapping.starting_position == "LATEST").then_some(end);
+        }
+        self.check_told(&function, &mapping).await?;
         let account = self.account;
         let all = MAPPINGS.range(account, MOST, |_| {});
         let key = by_id(&MAPPINGS, account, &mapping.id);
@@ -292,10 +425,19 @@ impl Cx {
         let before = self.inner.mapping(self.account, &id).await?.ok_or_else(|| self.no_mapping())?;
         if let Some(function) = &function {
             self.require_owner(function).await?;
-            self.check_source(function, &before.source).await?;
+            if before.is_of_queue() {
+                self.check_queue_source(function, &before.source).await?;
+            } else {
+                self.check_source(function, &before.source).await?;
+            }
         }
         // What is wrong with it is said before anything is written.
-        apply(&input, &mut before.clone())?;
+        let mut after = before.clone();
+        apply(&input, &mut after)?;
+        if input.destination_config.is_some() {
+            let function = function.clone().unwrap_or_else(|| before.function_name());
+            self.check_told(&function, &after).await?;
+        }
         let key = by_id(&MAPPINGS, self.account, &id);
         let (absent, now) = (self.no_mapping(), self.inner.env.now());
         let updated =

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use types::Arn;
 
 use crate::Error;
+use crate::queue::queue_arn;
 use crate::tables::{ImageRow, LoggingRow};
-use crate::wire::input::{EphemeralStorage, ImageConfig, LoggingConfig, TracingConfig};
+use crate::wire::input::{DeadLetterConfig, EphemeralStorage, ImageConfig, LoggingConfig, TracingConfig};
 use crate::wire::output::architecture;
 
 const ENVIRONMENT_LIMIT: usize = 4096;
@@ -234,6 +235,15 @@ pub(super) fn tags(tags: &BTreeMap<String, String>) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The queue that gets events that failed, if there is to be one.
+pub(super) fn dead_letters(given: Option<DeadLetterConfig>) -> Result<Option<String>, Error> {
+    let target = given.and_then(|given| given.target_arn).filter(|arn| !arn.is_empty());
+    if let Some(arn) = &target {
+        queue_arn(arn, "DeadLetterConfig.TargetArn")?;
+    }
+    Ok(target)
 }
 
 #[cfg(test)]

@@ -244,6 +244,16 @@ impl Cx {
         let log_group = input.logging_config.as_ref().map(|l| settings::log_group(l, &name)).transpose()?;
         let logging = input.logging_config.as_ref().map(settings::logging).transpose()?;
         let image = input.image_config.map(settings::image).transpose()?;
+        let dead_letters = match input.dead_letter_config {
+            Some(given) => Some(settings::dead_letters(Some(given))?),
+            None => None,
+        };
+        if role.is_some() || dead_letters.is_some() {
+            let before = self.row(&name).await?;
+            if let Some(queue) = dead_letters.clone().unwrap_or(before.dead_letters) {
+                self.check_queue(role.as_ref().unwrap_or(&before.role), &name, &queue).await?;
+            }
+        }
         let deployment = self.fresh_id();
         if let Some(layers) = input.layers {
             self.swap_layers(&name, layers, input.revision_id.as_deref()).await?;
@@ -267,6 +277,7 @@ impl Cx {
             set(&mut row.tracing, &tracing);
             set(&mut row.log_group, &log_group);
             set(&mut row.logging, &logging);
+            set(&mut row.dead_letters, &dead_letters);
             match (&mut row.image, &image) {
                 (_, None) => {}
                 (Some(own), Some(image)) => {

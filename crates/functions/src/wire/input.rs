@@ -32,14 +32,14 @@ impl Refused {
 /// Refuses members that are there.
 pub(crate) fn refuse(members: &[(&str, &Refused)]) -> Result<(), Error> {
     let Some((name, _)) = members.iter().find(|(_, member)| !member.is_empty()) else { return Ok(()) };
-    let instead = match *name {
-        "DeadLetterConfig" => {
-            ": it has no queues or topics; have PutFunctionEventInvokeConfig send failures to a function or a bucket \
-             (DestinationConfig.OnFailure)"
-        }
-        _ => "",
-    };
-    Err(Error::Unsupported(format!("{name} is not supported by this node{instead}.")))
+    Err(Error::Unsupported(format!("{name} is not supported by this node.")))
+}
+
+/// Where events go that failed.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct DeadLetterConfig {
+    pub(crate) target_arn: Option<String>,
 }
 
 /// `CreateFunction`.
@@ -67,8 +67,7 @@ pub(crate) struct CreateFunction {
     pub(crate) layers: Option<Vec<String>>,
     #[serde(default)]
     vpc_config: Refused,
-    #[serde(default)]
-    dead_letter_config: Refused,
+    pub(crate) dead_letter_config: Option<DeadLetterConfig>,
     #[serde(default, rename = "KMSKeyArn")]
     kms_key_arn: Refused,
     #[serde(default)]
@@ -92,7 +91,6 @@ impl CreateFunction {
     pub(crate) fn check(&self) -> Result<(), Error> {
         refuse(&[
             ("VpcConfig", &self.vpc_config),
-            ("DeadLetterConfig", &self.dead_letter_config),
             ("KMSKeyArn", &self.kms_key_arn),
             ("FileSystemConfigs", &self.file_system_configs),
             ("CodeSigningConfigArn", &self.code_signing_config_arn),
@@ -214,8 +212,7 @@ pub(crate) struct UpdateFunctionConfiguration {
     pub(crate) layers: Option<Vec<String>>,
     #[serde(default)]
     vpc_config: Refused,
-    #[serde(default)]
-    dead_letter_config: Refused,
+    pub(crate) dead_letter_config: Option<DeadLetterConfig>,
     #[serde(default, rename = "KMSKeyArn")]
     kms_key_arn: Refused,
     #[serde(default)]
@@ -233,7 +230,6 @@ impl UpdateFunctionConfiguration {
     pub(crate) fn check(&self) -> Result<(), Error> {
         refuse(&[
             ("VpcConfig", &self.vpc_config),
-            ("DeadLetterConfig", &self.dead_letter_config),
             ("KMSKeyArn", &self.kms_key_arn),
             ("FileSystemConfigs", &self.file_system_configs),
             ("SnapStart", &self.snap_start),
@@ -485,8 +481,7 @@ pub(crate) struct EventSourceMapping {
     amazon_managed_kafka_event_source_config: Refused,
     #[serde(default)]
     self_managed_kafka_event_source_config: Refused,
-    #[serde(default)]
-    scaling_config: Refused,
+    pub(crate) scaling_config: Option<ScalingConfig>,
     #[serde(default, rename = "DocumentDBEventSourceConfig")]
     document_db_event_source_config: Refused,
     #[serde(default, rename = "KMSKeyArn")]
@@ -513,7 +508,6 @@ impl EventSourceMapping {
             ("SelfManagedEventSource", &self.self_managed_event_source),
             ("AmazonManagedKafkaEventSourceConfig", &self.amazon_managed_kafka_event_source_config),
             ("SelfManagedKafkaEventSourceConfig", &self.self_managed_kafka_event_source_config),
-            ("ScalingConfig", &self.scaling_config),
             ("DocumentDBEventSourceConfig", &self.document_db_event_source_config),
             ("KMSKeyArn", &self.kms_key_arn),
             ("MetricsConfig", &self.metrics_config),
@@ -521,6 +515,13 @@ impl EventSourceMapping {
             ("ProvisionedPollerConfig", &self.provisioned_poller_config),
         ])
     }
+}
+
+/// How many invocations a queue's mapping causes at a time.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(crate) struct ScalingConfig {
+    pub(crate) maximum_concurrency: Option<i64>,
 }
 
 /// Which records wake a function.

@@ -28,6 +28,8 @@ pub(crate) struct FunctionConfiguration<'a> {
     version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     environment: Option<Environment<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dead_letter_config: Option<DeadLetterConfig<'a>>,
     tracing_config: TracingConfig<'a>,
     revision_id: RequestId,
     state: &'static str,
@@ -80,6 +82,12 @@ struct Layer<'a> {
 #[serde(rename_all = "PascalCase")]
 struct Environment<'a> {
     variables: &'a BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DeadLetterConfig<'a> {
+    target_arn: &'a str,
 }
 
 #[derive(Debug, Serialize)]
@@ -184,6 +192,7 @@ impl<'a> FunctionConfiguration<'a> {
             code_sha256: row.code_sha256(),
             version: version.to_string(),
             environment: (!row.environment.is_empty()).then_some(Environment { variables: &row.environment }),
+            dead_letter_config: row.dead_letters.as_deref().map(|target_arn| DeadLetterConfig { target_arn }),
             tracing_config: TracingConfig { mode: &row.tracing },
             revision_id: row.revision,
             state: progress.state,

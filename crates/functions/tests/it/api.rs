@@ -82,11 +82,7 @@ async fn what_is_wrong_or_not_offered_is_refused_by_name() {
         ("Layers", json!(["x"]), "layers"),
         ("Environment", json!({ "Variables": { "HAWKER_REUSE": "x" } }), "HAWKER_REUSE sets nothing"),
         ("VpcConfig", json!({ "SubnetIds": ["subnet-1"] }), "VpcConfig"),
-        (
-            "DeadLetterConfig",
-            json!({ "TargetArn": "arn:aws:sqs:us-east-1:0:q" }),
-            "DestinationConfig.OnFailure",
-        ),
+        ("DeadLetterConfig", json!({ "TargetArn": "arn:aws:sns:us-east-1:000000000000:t" }), "no topics"),
         ("SnapStart", json!({ "ApplyOn": "PublishedVersions" }), "SnapStart"),
         ("PackageType", json!("Image"), "PackageType is Image"),
         ("PackageType", json!("Jar"), "packageType"),

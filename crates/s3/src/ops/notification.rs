@@ -1,7 +1,7 @@
 //! PutBucketNotificationConfiguration, GetBucketNotificationConfiguration.
 //!
-//! Only Lambda functions can be told. Whether the function exists and lets S3 invoke it is seen at delivery, since
-//! no service calls another; `x-amz-skip-destination-validation` is therefore what happens anyway.
+//! Lambda functions and queues of SQS can be told. Whether one exists and lets S3 in is seen at delivery, since no
+//! service calls another; `x-amz-skip-destination-validation` is therefore what happens anyway.
 
 use std::str::FromStr;
 
@@ -9,13 +9,14 @@ use s3s::S3Response;
 use s3s::dto::{
     Event, FilterRule, FilterRuleName, GetBucketNotificationConfigurationInput,
     GetBucketNotificationConfigurationOutput, LambdaFunctionConfiguration, NotificationConfigurationFilter,
-    PutBucketNotificationConfigurationInput, PutBucketNotificationConfigurationOutput, S3KeyFilter,
+    PutBucketNotificationConfigurationInput, PutBucketNotificationConfigurationOutput, QueueConfiguration,
+    S3KeyFilter,
 };
 use store::Read;
 use types::Arn;
 
 use crate::Error;
-use crate::notify::LambdaTarget;
+use crate::notify::Target;
 use crate::ops::install::bucket_of;
 use crate::service::Cx;
 use crate::tables::{self, BUCKETS};
@@ -55,27 +56,34 @@ pub(crate) async fn get(
     let owner = cx.owner().await?;
     let row = BUCKETS.get(&cx.inner.store, tables::bucket_key(owner, &input.bucket)).await?;
     let bucket = row.ok_or_else(|| Error::NoSuchBucket(input.bucket.clone()))?.value;
-    let configurations = bucket.notifications.into_iter().map(shape).collect();
+    let (queues, functions): (Vec<_>, Vec<_>) =
+        bucket.notifications.into_iter().partition(|target| target.is_queue());
+    let functions = functions.into_iter().map(|target| {
+        let (events, filter) = shape(&target);
+        LambdaFunctionConfiguration { events, filter, id: Some(target.id), lambda_function_arn: target.arn }
+    });
+    let queues = queues.into_iter().map(|target| {
+        let (events, filter) = shape(&target);
+        QueueConfiguration { events, filter, id: Some(target.id), queue_arn: target.arn }
+    });
     Ok(S3Response::new(GetBucketNotificationConfigurationOutput {
-        lambda_function_configurations: Some(configurations),
+        lambda_function_configurations: Some(functions.collect()),
+        queue_configurations: Some(queues.collect()),
         ..GetBucketNotificationConfigurationOutput::default()
     }))
 }
 
-fn shape(target: LambdaTarget) -> LambdaFunctionConfiguration {
-    let rule = |name: &'static str, value: Option<String>| {
-        value.map(|value| FilterRule { name: Some(FilterRuleName::from_static(name)), value: Some(value) })
+fn shape(target: &Target) -> (Vec<Event>, Option<NotificationConfigurationFilter>) {
+    let rule = |name: &'static str, value: &Option<String>| {
+        value
+            .clone()
+            .map(|value| FilterRule { name: Some(FilterRuleName::from_static(name)), value: Some(value) })
     };
     let rules: Vec<_> =
-        [rule("prefix", target.prefix), rule("suffix", target.suffix)].into_iter().flatten().collect();
+        [rule("prefix", &target.prefix), rule("suffix", &target.suffix)].into_iter().flatten().collect();
     let filter = (!rules.is_empty())
         .then_some(NotificationConfigurationFilter { key: Some(S3KeyFilter { filter_rules: Some(rules) }) });
-    LambdaFunctionConfiguration {
-        events: target.events.into_iter().map(Event::from).collect(),
-        filter,
-        id: Some(target.id),
-        lambda_function_arn: target.arn,
-    }
+    (target.events.iter().cloned().map(Event::from).collect(), filter)
 }
 
 pub(crate) async fn put(
@@ -87,14 +95,25 @@ pub(crate) async fn put(
     if configuration.event_bridge_configuration.is_some() {
         return Err(Error::NotImplemented("EventBridgeConfiguration".into()));
     }
-    if configuration.queue_configurations.is_some_and(|list| !list.is_empty()) {
-        return Err(Error::NotImplemented("QueueConfiguration (SQS)".into()));
-    }
     if configuration.topic_configurations.is_some_and(|list| !list.is_empty()) {
         return Err(Error::NotImplemented("TopicConfiguration (SNS)".into()));
     }
-    let targets = configuration.lambda_function_configurations.unwrap_or_default();
-    let targets: Vec<_> = targets.into_iter().map(|target| read(cx, target)).collect::<Result<_, _>>()?;
+    let functions =
+        configuration.lambda_function_configurations.unwrap_or_default().into_iter().map(|given| Given {
+            is_queue: false,
+            arn: given.lambda_function_arn,
+            id: given.id,
+            events: given.events,
+            filter: given.filter,
+        });
+    let queues = configuration.queue_configurations.unwrap_or_default().into_iter().map(|given| Given {
+        is_queue: true,
+        arn: given.queue_arn,
+        id: given.id,
+        events: given.events,
+        filter: given.filter,
+    });
+    let targets: Vec<_> = functions.chain(queues).map(|given| read(cx, given)).collect::<Result<_, _>>()?;
     if targets.len() > MAX_TARGETS {
         return Err(invalid("Too many notification configurations: a bucket has at most 100."));
     }
@@ -129,16 +148,31 @@ fn invalid(message: &str) -> Error {
     }
 }
 
-fn read(cx: &Cx, target: LambdaFunctionConfiguration) -> Result<LambdaTarget, Error> {
-    let arn = target.lambda_function_arn;
+/// A configuration of a function or a queue.
+struct Given {
+    is_queue: bool,
+    arn: String,
+    id: Option<String>,
+    events: Vec<Event>,
+    filter: Option<NotificationConfigurationFilter>,
+}
+
+fn read(cx: &Cx, target: Given) -> Result<Target, Error> {
+    let arn = target.arn;
     let region = cx.inner.region.as_str();
-    let is_function = Arn::from_str(&arn).is_ok_and(|arn| {
-        arn.partition == "aws"
-            && arn.service == "lambda"
-            && arn.region == region
-            && arn.resource.starts_with("function:")
+    let parsed = Arn::from_str(&arn).ok().filter(|arn| arn.partition == "aws" && arn.region == region);
+    let is_known = parsed.is_some_and(|arn| match target.is_queue {
+        true => arn.service == "sqs" && arn.account.len() == 12 && !arn.resource.contains([':', '/']),
+        false => arn.service == "lambda" && arn.resource.starts_with("function:"),
     });
-    if !is_function {
+    if target.is_queue && arn.ends_with(".fifo") {
+        return Err(Error::argument("Queue", arn, "FIFO queues are not supported as destinations"));
+    }
+    if target.is_queue && !is_known {
+        let message = "The ARN could not be validated: it is not that of a queue in this region";
+        return Err(Error::argument("Queue", arn, message));
+    }
+    if !is_known {
         let message = "The ARN could not be validated: it is not that of a Lambda function in this region";
         return Err(Error::argument("CloudFunction", arn, message));
     }
@@ -184,5 +218,5 @@ fn read(cx: &Cx, target: LambdaFunctionConfiguration) -> Result<LambdaTarget, Er
         }
     }
     let id = target.id.filter(|id| !id.is_empty()).unwrap_or_else(|| cx.inner.random_id().to_string());
-    Ok(LambdaTarget { id, arn, events, prefix, suffix })
+    Ok(Target { id, arn, events, prefix, suffix })
 }

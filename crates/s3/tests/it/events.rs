@@ -85,12 +85,16 @@ async fn configurations_are_checked() {
         ),
     );
     assert_eq!(put(twice).fails().await, invalid);
-    for other in ["Queue", "Topic"] {
-        let xml = format!(
-            "<NotificationConfiguration><{other}Configuration><{other}>arn:aws:x:us-east-1:1:q</{other}><Event>s3:ObjectCreated:*</Event></{other}Configuration></NotificationConfiguration>"
-        );
-        assert_eq!(put(xml).fails().await.0, "NotImplemented", "{other}");
+    let of = |kind: &str, arn: &str| {
+        format!(
+            "<NotificationConfiguration><{kind}Configuration><{kind}>{arn}</{kind}><Event>s3:ObjectCreated:*</Event></{kind}Configuration></NotificationConfiguration>"
+        )
+    };
+    assert_eq!(put(of("Topic", "arn:aws:sns:us-east-1:000000000000:t")).fails().await.0, "NotImplemented");
+    for arn in ["arn:aws:x:us-east-1:000000000000:q", "arn:aws:sqs:us-east-1:000000000000:q.fifo", FUNCTION] {
+        assert_eq!(put(of("Queue", arn)).fails().await, invalid, "{arn}");
     }
+    put(of("Queue", "arn:aws:sqs:us-east-1:000000000000:q")).ok().await;
     let bridge = "<NotificationConfiguration><EventBridgeConfiguration/></NotificationConfiguration>";
     assert_eq!(put(bridge.into()).fails().await.0, "NotImplemented");
     put("<NotificationConfiguration/>".into()).ok().await;
