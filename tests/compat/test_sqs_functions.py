@@ -5,7 +5,7 @@ import time
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import ACCOUNT, REGION, Node, eventually, unique
+from conftest import ACCOUNT, PYTHON_RUNTIME, REGION, Node, eventually, unique
 from functions import function
 from test_functions import code
 from test_sqs import arn_of, numbers, receive
@@ -332,3 +332,103 @@ def test_messages_outlive_a_crash_in_the_middle_of_an_invocation(tmp_path, share
             assert int(event["Records"][0]["attributes"]["ApproximateReceiveCount"]) == 2
     finally:
         assert node.stop() == 0
+
+
+TEMPLATE = """
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Hidden: {Type: Number, Default: 20}
+Resources:
+  Work:
+    Type: AWS::SQS::Queue
+    Properties:
+      VisibilityTimeout: !Ref Hidden
+      RedrivePolicy: {deadLetterTargetArn: !GetAtt Dead.Arn, maxReceiveCount: 3}
+      Tags: [{Key: a, Value: b}]
+  Dead:
+    Type: AWS::SQS::Queue
+  Notes:
+    Type: AWS::SQS::Queue
+    Properties: {QueueName: !Sub "${AWS::StackName}-notes"}
+  Policy:
+    Type: AWS::SQS::QueuePolicy
+    Properties:
+      Queues: [!Ref Work]
+      PolicyDocument:
+        Version: "2012-10-17"
+        Statement: [{Effect: Allow, Principal: {Service: s3.amazonaws.com}, Action: "sqs:SendMessage", Resource: !GetAtt Work.Arn}]
+  Noter:
+    Type: AWS::Serverless::Function
+    Properties:
+      Handler: index.handler
+      Runtime: @runtime@
+      Timeout: 20
+      Environment: {Variables: {NOTES: !Ref Notes}}
+      Policies: [{SQSSendMessagePolicy: {QueueName: !GetAtt Notes.QueueName}}]
+      DeadLetterQueue: {Type: SQS, TargetArn: !GetAtt Dead.Arn}
+      EventInvokeConfig:
+        MaximumRetryAttempts: 0
+        DestinationConfig: {OnSuccess: {Type: SQS, Destination: !GetAtt Notes.Arn}}
+      Events:
+        Message:
+          Type: SQS
+          Properties:
+            Queue: !GetAtt Work.Arn
+            BatchSize: 5
+            ScalingConfig: {MaximumConcurrency: 3}
+      InlineCode: |
+@code@
+Outputs:
+  Work: {Value: !Ref Work}
+  Arn: {Value: !GetAtt Work.Arn}
+  Dead: {Value: !Ref Dead}
+  Notes: {Value: !GetAtt Notes.QueueUrl}
+  Function: {Value: !Ref Noter}
+  Mapping: {Value: !Ref NoterMessage}
+"""
+
+
+def test_templates_make_queues(node, sqs):
+    cloudformation, client = node.client("cloudformation"), node.client("lambda")
+    indented = "\n".join(" " * 8 + line for line in NOTE.strip().splitlines())
+    text = TEMPLATE.replace("@runtime@", PYTHON_RUNTIME).replace("@code@", indented)
+    stack = unique("stack")
+
+    def deploy(operation, **given):
+        getattr(cloudformation, operation)(
+            StackName=stack, TemplateBody=text, Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+            Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()],
+        )
+        found = eventually(lambda: (s := cloudformation.describe_stacks(StackName=stack)["Stacks"][0])["StackStatus"].endswith("_COMPLETE") and s, 120)
+        events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+        failed = [(e["LogicalResourceId"], e.get("ResourceStatusReason")) for e in events if "FAILED" in e["ResourceStatus"]]
+        assert found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), failed
+        return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+
+    def attributes(url):
+        return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+
+    outputs = deploy("create_stack")
+    work = attributes(outputs["Work"])
+    assert work["QueueArn"] == outputs["Arn"] and work["VisibilityTimeout"] == "20"
+    assert json.loads(work["RedrivePolicy"])["maxReceiveCount"] == 3
+    assert json.loads(work["Policy"])["Statement"][0]["Principal"] == {"Service": "s3.amazonaws.com"}
+    assert sqs.list_queue_tags(QueueUrl=outputs["Work"])["Tags"] == {"a": "b"}
+    assert outputs["Notes"].endswith(f"/{ACCOUNT}/{stack}-notes")
+    assert sqs.list_dead_letter_source_queues(QueueUrl=outputs["Dead"])["queueUrls"][0].endswith(outputs["Work"].rpartition("/")[2])
+    configuration = client.get_function_configuration(FunctionName=outputs["Function"])
+    assert configuration["DeadLetterConfig"]["TargetArn"] == attributes(outputs["Dead"])["QueueArn"]
+    mapping = client.get_event_source_mapping(UUID=outputs["Mapping"])
+    assert (mapping["BatchSize"], mapping["ScalingConfig"]) == (5, {"MaximumConcurrency": 3})
+    sqs.send_message(QueueUrl=outputs["Work"], MessageBody="x")
+    assert noted(sqs, outputs["Notes"], 1)[0]["Records"][0]["body"] == "x"
+    client.invoke(FunctionName=outputs["Function"], InvocationType="Event", Payload=b'{"none": 1}')
+    assert json.loads(next_message(sqs, outputs["Dead"])["Body"]) == {"none": 1}
+
+    again = deploy("update_stack", Hidden="30")
+    assert again == outputs and attributes(outputs["Work"])["VisibilityTimeout"] == "30"
+    cloudformation.delete_stack(StackName=stack)
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
+    for queue in ("Work", "Dead", "Notes"):
+        with pytest.raises(sqs.exceptions.QueueDoesNotExist):
+            attributes(outputs[queue])

@@ -1,4 +1,4 @@
-//! `AWS::Lambda::EventSourceMapping`: a stream that wakes a function. Its id is the service's.
+//! `AWS::Lambda::EventSourceMapping`: a stream or a queue that wakes a function. Its id is the service's.
 
 use async_trait::async_trait;
 use http::Method;
@@ -32,7 +32,8 @@ pub(super) const EVENT_SOURCE_MAPPING: ResourceType = ResourceType {
         Property::new("MaximumRecordAgeInSeconds", Shape::Integer),
         Property::new("MaximumRetryAttempts", Shape::Integer),
         Property::new("ParallelizationFactor", Shape::Integer),
-        Property::new("StartingPosition", Shape::Text).required().replaces(),
+        Property::new("ScalingConfig", Shape::Object(&[Property::new("MaximumConcurrency", Shape::Integer)])),
+        Property::new("StartingPosition", Shape::Text).replaces(),
     ],
     attributes: &["EventSourceMappingArn", "Id"],
     late: &[],
@@ -53,6 +54,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("MaximumRecordAgeInSeconds", "-1"),
     ("MaximumRetryAttempts", "-1"),
     ("ParallelizationFactor", "1"),
+    ("ScalingConfig", "{}"),
 ];
 
 struct EventSourceMapping;
@@ -114,6 +116,9 @@ impl Provider for EventSourceMapping {
         let mut body = json!({});
         for (name, default) in SETTINGS {
             if old.get(*name) != new.get(*name) {
+                // Queues begin with smaller batches than streams.
+                let of_queue = text(new, "EventSourceArn").is_some_and(|arn| arn.starts_with("arn:aws:sqs:"));
+                let default = if *name == "BatchSize" && of_queue { "10" } else { *default };
                 let default = || serde_json::from_str(default).unwrap_or_default();
                 body[*name] = new.get(*name).cloned().unwrap_or_else(default);
             }

@@ -31,6 +31,7 @@ pub(super) const FUNCTION: ResourceType = ResourceType {
             ]),
         )
         .required(),
+        Property::new("DeadLetterConfig", Shape::Object(&[Property::new("TargetArn", Shape::Text)])),
         Property::new("Description", Shape::Text),
         Property::new("Environment", Shape::Object(&[Property::new("Variables", Shape::TextMap)])),
         Property::new("EphemeralStorage", Shape::Object(&[Property::new("Size", Shape::Integer).required()])),
@@ -70,6 +71,7 @@ pub(super) const FUNCTION: ResourceType = ResourceType {
 
 /// What `UpdateFunctionConfiguration` sets, and what it is when a template does not say.
 const CONFIGURATION: &[(&str, &str)] = &[
+    ("DeadLetterConfig", "{\"TargetArn\":\"\"}"),
     ("Description", "\"\""),
     ("Environment", "{\"Variables\":{}}"),
     ("EphemeralStorage", "{\"Size\":512}"),

@@ -21,6 +21,7 @@ mod layer;
 mod permission;
 mod policy;
 mod provisioned;
+mod queue;
 mod role;
 pub(crate) mod schema;
 mod table;
@@ -180,6 +181,8 @@ const TYPES: &[&ResourceType] = &[
     &bucket_policy::BUCKET_POLICY,
     &key::KEY,
     &key::KEY_ALIAS,
+    &queue::QUEUE,
+    &queue::QUEUE_POLICY,
 ];
 
 /// The type of that name.

@@ -41,6 +41,7 @@ const OWN: &[&str] = &[
     "EventInvokeConfig",
     "Tags",
     "Tracing",
+    "DeadLetterQueue",
     "AutoPublishAlias",
     "AutoPublishAliasAllProperties",
     "AutoPublishCodeSha256",
@@ -51,13 +52,10 @@ const OWN: &[&str] = &[
 ];
 
 /// Properties that stand for what there is not, and what to do instead.
-const REFUSED: &[(&str, &str)] = &[
-    (
-        "DeploymentPreference",
-        "there is no CodeDeploy to shift traffic step by step; share it out with RoutingConfig of an AWS::Lambda::Alias",
-    ),
-    ("DeadLetterQueue", "there are no queues or topics; use OnFailure of EventInvokeConfig"),
-];
+const REFUSED: &[(&str, &str)] = &[(
+    "DeploymentPreference",
+    "there is no CodeDeploy to shift traffic step by step; share it out with RoutingConfig of an AWS::Lambda::Alias",
+)];
 
 /// What Globals may hold.
 pub(super) const GLOBALS: &[&str] = &[
@@ -132,6 +130,14 @@ pub(super) fn expand(
         out.insert("TracingConfig".to_owned(), Node::map([("Mode", mode.clone())], mode.at));
     }
 
+    let mut event_policies = Vec::new();
+    if let Some(queue) = given.get("DeadLetterQueue")
+        && let Some((arn, policy)) = dead_letters(name, queue, problems)
+    {
+        event_policies.push(policy);
+        out.insert("DeadLetterConfig".to_owned(), Node::map([("TargetArn", arn)], queue.at));
+    }
+
     let published = published::alias(name, given, &mut out, template, values, names, problems);
     let (alias, mut made) = published.map_or((None, Vec::new()), |(alias, made)| (Some(alias), made));
     if let Some(config) = given.get("FunctionUrlConfig") {
@@ -142,7 +148,6 @@ pub(super) fn expand(
         template.resources.insert(id, resource);
     }
 
-    let mut event_policies = Vec::new();
     if let Some(config) = given.get("EventInvokeConfig") {
         let mut properties = event_invoke_config(name, config, &mut event_policies, problems);
         let mut depends_on = Vec::new();
@@ -159,10 +164,14 @@ pub(super) fn expand(
         }
         None => {
             let role_name = format!("{name}Role");
-            let streams = given.get("Events").and_then(Node::as_map).into_iter().flatten();
-            let reads_streams =
-                streams.filter_map(|(_, event)| event.get("Type")?.as_str()).any(|kind| kind == "DynamoDB");
-            let role = role(name, given, event_policies, reads_streams, at, problems);
+            let events = || given.get("Events").and_then(Node::as_map).into_iter().flatten();
+            let has = |kind: &str| {
+                events().any(|(_, event)| event.get("Type").and_then(Node::as_str) == Some(kind))
+            };
+            let reads =
+                [("DynamoDB", "AWSLambdaDynamoDBExecutionRole"), ("SQS", "AWSLambdaSQSQueueExecutionRole")];
+            let reads = reads.into_iter().filter(|(kind, _)| has(kind)).map(|(_, policy)| policy);
+            let role = role(name, given, event_policies, reads.collect(), at, problems);
             template.resources.insert(role_name.clone(), generated("AWS::IAM::Role", role));
             let reference = json!({"Fn::GetAtt": [role_name, "Arn"]});
             out.insert("Role".to_owned(), Node::from_json(&reference, at));
@@ -171,8 +180,13 @@ pub(super) fn expand(
     for (event, node) in given.get("Events").and_then(Node::as_map).into_iter().flatten() {
         let target =
             Target { function: name, alias: alias.as_ref(), condition: function.condition.as_deref() };
-        if node.get("Type").and_then(Node::as_str) == Some("DynamoDB") {
-            if let Some(mapping) = stream_event(&target, event, node, problems) {
+        let source = match node.get("Type").and_then(Node::as_str) {
+            Some("DynamoDB") => Some(&STREAM),
+            Some("SQS") => Some(&QUEUE),
+            _ => None,
+        };
+        if let Some(source) = source {
+            if let Some(mapping) = source_event(&target, event, node, source, problems) {
                 let id = format!("{name}{event}");
                 template.resources.insert(id, generated("AWS::Lambda::EventSourceMapping", mapping));
             }
@@ -277,7 +291,7 @@ fn role(
     name: &str,
     given: &IndexMap<String, Node>,
     event_policies: Vec<Node>,
-    reads_streams: bool,
+    reads: Vec<&str>,
     at: At,
     problems: &mut Problems,
 ) -> IndexMap<String, Node> {
@@ -296,8 +310,8 @@ fn role(
     role.insert("AssumeRolePolicyDocument".to_owned(), trust);
     let basic = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole";
     let mut managed = vec![Node::text(basic, at)];
-    if reads_streams {
-        managed.push(Node::text("arn:aws:iam::aws:policy/service-role/AWSLambdaDynamoDBExecutionRole", at));
+    for policy in reads {
+        managed.push(Node::text(format!("arn:aws:iam::aws:policy/service-role/{policy}"), at));
     }
     let mut inline = event_policies;
     if let Some(node) = given.get("Policies") {
@@ -379,8 +393,10 @@ fn destination(id: &str, target: &Node, problems: &mut Problems) -> Option<(Node
             let statements = vec![statement("s3:PutObject", join), statement("s3:ListBucket", arn.clone())];
             ("S3Policy", statements)
         }
+        "SQS" => ("SQSPolicy", vec![statement("sqs:SendMessage", arn.clone())]),
         other => {
-            let message = format!("destination type `{other}` is not supported; Lambda and S3Bucket are");
+            let message =
+                format!("destination type `{other}` is not supported; Lambda, SQS and S3Bucket are");
             problems.add(target.get("Type").map_or(at, |t| t.at), message);
             return None;
         }
@@ -396,14 +412,47 @@ struct Target<'a> {
     condition: Option<&'a str>,
 }
 
-/// The properties of the mapping that an event of type `DynamoDB` stands for.
-fn stream_event(
-    woken: &Target<'_>,
-    event: &str,
-    node: &Node,
-    problems: &mut Problems,
-) -> Option<IndexMap<String, Node>> {
-    const SAME: &[&str] = &[
+/// The queue of `DeadLetterQueue`, and the policy that lets the function's role send to it.
+fn dead_letters(name: &str, given: &Node, problems: &mut Problems) -> Option<(Node, Node)> {
+    let at = given.at;
+    for (key, value) in given.as_map().into_iter().flatten() {
+        if !["Type", "TargetArn"].contains(&key.as_str()) {
+            problems.add(value.at, format!("`{key}` is not a part of DeadLetterQueue"));
+        }
+    }
+    let (Some(kind), Some(arn)) = (given.get("Type").and_then(Node::as_str), given.get("TargetArn")) else {
+        problems.add(at, format!("DeadLetterQueue of `{name}` needs Type and TargetArn"));
+        return None;
+    };
+    if kind != "SQS" {
+        problems.add(at, format!("DeadLetterQueue of `{name}` is of type SQS; there are no topics"));
+        return None;
+    }
+    let members = [
+        ("Action", Node::text("sqs:SendMessage", at)),
+        ("Effect", Node::text("Allow", at)),
+        ("Resource", arn.clone()),
+    ];
+    let document = Node::map([("Statement", Node::list(vec![Node::map(members, at)], at))], at);
+    Some((arn.clone(), policies::inline(format!("{name}DeadLetterQueuePolicy"), document, at)))
+}
+
+/// What a function reads.
+struct Source {
+    /// The type of its events.
+    kind: &'static str,
+    /// The property that names it.
+    named: &'static str,
+    /// Properties that go to the mapping as they are.
+    same: &'static [&'static str],
+    /// Those that there must be.
+    needed: &'static [(&'static str, &'static str)],
+}
+
+const STREAM: Source = Source {
+    kind: "DynamoDB",
+    named: "Stream",
+    same: &[
         "BatchSize",
         "BisectBatchOnFunctionError",
         "DestinationConfig",
@@ -415,23 +464,51 @@ fn stream_event(
         "MaximumRetryAttempts",
         "ParallelizationFactor",
         "StartingPosition",
-    ];
+    ],
+    needed: &[("EventSourceArn", "Stream"), ("StartingPosition", "StartingPosition")],
+};
+
+const QUEUE: Source = Source {
+    kind: "SQS",
+    named: "Queue",
+    same: &[
+        "BatchSize",
+        "Enabled",
+        "FilterCriteria",
+        "FunctionResponseTypes",
+        "MaximumBatchingWindowInSeconds",
+        "ScalingConfig",
+    ],
+    needed: &[("EventSourceArn", "Queue")],
+};
+
+/// The properties of the mapping that an event of a stream or a queue stands for.
+fn source_event(
+    woken: &Target<'_>,
+    event: &str,
+    node: &Node,
+    source: &Source,
+    problems: &mut Problems,
+) -> Option<IndexMap<String, Node>> {
     let at = node.at;
     let properties = node.get("Properties").and_then(Node::as_map);
     let mut mapping = IndexMap::new();
     for (key, value) in properties.into_iter().flatten() {
         match key.as_str() {
-            "Stream" => {
+            key if key == source.named => {
                 mapping.insert("EventSourceArn".to_owned(), value.clone());
             }
-            key if SAME.contains(&key) => {
+            key if source.same.contains(&key) => {
                 mapping.insert(key.to_owned(), value.clone());
             }
-            other => problems.add(value.at, format!("`{other}` is not a property of a DynamoDB event")),
+            other => {
+                let kind = source.kind;
+                problems.add(value.at, format!("`{other}` is not a property of events of type {kind}"));
+            }
         }
     }
-    for (needed, said) in [("EventSourceArn", "Stream"), ("StartingPosition", "StartingPosition")] {
-        if !mapping.contains_key(needed) {
+    for (needed, said) in source.needed {
+        if !mapping.contains_key(*needed) {
             problems.add(at, format!("event `{event}` needs {said}"));
             return None;
         }
@@ -453,7 +530,7 @@ fn s3_event(
     let kind = node.get("Type").and_then(Node::as_str).unwrap_or_default();
     if kind != "S3" {
         let at = node.get("Type").map_or(at, |t| t.at);
-        problems.add(at, format!("events of type `{kind}` are not supported; S3 and DynamoDB are"));
+        problems.add(at, format!("events of type `{kind}` are not supported; S3, SQS and DynamoDB are"));
         return None;
     }
     let properties = node.get("Properties");

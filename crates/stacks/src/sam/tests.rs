@@ -224,7 +224,10 @@ fn what_publishing_needs_and_what_is_refused_is_named() {
     };
     for (properties, said) in [
         ("CodeUri: s3://b/k, DeploymentPreference: {Type: Canary10Percent5Minutes}", "no CodeDeploy"),
-        ("CodeUri: s3://b/k, DeadLetterQueue: {Type: SQS}", "no queues"),
+        ("CodeUri: s3://b/k, DeadLetterQueue: {Type: SQS}", "needs Type and TargetArn"),
+        ("CodeUri: s3://b/k, DeadLetterQueue: {Type: SNS, TargetArn: x}", "no topics"),
+        ("CodeUri: s3://b/k, Events: {Q: {Type: SQS, Properties: {}}}", "event `Q` needs Queue"),
+        ("CodeUri: s3://b/k, Events: {Q: {Type: SQS, Properties: {Queue: x, Stream: y}}}", "`Stream` is not"),
         ("ImageConfig: {}", "needs CodeUri, InlineCode or ImageUri"),
         ("CodeUri: s3://b/k, VersionDescription: x", "needs an AutoPublishAlias"),
         ("CodeUri: s3://b/k, AutoPublishAlias: !Ref Other", "not known before the stack is made"),

@@ -117,7 +117,7 @@ Parameters:
   Bad: {Type: AWS::SSM::Parameter::Value<String>}
 Resources:
   Queue:
-    Type: AWS::SQS::Queue
+    Type: AWS::SNS::Topic
   F:
     Type: AWS::Serverless::Function
     Properties:
@@ -140,7 +140,7 @@ Outputs:
 ";
     let expected = [
         "line 3, column 9: parameter type `AWS::SSM::Parameter::Value<String>` is not supported",
-        "line 6, column 5: resource type `AWS::SQS::Queue` of `Queue` is not supported",
+        "line 6, column 5: resource type `AWS::SNS::Topic` of `Queue` is not supported",
         "line 13, column 7: property `VpcConfig` of AWS::Serverless::Function `F` is not supported",
         "line 14, column 33: `Nobody` is neither a parameter nor a resource",
         "line 14, column 49: `Nothing` is not an attribute of AWS::Lambda::Function (supported: Arn)",
