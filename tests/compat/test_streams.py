@@ -205,7 +205,7 @@ def test_what_is_wrong_is_refused(node, tables):
             ({"FunctionName": f.name}, "InvalidParameterValueException", "Cannot access stream"),
             ({"FunctionName": "nobody"}, "ResourceNotFoundException", "Function not found"),
             ({"EventSourceArn": source.stream[:-1] + "x"}, "InvalidParameterValueException", "Stream not found"),
-            ({"EventSourceArn": "arn:aws:sqs:us-east-1:000000000000:q"}, "InvalidParameterValueException", "not supported by this node"),
+            ({"EventSourceArn": "arn:aws:kinesis:us-east-1:000000000000:stream/s"}, "InvalidParameterValueException", "not supported by this node"),
             ({"StartingPosition": "AT_TIMESTAMP", "StartingPositionTimestamp": 0}, "InvalidParameterValueException", "StartingPositionTimestamp"),
             ({"BatchSize": 10_001}, "ValidationException", "batchSize"),
             ({"ParallelizationFactor": 11}, "ValidationException", "parallelizationFactor"),
@@ -213,7 +213,8 @@ def test_what_is_wrong_is_refused(node, tables):
             ({"MaximumRetryAttempts": 10_001}, "ValidationException", "maximumRetryAttempts"),
             ({"TumblingWindowInSeconds": 5}, "InvalidParameterValueException", "TumblingWindowInSeconds"),
             ({"FilterCriteria": {"Filters": [{"Pattern": "{\"a\": 1}"}]}}, "InvalidParameterValueException", "filter pattern"),
-            ({"DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:000000000000:q"}}}, "InvalidParameterValueException", "bucket"),
+            ({"DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:000000000000:q"}}}, "InvalidParameterValueException", "SendMessage"),
+            ({"DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sns:us-east-1:000000000000:t"}}}, "InvalidParameterValueException", "no topics"),
         ]:
             with pytest.raises(ClientError) as e:
                 client.create_event_source_mapping(**{**good, **change})
