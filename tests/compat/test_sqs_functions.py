@@ -357,6 +357,15 @@ Resources:
       PolicyDocument:
         Version: "2012-10-17"
         Statement: [{Effect: Allow, Principal: {Service: s3.amazonaws.com}, Action: "sqs:SendMessage", Resource: !GetAtt Work.Arn}]
+  Uploads:
+    Type: AWS::S3::Bucket
+    DependsOn: Policy
+    Properties:
+      NotificationConfiguration:
+        QueueConfigurations:
+          - Event: s3:ObjectCreated:*
+            Filter: {S3Key: {Rules: [{Name: suffix, Value: .txt}]}}
+            Queue: !GetAtt Work.Arn
   Noter:
     Type: AWS::Serverless::Function
     Properties:
@@ -380,6 +389,7 @@ Resources:
 @code@
 Outputs:
   Work: {Value: !Ref Work}
+  Uploads: {Value: !Ref Uploads}
   Arn: {Value: !GetAtt Work.Arn}
   Dead: {Value: !Ref Dead}
   Notes: {Value: !GetAtt Notes.QueueUrl}
@@ -422,6 +432,13 @@ def test_templates_make_queues(node, sqs):
     assert (mapping["BatchSize"], mapping["ScalingConfig"]) == (5, {"MaximumConcurrency": 3})
     sqs.send_message(QueueUrl=outputs["Work"], MessageBody="x")
     assert noted(sqs, outputs["Notes"], 1)[0]["Records"][0]["body"] == "x"
+    s3 = node.client("s3")
+    for key in ("a.txt", "a.png"):
+        s3.put_object(Bucket=outputs["Uploads"], Key=key, Body=b"a")
+    [told] = json.loads(noted(sqs, outputs["Notes"], 1)[0]["Records"][0]["body"])["Records"]
+    assert told["s3"]["object"]["key"] == "a.txt"
+    s3.delete_object(Bucket=outputs["Uploads"], Key="a.txt")
+    s3.delete_object(Bucket=outputs["Uploads"], Key="a.png")
     client.invoke(FunctionName=outputs["Function"], InvocationType="Event", Payload=b'{"none": 1}')
     assert json.loads(next_message(sqs, outputs["Dead"])["Body"]) == {"none": 1}
 

@@ -13,34 +13,47 @@ use super::{
 };
 use crate::template::Pseudo;
 
+/// Which keys a notification is for.
+const FILTER: Property = Property::new(
+    "Filter",
+    Shape::Object(&[Property::new(
+        "S3Key",
+        Shape::Object(&[Property::new(
+            "Rules",
+            Shape::List(&Shape::Object(&[
+                Property::new("Name", Shape::Text).required(),
+                Property::new("Value", Shape::Text).required(),
+            ])),
+        )
+        .required()]),
+    )
+    .required()]),
+);
+
 pub(super) const BUCKET: ResourceType = ResourceType {
     name: "AWS::S3::Bucket",
     properties: &[
         Property::new("BucketName", Shape::Text).replaces(),
         Property::new(
             "NotificationConfiguration",
-            Shape::Object(&[Property::new(
-                "LambdaConfigurations",
-                Shape::List(&Shape::Object(&[
-                    Property::new("Event", Shape::Text).required(),
-                    Property::new("Function", Shape::Text).required(),
-                    Property::new(
-                        "Filter",
-                        Shape::Object(&[Property::new(
-                            "S3Key",
-                            Shape::Object(&[Property::new(
-                                "Rules",
-                                Shape::List(&Shape::Object(&[
-                                    Property::new("Name", Shape::Text).required(),
-                                    Property::new("Value", Shape::Text).required(),
-                                ])),
-                            )
-                            .required()]),
-                        )
-                        .required()]),
-                    ),
-                ])),
-            )]),
+            Shape::Object(&[
+                Property::new(
+                    "LambdaConfigurations",
+                    Shape::List(&Shape::Object(&[
+                        Property::new("Event", Shape::Text).required(),
+                        Property::new("Function", Shape::Text).required(),
+                        FILTER,
+                    ])),
+                ),
+                Property::new(
+                    "QueueConfigurations",
+                    Shape::List(&Shape::Object(&[
+                        Property::new("Event", Shape::Text).required(),
+                        Property::new("Queue", Shape::Text).required(),
+                        FILTER,
+                    ])),
+                ),
+            ]),
         ),
         Property::new("AccessControl", Shape::Text),
         Property::new("BucketEncryption", bucket_settings::ENCRYPTION),
@@ -208,26 +221,35 @@ async fn put_tags(calls: &Calls, id: &str, properties: &Properties) -> Result<()
     calls.s3(Method::PUT, &path, xml.finish()).await.map(drop)
 }
 
+/// Whom a bucket tells: the list in a template, its members there, and the names that the API has for an entry and for
+/// whom it tells.
+const TOLD: [(&str, &str, &str, &str); 2] = [
+    ("LambdaConfigurations", "Function", "CloudFunctionConfiguration", "CloudFunction"),
+    ("QueueConfigurations", "Queue", "QueueConfiguration", "Queue"),
+];
+
 fn notification(config: Option<&Json>) -> String {
-    let entries = config.and_then(|c| c["LambdaConfigurations"].as_array());
     let mut xml = Xml::document();
     xml.element_with("NotificationConfiguration", &[XMLNS], |xml| {
-        for entry in entries.into_iter().flatten() {
-            xml.element("CloudFunctionConfiguration", |xml| {
-                xml.text("CloudFunction", entry["Function"].as_str().unwrap_or_default());
-                xml.text("Event", entry["Event"].as_str().unwrap_or_default());
-                let Some(rules) = entry["Filter"]["S3Key"]["Rules"].as_array() else { return };
-                xml.element("Filter", |xml| {
-                    xml.element("S3Key", |xml| {
-                        for rule in rules {
-                            xml.element("FilterRule", |xml| {
-                                xml.text("Name", rule["Name"].as_str().unwrap_or_default());
-                                xml.text("Value", rule["Value"].as_str().unwrap_or_default());
-                            });
-                        }
+        for (list, member, element, told) in TOLD {
+            let entries = config.and_then(|config| config[list].as_array());
+            for entry in entries.into_iter().flatten() {
+                xml.element(element, |xml| {
+                    xml.text(told, entry[member].as_str().unwrap_or_default());
+                    xml.text("Event", entry["Event"].as_str().unwrap_or_default());
+                    let Some(rules) = entry["Filter"]["S3Key"]["Rules"].as_array() else { return };
+                    xml.element("Filter", |xml| {
+                        xml.element("S3Key", |xml| {
+                            for rule in rules {
+                                xml.element("FilterRule", |xml| {
+                                    xml.text("Name", rule["Name"].as_str().unwrap_or_default());
+                                    xml.text("Value", rule["Value"].as_str().unwrap_or_default());
+                                });
+                            }
+                        });
                     });
                 });
-            });
+            }
         }
     });
     xml.finish()
