@@ -273,7 +273,7 @@ def test_access_logs(tmp_path):
         s3 = node.client("s3")
         for name in ["source", "logs"]:
             s3.create_bucket(Bucket=f"{name}-of-access")
-        enabled = {"TargetBucket": "logs-of-access", "TargetPrefix": "access/"}
+        enabled = {"TargetBucket": "logs-of-access", "TargetPrefix": "access/", "TargetObjectKeyFormat": {"SimplePrefix": {}}}
         with pytest.raises(ClientError) as e:
             absent = {"LoggingEnabled": {**enabled, "TargetBucket": "absent-of-access"}}
             s3.put_bucket_logging(Bucket="source-of-access", BucketLoggingStatus=absent)

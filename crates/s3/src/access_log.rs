@@ -39,6 +39,9 @@ pub(crate) const DELIVERY: &str = "logging.s3.amazonaws.com";
 pub(crate) struct LogTarget {
     pub(crate) bucket: String,
     pub(crate) prefix: String,
+    /// Whether it was said that names begin with the prefix alone, as they do anyway.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) simple_prefix: bool,
 }
 
 /// Lines that wait to be written.

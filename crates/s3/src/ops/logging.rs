@@ -3,7 +3,7 @@
 use s3s::S3Response;
 use s3s::dto::{
     GetBucketLoggingInput, GetBucketLoggingOutput, LoggingEnabled, PutBucketLoggingInput,
-    PutBucketLoggingOutput,
+    PutBucketLoggingOutput, SimplePrefix, TargetObjectKeyFormat,
 };
 
 use crate::Error;
@@ -18,7 +18,10 @@ pub(crate) async fn get(
     let logging_enabled = cx.home().await?.logging.clone().map(|target| LoggingEnabled {
         target_bucket: target.bucket,
         target_grants: None,
-        target_object_key_format: None,
+        target_object_key_format: target.simple_prefix.then(|| TargetObjectKeyFormat {
+            partitioned_prefix: None,
+            simple_prefix: Some(SimplePrefix {}),
+        }),
         target_prefix: target.prefix,
     });
     Ok(S3Response::new(GetBucketLoggingOutput { logging_enabled }))
@@ -34,14 +37,19 @@ pub(crate) async fn put(
             if given.target_grants.is_some_and(|grants| !grants.is_empty()) {
                 return Err(Error::NotImplemented("TargetGrants".into()));
             }
-            if given.target_object_key_format.is_some_and(|format| format.partitioned_prefix.is_some()) {
+            let format = given.target_object_key_format;
+            if format.as_ref().is_some_and(|format| format.partitioned_prefix.is_some()) {
                 return Err(Error::NotImplemented("PartitionedPrefix".into()));
             }
             let home = cx.inner.home(&given.target_bucket).await?;
             if home.is_none_or(|home| home.owner != cx.account()) {
                 return Err(Error::InvalidLogTarget(given.target_bucket));
             }
-            Some(LogTarget { bucket: given.target_bucket, prefix: given.target_prefix })
+            Some(LogTarget {
+                bucket: given.target_bucket,
+                prefix: given.target_prefix,
+                simple_prefix: format.is_some_and(|format| format.simple_prefix.is_some()),
+            })
         }
     };
     rehome(cx, move |home| {
