@@ -18,7 +18,7 @@ pub(crate) async fn get(
     let logging_enabled = cx.home().await?.logging.clone().map(|target| LoggingEnabled {
         target_bucket: target.bucket,
         target_grants: None,
-        target_object_key_format: target.simple_prefix.then(|| TargetObjectKeyFormat {
+        target_object_key_format: target.simple_prefix.then_some(TargetObjectKeyFormat {
             partitioned_prefix: None,
             simple_prefix: Some(SimplePrefix {}),
         }),
