@@ -178,6 +178,19 @@ def running(data, *options, env=None):
             node.kill()
 
 
+@pytest.fixture
+def fresh(tmp_path):
+    """A node of its own: the most memory that a process ever had does not go down."""
+    with running(tmp_path / "data") as node:
+        yield node
+
+
+def peak_mib(node):
+    """The most memory that a node's process ever had."""
+    status = pathlib.Path(f"/proc/{node.process.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
 @pytest.fixture(scope="session")
 def shared_cache():
     """Where nodes keep what they prepare once (the Python SDK for functions): shared, since it takes a while."""
@@ -208,6 +221,25 @@ def eventually(probe, timeout=60, interval=0.02):
 
 def unique(prefix):
     return f"{prefix}-{uuid.uuid4().hex[:12]}"
+
+
+def deployed(node, operation, stack, text, **parameters):
+    """Makes or changes a stack of a template, waits for it, and gives its outputs."""
+    cloudformation = node.client("cloudformation")
+    getattr(cloudformation, operation)(
+        StackName=stack, TemplateBody=text, Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
+    )
+
+    def settled():
+        found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+        return found if not found["StackStatus"].endswith("_IN_PROGRESS") else None
+
+    found = eventually(settled, 120)
+    events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+    failed = [(e["LogicalResourceId"], e.get("ResourceStatusReason")) for e in events if "FAILED" in e["ResourceStatus"]]
+    assert found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), failed
+    return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
 
 
 def run(*command, env, **options):

@@ -15,7 +15,7 @@ import botocore.config
 import functions
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from conftest import BINARY, Node, eventually, free_port, running
+from conftest import BINARY, Node, eventually, free_port, peak_mib, running
 
 pytestmark = pytest.mark.local
 
@@ -293,17 +293,12 @@ def test_crashes_lose_nothing_and_leave_nothing(elsewhere, tmp_path):
             node.kill()
 
 
-def memory_mib(node):
-    status = pathlib.Path(f"/proc/{node.process.pid}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
-
-
 def test_slow_clients_cost_no_memory(another_node, tmp_path):
     """Hundreds of uploads of which none goes on, while others are carried out."""
     with running(tmp_path / "data", "--blobs", another_node.place("slow"), env=another_node.env) as node:
         s3 = node.client("s3")
         s3.create_bucket(Bucket="bucket")
-        before = memory_mib(node)
+        before = peak_mib(node)
         piece, sockets = os.urandom(1 << 20), []
         for number in range(100):
             url = s3.generate_presigned_url("put_object", Params={"Bucket": "bucket", "Key": f"slow/{number}"})
@@ -316,7 +311,7 @@ def test_slow_clients_cost_no_memory(another_node, tmp_path):
         s3.put_object(Bucket="bucket", Key="k", Body=body)
         assert hashlib.sha256(s3.get_object(Bucket="bucket", Key="k")["Body"].read()).digest() == hashlib.sha256(body).digest()
         # Of 800 MiB that came; the allocator keeps some of what it has handed out on each thread.
-        assert memory_mib(node) - before < 400
+        assert peak_mib(node) - before < 400
         for client in sockets:
             client.close()
         eventually(lambda: not [n for n in another_node.names("slow") if n.startswith("uploads/")])

@@ -2,28 +2,15 @@
 
 import concurrent.futures
 import os
-import pathlib
 import threading
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import running, unique
+from conftest import peak_mib, unique
 
 pytestmark = pytest.mark.local
 
 MOST_MIB = 200
-
-
-@pytest.fixture
-def fresh(tmp_path):
-    """A node of its own: the most memory that a process ever had does not go down."""
-    with running(tmp_path / "data") as node:
-        yield node
-
-
-def peak_mib(node):
-    status = pathlib.Path(f"/proc/{node.process.pid}/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def make(ddb, *keys):

@@ -4,7 +4,7 @@ import json
 import urllib.request
 
 import pytest
-from conftest import PYTHON_RUNTIME, eventually, unique
+from conftest import PYTHON_RUNTIME, deployed, eventually, unique
 from functions import package
 
 pytestmark = pytest.mark.local
@@ -65,23 +65,7 @@ def deploy(node, operation, stack, **places):
     text = TEMPLATE.replace("@runtime@", PYTHON_RUNTIME)
     for name, value in places.items():
         text = text.replace(f"@{name}@", value)
-    cloudformation = node.client("cloudformation")
-    getattr(cloudformation, operation)(
-        StackName=stack,
-        TemplateBody=text,
-        Capabilities=CAPABILITIES,
-        Parameters=[{"ParameterKey": "Bucket", "ParameterValue": places["bucket"]}],
-    )
-
-    def settled():
-        found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
-        return found if not found["StackStatus"].endswith("_IN_PROGRESS") else None
-
-    found = eventually(settled, 120)
-    events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
-    failed = [(e["LogicalResourceId"], e.get("ResourceStatusReason")) for e in events if "FAILED" in e["ResourceStatus"]]
-    assert found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), failed
-    return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+    return deployed(node, operation, stack, text, Bucket=places["bucket"])
 
 
 def get(node, url):
@@ -167,13 +151,7 @@ def test_what_is_published_may_be_made_of_parameters(node):
     text = BY_PARAMETERS.replace("@runtime@", PYTHON_RUNTIME)
 
     def run(operation, **given):
-        parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in {"Bucket": bucket, **given}.items()]
-        getattr(cloudformation, operation)(StackName=stack, TemplateBody=text, Capabilities=CAPABILITIES, Parameters=parameters)
-        found = eventually(lambda: (s := cloudformation.describe_stacks(StackName=stack)["Stacks"][0])["StackStatus"].endswith("_COMPLETE") and s, 120)
-        events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
-        failed = [(e["LogicalResourceId"], e.get("ResourceStatusReason")) for e in events if "FAILED" in e["ResourceStatus"]]
-        assert found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), failed
-        outputs = {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+        outputs = deployed(node, operation, stack, text, **{"Bucket": bucket, **given})
         alias = outputs["Alias"].rsplit(":", 1)[1]
         answer = functions.invoke(FunctionName=outputs["Function"], Qualifier=alias)["Payload"].read()
         return alias, outputs["Version"], json.loads(answer)

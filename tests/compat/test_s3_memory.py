@@ -12,7 +12,7 @@ import socket
 import urllib.parse
 
 import pytest
-from conftest import eventually, running, unique
+from conftest import eventually, peak_mib, unique
 
 pytestmark = pytest.mark.local
 
@@ -20,18 +20,6 @@ LARGE = int(os.environ.get("HAWKER_LARGE_BYTES", 512 << 20))
 MOST_MIB = 200
 BLOCK = os.urandom(1 << 20)
 CLIENTS = 1000
-
-
-@pytest.fixture
-def fresh(tmp_path):
-    """A node of its own: the most memory that a process ever had does not go down."""
-    with running(tmp_path / "data") as node:
-        yield node
-
-
-def peak_mib(node):
-    status = pathlib.Path(f"/proc/{node.process.pid}/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def unsent_mib(node):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import ACCOUNT, PYTHON_RUNTIME, REGION, Node, eventually, unique
+from conftest import ACCOUNT, PYTHON_RUNTIME, REGION, Node, deployed, eventually, unique
 from functions import function
 from test_functions import code
 from test_sqs import arn_of, numbers, receive
@@ -404,21 +404,10 @@ def test_templates_make_queues(node, sqs):
     text = TEMPLATE.replace("@runtime@", PYTHON_RUNTIME).replace("@code@", indented)
     stack = unique("stack")
 
-    def deploy(operation, **given):
-        getattr(cloudformation, operation)(
-            StackName=stack, TemplateBody=text, Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
-            Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()],
-        )
-        found = eventually(lambda: (s := cloudformation.describe_stacks(StackName=stack)["Stacks"][0])["StackStatus"].endswith("_COMPLETE") and s, 120)
-        events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
-        failed = [(e["LogicalResourceId"], e.get("ResourceStatusReason")) for e in events if "FAILED" in e["ResourceStatus"]]
-        assert found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), failed
-        return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
-
     def attributes(url):
         return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
 
-    outputs = deploy("create_stack")
+    outputs = deployed(node, "create_stack", stack, text)
     work = attributes(outputs["Work"])
     assert work["QueueArn"] == outputs["Arn"] and work["VisibilityTimeout"] == "20"
     assert json.loads(work["RedrivePolicy"])["maxReceiveCount"] == 3
@@ -442,7 +431,7 @@ def test_templates_make_queues(node, sqs):
     client.invoke(FunctionName=outputs["Function"], InvocationType="Event", Payload=b'{"none": 1}')
     assert json.loads(next_message(sqs, outputs["Dead"])["Body"]) == {"none": 1}
 
-    again = deploy("update_stack", Hidden="30")
+    again = deployed(node, "update_stack", stack, text, Hidden="30")
     assert again == outputs and attributes(outputs["Work"])["VisibilityTimeout"] == "30"
     cloudformation.delete_stack(StackName=stack)
     cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})

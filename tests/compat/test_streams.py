@@ -5,7 +5,7 @@ import time
 
 import pytest
 from botocore.exceptions import ClientError
-from conftest import ACCOUNT, PYTHON_RUNTIME, REGION, Node, eventually, unique
+from conftest import ACCOUNT, PYTHON_RUNTIME, REGION, Node, deployed, eventually, unique
 from functions import function, role
 from test_functions import code
 
@@ -301,24 +301,13 @@ def test_templates_map_streams(node):
     text = TEMPLATE.replace("@runtime@", PYTHON_RUNTIME).replace("@code@", indented)
     stack = unique("stack")
 
-    def deploy(operation, **given):
-        getattr(cloudformation, operation)(
-            StackName=stack, TemplateBody=text, Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
-            Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()],
-        )
-        found = eventually(lambda: (s := cloudformation.describe_stacks(StackName=stack)["Stacks"][0])["StackStatus"].endswith("_COMPLETE") and s, 120)
-        events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
-        failed = [(e["LogicalResourceId"], e.get("ResourceStatusReason")) for e in events if "FAILED" in e["ResourceStatus"]]
-        assert found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE"), failed
-        return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
-
-    outputs = deploy("create_stack")
+    outputs = deployed(node, "create_stack", stack, text)
     mapping = client.get_event_source_mapping(UUID=outputs["Mapping"])
     assert (mapping["BatchSize"], mapping["EventSourceMappingArn"]) == (7, outputs["Arn"])
     assert mapping["FunctionArn"].endswith(f":function:{outputs['Function']}:live")
     dynamodb.put_item(TableName=outputs["Source"], Item={"id": {"S": "x"}})
     eventually(lambda: dynamodb.scan(TableName=outputs["Notes"])["Count"] == 1)
-    assert deploy("update_stack", Size="9")["Mapping"] == outputs["Mapping"]
+    assert deployed(node, "update_stack", stack, text, Size="9")["Mapping"] == outputs["Mapping"]
     assert client.get_event_source_mapping(UUID=outputs["Mapping"])["BatchSize"] == 9
     cloudformation.delete_stack(StackName=stack)
     cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
