@@ -5,7 +5,7 @@
 //! [`Access`] and [`Authorizer`] are how rights are asked for; [`Dispatch`] is how one part of the platform
 //! calls another, through the same pipeline; [`DataKeys`] is how one seals what it stores under its users' keys; [`sigv4`] verifies and makes signatures, [`sigv2`]
 //! verifies old presigned URLs, [`chunked`] decodes `aws-chunked` bodies, [`checked`] checks those whose hash
-//! was signed; [`json`], [`query`], [`xml`] read and write the protocols; [`live`] is answers that go on; [`departure`] tells of clients that have left; [`Error`] is an error
+//! was signed; [`json`], [`query`], [`xml`] read and write the protocols; [`input`] is operations of one JSON document; [`live`] is answers that go on; [`departure`] tells of clients that have left; [`Error`] is an error
 //! as it goes over the wire, to which [`render`] gives its shape.
 //!
 //! Invariant: nothing here knows a particular service, stores anything, or opens a socket.
@@ -19,6 +19,7 @@ mod data_keys;
 pub mod departure;
 mod error;
 pub mod event_stream;
+pub mod input;
 pub mod json;
 pub mod live;
 pub mod query;

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws::{
     Access, Api, Authorizer, Caller, DataKey, DataKeys, Error as WireError, KeyUse, Operation, PolicyCheck,
-    Protocol, Request, RequestContext, Response,
+    Protocol, Request, RequestContext,
 };
 use store::{Read, Store};
-use types::{AccountId, ErrorKind, Region, SharedEnv};
+use types::{AccountId, Region, SharedEnv};
 
 use crate::deletions::Deletions;
 use crate::material::{Context, NodeKey};
-use crate::ops::{self, Input};
+use crate::ops;
 use crate::tables::{self, MASTERS, MasterRow};
 use crate::{Error, material};
 
@@ -53,6 +53,10 @@ pub(crate) struct Scope {
     pub(crate) region: Region,
     /// The service that asks on the caller's behalf.
     pub(crate) via: Option<&'static str>,
+}
+
+impl aws::input::Scoped for Scope {
+    type Error = crate::Error;
 }
 
 impl Scope {
@@ -110,47 +114,6 @@ impl Kms {
     }
 }
 
-struct Call<I: Input> {
-    input: I,
-    scope: Scope,
-    needs: Vec<Access>,
-    found: I::Found,
-}
-
-#[async_trait]
-impl<I: Input> Operation for Call<I> {
-    fn name(&self) -> &'static str {
-        I::NAME
-    }
-
-    fn access(&self) -> Vec<Access> {
-        self.needs.clone()
-    }
-
-    async fn handle(self: Box<Self>) -> Result<Response, WireError> {
-        Ok(self.input.run(self.scope, self.found).await?)
-    }
-}
-
-async fn call<I: Input>(body: &[u8], scope: Scope) -> Result<Box<dyn Operation>, WireError> {
-    let input: I = aws::json::input(body)?;
-    let (needs, found) = input.find(&scope).await?;
-    Ok(Box::new(Call { input, scope, needs, found }))
-}
-
-macro_rules! dispatch {
-    ($name:expr, $body:expr, $scope:expr, { $($input:path,)* }) => {
-        match $name {
-            $(<$input>::NAME => call::<$input>($body, $scope).await,)*
-            other => {
-                let message = format!("The operation {other} of AWS KMS is not supported here.");
-                let code = "UnknownOperationException";
-                Err(WireError::new(ErrorKind::Unsupported, code, message).with_status(400))
-            }
-        }
-    };
-}
-
 #[async_trait]
 impl Api for Kms {
     fn signing_name(&self) -> &'static str {
@@ -172,7 +135,7 @@ impl Api for Kms {
         let RequestContext { caller, .. } = request.context;
         let scope = self.scope(&caller, None);
         let body = aws::body::collect(request.body, BODY_LIMIT).await?;
-        dispatch!(name.as_str(), &body, scope, {
+        aws::dispatch!("AWS KMS", name.as_str(), &body, scope: Scope, {
             ops::aliases::CreateAlias,
             ops::aliases::DeleteAlias,
             ops::aliases::ListAliases,

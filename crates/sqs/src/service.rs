@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws::{Access, Api, Caller, Error as WireError, Operation, PolicyCheck, Protocol, Request, Response};
+use aws::{Api, Caller, Error as WireError, Operation, PolicyCheck, Protocol, Request};
 use store::Store;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ use types::{AccountId, ErrorKind, Principal, Region, SharedEnv};
 
 use crate::attributes::{MAX_MESSAGE_BYTES, Owner};
 use crate::desk::Desks;
-use crate::ops::{self, Input};
+use crate::ops;
 use crate::sweeper::Sweeper;
 
 /// A batch of messages in JSON: each byte of theirs may be written as six, beside names and ids.
@@ -75,6 +75,10 @@ pub(crate) struct Scope {
     pub(crate) cause: Cause,
 }
 
+impl aws::input::Scoped for Scope {
+    type Error = crate::Error;
+}
+
 impl Scope {
     pub(crate) fn now_ms(&self) -> i64 {
         self.inner.env.now().as_millisecond()
@@ -113,47 +117,6 @@ impl Sqs {
     pub fn end_waits(&self) {
         self.inner.closing.cancel();
     }
-}
-
-struct Call<I: Input> {
-    input: I,
-    scope: Scope,
-    needs: Vec<Access>,
-    found: I::Found,
-}
-
-#[async_trait]
-impl<I: Input> Operation for Call<I> {
-    fn name(&self) -> &'static str {
-        I::NAME
-    }
-
-    fn access(&self) -> Vec<Access> {
-        self.needs.clone()
-    }
-
-    async fn handle(self: Box<Self>) -> Result<Response, WireError> {
-        Ok(self.input.run(self.scope, self.found).await?)
-    }
-}
-
-async fn call<I: Input>(body: &[u8], scope: Scope) -> Result<Box<dyn Operation>, WireError> {
-    let input: I = aws::json::input(body)?;
-    let (needs, found) = input.find(&scope).await?;
-    Ok(Box::new(Call { input, scope, needs, found }))
-}
-
-macro_rules! dispatch {
-    ($name:expr, $body:expr, $scope:expr, { $($input:path,)* }) => {
-        match $name {
-            $(<$input>::NAME => call::<$input>($body, $scope).await,)*
-            other => {
-                let message = format!("The operation {other} of Amazon SQS is not supported here.");
-                let code = "UnknownOperationException";
-                Err(WireError::new(ErrorKind::Unsupported, code, message).with_status(400))
-            }
-        }
-    };
 }
 
 #[async_trait]
@@ -201,7 +164,7 @@ impl Api for Sqs {
             cause,
         };
         let body = aws::body::collect(request.body, BODY_LIMIT).await?;
-        dispatch!(name.as_str(), &body, scope, {
+        aws::dispatch!("Amazon SQS", name.as_str(), &body, scope: Scope, {
             ops::attributes::GetQueueAttributes,
             ops::attributes::SetQueueAttributes,
             ops::permissions::AddPermission,

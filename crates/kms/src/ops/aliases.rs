@@ -61,7 +61,7 @@ async fn target(scope: &Scope, text: &str) -> Result<Found, Error> {
     Ok(found)
 }
 
-impl Input for CreateAlias {
+impl Input<Scope> for CreateAlias {
     const NAME: &'static str = "CreateAlias";
     type Found = Found;
 
@@ -115,7 +115,7 @@ async fn existing(scope: &Scope, text: &str) -> Result<(AliasRow, Option<Found>)
     }
 }
 
-impl Input for UpdateAlias {
+impl Input<Scope> for UpdateAlias {
     const NAME: &'static str = "UpdateAlias";
     type Found = (AliasRow, Found);
 
@@ -152,7 +152,7 @@ pub(crate) struct DeleteAlias {
     alias_name: String,
 }
 
-impl Input for DeleteAlias {
+impl Input<Scope> for DeleteAlias {
     const NAME: &'static str = "DeleteAlias";
     type Found = AliasRow;
 
@@ -197,7 +197,7 @@ struct AliasEntry {
     last_updated_date: f64,
 }
 
-impl Input for ListAliases {
+impl Input<Scope> for ListAliases {
     const NAME: &'static str = "ListAliases";
     type Found = Option<Found>;
 

@@ -95,7 +95,7 @@ struct Encrypted {
     encryption_algorithm: &'static str,
 }
 
-impl Input for Encrypt {
+impl Input<Scope> for Encrypt {
     const NAME: &'static str = "Encrypt";
     type Found = Found;
 
@@ -157,7 +157,7 @@ struct Decrypted {
     encryption_algorithm: &'static str,
 }
 
-impl Input for Decrypt {
+impl Input<Scope> for Decrypt {
     const NAME: &'static str = "Decrypt";
     type Found = (Head, Found);
 
@@ -208,7 +208,7 @@ struct ReEncrypted {
     destination_encryption_algorithm: &'static str,
 }
 
-impl Input for ReEncrypt {
+impl Input<Scope> for ReEncrypt {
     const NAME: &'static str = "ReEncrypt";
     type Found = (Head, Found, Found);
 
@@ -305,7 +305,7 @@ fn random_length(asked: i64) -> Result<usize, Error> {
     })
 }
 
-impl Input for GenerateDataKey {
+impl Input<Scope> for GenerateDataKey {
     const NAME: &'static str = "GenerateDataKey";
     type Found = Found;
 
@@ -322,7 +322,7 @@ impl Input for GenerateDataKey {
 #[serde(transparent)]
 pub(crate) struct GenerateDataKeyWithoutPlaintext(GenerateDataKey);
 
-impl Input for GenerateDataKeyWithoutPlaintext {
+impl Input<Scope> for GenerateDataKeyWithoutPlaintext {
     const NAME: &'static str = "GenerateDataKeyWithoutPlaintext";
     type Found = Found;
 
@@ -347,7 +347,7 @@ struct Random {
     plaintext: Blob,
 }
 
-impl Input for GenerateRandom {
+impl Input<Scope> for GenerateRandom {
     const NAME: &'static str = "GenerateRandom";
     type Found = usize;
 

@@ -133,7 +133,7 @@ fn check_description(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-impl Input for CreateKey {
+impl Input<Scope> for CreateKey {
     const NAME: &'static str = "CreateKey";
     type Found = BTreeMap<String, String>;
 
@@ -222,7 +222,7 @@ pub(crate) struct DescribeKey {
     key_id: String,
 }
 
-impl Input for DescribeKey {
+impl Input<Scope> for DescribeKey {
     const NAME: &'static str = "DescribeKey";
     type Found = Found;
 
@@ -259,7 +259,7 @@ struct KeyEntry {
     key_arn: String,
 }
 
-impl Input for ListKeys {
+impl Input<Scope> for ListKeys {
     const NAME: &'static str = "ListKeys";
     type Found = ();
 
@@ -294,7 +294,7 @@ macro_rules! switch {
             key_id: String,
         }
 
-        impl Input for $name {
+        impl Input<Scope> for $name {
             const NAME: &'static str = stringify!($name);
             type Found = Found;
 
@@ -325,7 +325,7 @@ pub(crate) struct UpdateKeyDescription {
     description: String,
 }
 
-impl Input for UpdateKeyDescription {
+impl Input<Scope> for UpdateKeyDescription {
     const NAME: &'static str = "UpdateKeyDescription";
     type Found = Found;
 
@@ -361,7 +361,7 @@ struct Scheduled {
     pending_window_in_days: i64,
 }
 
-impl Input for ScheduleKeyDeletion {
+impl Input<Scope> for ScheduleKeyDeletion {
     const NAME: &'static str = "ScheduleKeyDeletion";
     type Found = Found;
 
@@ -410,7 +410,7 @@ struct Cancelled {
     key_id: String,
 }
 
-impl Input for CancelKeyDeletion {
+impl Input<Scope> for CancelKeyDeletion {
     const NAME: &'static str = "CancelKeyDeletion";
     type Found = Found;
 

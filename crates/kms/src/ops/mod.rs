@@ -7,10 +7,11 @@ pub(crate) mod policies;
 pub(crate) mod rotation;
 pub(crate) mod tags;
 
-use aws::{Access, Response};
+use aws::Access;
+use aws::input::Input;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use store::{Read, Write};
 
@@ -18,21 +19,6 @@ use crate::Error;
 use crate::find::Found;
 use crate::service::Scope;
 use crate::tables::{self, KEYS, KeyRow};
-
-/// An operation's input.
-pub(crate) trait Input: DeserializeOwned + Send + 'static {
-    /// The operation's name.
-    const NAME: &'static str;
-
-    /// What it acts on.
-    type Found: Send;
-
-    /// Finds what it acts on, and says what rights that needs.
-    fn find(&self, scope: &Scope) -> impl Future<Output = Result<(Vec<Access>, Self::Found), Error>> + Send;
-
-    /// Carries it out.
-    fn run(self, scope: Scope, found: Self::Found) -> impl Future<Output = Result<Response, Error>> + Send;
-}
 
 /// Bytes, in base64 as JSON has them.
 pub(crate) struct Blob(pub(crate) Vec<u8>);

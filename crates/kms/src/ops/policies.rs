@@ -121,7 +121,7 @@ struct KeyPolicy {
     policy_name: &'static str,
 }
 
-impl Input for GetKeyPolicy {
+impl Input<Scope> for GetKeyPolicy {
     const NAME: &'static str = "GetKeyPolicy";
     type Found = Found;
 
@@ -145,7 +145,7 @@ pub(crate) struct PutKeyPolicy {
     bypass_policy_lockout_safety_check: bool,
 }
 
-impl Input for PutKeyPolicy {
+impl Input<Scope> for PutKeyPolicy {
     const NAME: &'static str = "PutKeyPolicy";
     type Found = Found;
 
@@ -184,7 +184,7 @@ struct Policies {
     truncated: bool,
 }
 
-impl Input for ListKeyPolicies {
+impl Input<Scope> for ListKeyPolicies {
     const NAME: &'static str = "ListKeyPolicies";
     type Found = Found;
 

@@ -59,7 +59,7 @@ pub(crate) struct EnableKeyRotation {
     rotation_period_in_days: Option<i64>,
 }
 
-impl Input for EnableKeyRotation {
+impl Input<Scope> for EnableKeyRotation {
     const NAME: &'static str = "EnableKeyRotation";
     type Found = (Found, u32);
 
@@ -97,7 +97,7 @@ pub(crate) struct DisableKeyRotation {
     key_id: String,
 }
 
-impl Input for DisableKeyRotation {
+impl Input<Scope> for DisableKeyRotation {
     const NAME: &'static str = "DisableKeyRotation";
     type Found = Found;
 
@@ -134,7 +134,7 @@ struct Status {
     next_rotation_date: Option<f64>,
 }
 
-impl Input for GetKeyRotationStatus {
+impl Input<Scope> for GetKeyRotationStatus {
     const NAME: &'static str = "GetKeyRotationStatus";
     type Found = Found;
 
@@ -165,7 +165,7 @@ struct Rotated {
     key_id: String,
 }
 
-impl Input for RotateKeyOnDemand {
+impl Input<Scope> for RotateKeyOnDemand {
     const NAME: &'static str = "RotateKeyOnDemand";
     type Found = Found;
 

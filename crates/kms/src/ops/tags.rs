@@ -53,7 +53,7 @@ pub(crate) struct TagResource {
     tags: Vec<Tag>,
 }
 
-impl Input for TagResource {
+impl Input<Scope> for TagResource {
     const NAME: &'static str = "TagResource";
     type Found = (Found, BTreeMap<String, String>);
 
@@ -86,7 +86,7 @@ pub(crate) struct UntagResource {
     tag_keys: Vec<String>,
 }
 
-impl Input for UntagResource {
+impl Input<Scope> for UntagResource {
     const NAME: &'static str = "UntagResource";
     type Found = Found;
 
@@ -124,7 +124,7 @@ struct Tags {
     truncated: bool,
 }
 
-impl Input for ListResourceTags {
+impl Input<Scope> for ListResourceTags {
     const NAME: &'static str = "ListResourceTags";
     type Found = Found;
 

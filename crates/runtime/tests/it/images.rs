@@ -146,12 +146,14 @@ async fn an_image_runs_in_the_walls_of_every_function() {
     let house = House::new().await;
     let secret = house.cache.path().join("secret");
     std::fs::write(&secret, "x").unwrap();
-    let archive = layout(&config(), &[base(), main_layer()]);
+    let packed = tar(&[("app/packed", b"packed", 0o644)]);
+    let packed = ruzstd::encoding::compress_to_vec(&packed[..], ruzstd::encoding::CompressionLevel::Fastest);
+    let archive = layout(&config(), &[base(), main_layer(), packed]);
     let started = house.runtime.start(start(image(archive.clone()))).await.unwrap();
     assert_eq!(lines(&started.logs), ["loading"]);
     let mut f = started.instance;
     let event = json!({
-        "look": [secret, "/etc/shadow", "/etc/hosts", "/app/kept", "/proc/1/environ"],
+        "look": [secret, "/etc/shadow", "/etc/hosts", "/app/kept", "/app/packed", "/proc/1/environ"],
         "put": ["/app/x", "/x", "/tmp/x", "/dev/x", "/etc/hosts"],
     });
     let answer = ask(&mut f, &event.to_string()).await;
@@ -176,6 +178,7 @@ async fn an_image_runs_in_the_walls_of_every_function() {
     assert_eq!(look["/etc/shadow"], libc::ENOENT);
     assert_eq!(look["/etc/hosts"], "127.0.0.1 localhost sandbox sandbox.localdomain\n");
     assert_eq!(look["/app/kept"], "kept");
+    assert_eq!(look["/app/packed"], "packed");
     assert!(look["/proc/1/environ"].is_number(), "{look}");
     for (path, errno) in
         [("/app/x", libc::EROFS), ("/x", libc::EROFS), ("/tmp/x", 0), ("/etc/hosts", libc::EROFS)]
@@ -253,7 +256,7 @@ async fn what_is_wrong_with_an_image_is_named() {
         (saved("[{\"Config\":\"gone.json\"}]", ""), "gone.json is missing"),
         (layout(&json!({}), &[nothing]), "neither an entry point nor a command"),
         (layout(&config(), &[gzip(&tar(&[("zeros", &zeros, 0o644)]))]), "larger than 1000000 bytes"),
-        (layout(&config(), &[b"\x28\xb5\x2f\xfdxxxx".to_vec()]), "compressed with zstd"),
+        (layout(&config(), &[b"\x28\xb5\x2f\xfdxxxx".to_vec()]), "can not be unpacked"),
     ] {
         let result = house.runtime.start(start(image(archive))).await;
         let Err(StartError::Code(message)) = result else { panic!("{part}: {result:?}") };

@@ -68,7 +68,7 @@ async fn count(scope: &Scope, queue: &Queue) -> Result<Counts, Error> {
     Ok(counts)
 }
 
-impl Input for GetQueueAttributes {
+impl Input<Scope> for GetQueueAttributes {
     const NAME: &'static str = "GetQueueAttributes";
     type Found = Found;
 
@@ -110,7 +110,7 @@ pub(crate) struct SetQueueAttributes {
     attributes: Option<BTreeMap<String, String>>,
 }
 
-impl Input for SetQueueAttributes {
+impl Input<Scope> for SetQueueAttributes {
     const NAME: &'static str = "SetQueueAttributes";
     type Found = Found;
 

@@ -10,8 +10,8 @@ pub(crate) mod tags;
 
 use std::collections::HashSet;
 
-use aws::{Access, Response};
-use serde::de::DeserializeOwned;
+use aws::Access;
+use aws::input::Input;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -20,21 +20,6 @@ use crate::service::Scope;
 
 /// Most entries of a batch.
 const MAX_ENTRIES: usize = 10;
-
-/// An operation's input.
-pub(crate) trait Input: DeserializeOwned + Send + 'static {
-    /// The operation's name.
-    const NAME: &'static str;
-
-    /// What it acts on.
-    type Found: Send;
-
-    /// Finds what it acts on, and says what rights that needs.
-    fn find(&self, scope: &Scope) -> impl Future<Output = Result<(Vec<Access>, Self::Found), Error>> + Send;
-
-    /// Carries it out.
-    fn run(self, scope: Scope, found: Self::Found) -> impl Future<Output = Result<Response, Error>> + Send;
-}
 
 /// One queue by its URL, and one right on it.
 pub(crate) async fn one_queue(

@@ -56,7 +56,7 @@ pub(crate) struct AddPermission {
     actions: Option<Vec<String>>,
 }
 
-impl Input for AddPermission {
+impl Input<Scope> for AddPermission {
     const NAME: &'static str = "AddPermission";
     type Found = Found;
 
@@ -133,7 +133,7 @@ pub(crate) struct RemovePermission {
     label: Option<String>,
 }
 
-impl Input for RemovePermission {
+impl Input<Scope> for RemovePermission {
     const NAME: &'static str = "RemovePermission";
     type Found = Found;
 

@@ -74,7 +74,7 @@ struct QueueUrl {
     queue_url: String,
 }
 
-impl Input for CreateQueue {
+impl Input<Scope> for CreateQueue {
     const NAME: &'static str = "CreateQueue";
     type Found = String;
 
@@ -145,7 +145,7 @@ pub(crate) struct GetQueueUrl {
     owner: Option<String>,
 }
 
-impl Input for GetQueueUrl {
+impl Input<Scope> for GetQueueUrl {
     const NAME: &'static str = "GetQueueUrl";
     type Found = Found;
 
@@ -171,7 +171,7 @@ pub(crate) struct DeleteQueue {
     queue_url: Option<String>,
 }
 
-impl Input for DeleteQueue {
+impl Input<Scope> for DeleteQueue {
     const NAME: &'static str = "DeleteQueue";
     type Found = Found;
 
@@ -221,7 +221,7 @@ pub(crate) struct PurgeQueue {
     queue_url: Option<String>,
 }
 
-impl Input for PurgeQueue {
+impl Input<Scope> for PurgeQueue {
     const NAME: &'static str = "PurgeQueue";
     type Found = Found;
 
@@ -293,7 +293,7 @@ struct Queues {
     next_token: Option<String>,
 }
 
-impl Input for ListQueues {
+impl Input<Scope> for ListQueues {
     const NAME: &'static str = "ListQueues";
     type Found = ();
 
@@ -334,7 +334,7 @@ struct Sources {
     next_token: Option<String>,
 }
 
-impl Input for ListDeadLetterSourceQueues {
+impl Input<Scope> for ListDeadLetterSourceQueues {
     const NAME: &'static str = "ListDeadLetterSourceQueues";
     type Found = Found;
 

@@ -107,7 +107,7 @@ fn within(value: Option<i64>, name: &str, least: i64, most: i64) -> Result<Optio
     }
 }
 
-impl Input for ReceiveMessage {
+impl Input<Scope> for ReceiveMessage {
     const NAME: &'static str = "ReceiveMessage";
     type Found = Found;
 

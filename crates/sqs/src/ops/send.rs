@@ -203,7 +203,7 @@ impl Sent {
     }
 }
 
-impl Input for SendMessage {
+impl Input<Scope> for SendMessage {
     const NAME: &'static str = "SendMessage";
     type Found = Found;
 
@@ -247,7 +247,7 @@ struct Entry {
     message_deduplication_id: Option<String>,
 }
 
-impl Input for SendMessageBatch {
+impl Input<Scope> for SendMessageBatch {
     const NAME: &'static str = "SendMessageBatch";
     type Found = Found;
 

@@ -140,7 +140,7 @@ pub(crate) struct DeleteMessage {
     receipt_handle: Option<String>,
 }
 
-impl Input for DeleteMessage {
+impl Input<Scope> for DeleteMessage {
     const NAME: &'static str = "DeleteMessage";
     type Found = Found;
 
@@ -170,7 +170,7 @@ struct DeleteEntry {
     receipt_handle: Option<String>,
 }
 
-impl Input for DeleteMessageBatch {
+impl Input<Scope> for DeleteMessageBatch {
     const NAME: &'static str = "DeleteMessageBatch";
     type Found = Found;
 
@@ -205,7 +205,7 @@ pub(crate) struct ChangeMessageVisibility {
     visibility_timeout: Option<i64>,
 }
 
-impl Input for ChangeMessageVisibility {
+impl Input<Scope> for ChangeMessageVisibility {
     const NAME: &'static str = "ChangeMessageVisibility";
     type Found = Found;
 
@@ -239,7 +239,7 @@ struct HideEntry {
     visibility_timeout: Option<i64>,
 }
 
-impl Input for ChangeMessageVisibilityBatch {
+impl Input<Scope> for ChangeMessageVisibilityBatch {
     const NAME: &'static str = "ChangeMessageVisibilityBatch";
     type Found = Found;
 

@@ -45,7 +45,7 @@ pub(crate) struct TagQueue {
     tags: Option<BTreeMap<String, String>>,
 }
 
-impl Input for TagQueue {
+impl Input<Scope> for TagQueue {
     const NAME: &'static str = "TagQueue";
     type Found = Found;
 
@@ -75,7 +75,7 @@ pub(crate) struct UntagQueue {
     tag_keys: Option<Vec<String>>,
 }
 
-impl Input for UntagQueue {
+impl Input<Scope> for UntagQueue {
     const NAME: &'static str = "UntagQueue";
     type Found = Found;
 
@@ -110,7 +110,7 @@ struct Tags<'a> {
     tags: &'a BTreeMap<String, String>,
 }
 
-impl Input for ListQueueTags {
+impl Input<Scope> for ListQueueTags {
     const NAME: &'static str = "ListQueueTags";
     type Found = Found;
 

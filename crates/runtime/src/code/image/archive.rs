@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::super::unpack::platform;
-use super::{ContainerImage, broken};
+use super::{ContainerImage, broken, zstd};
 
 /// Parts of an archive, and links to them.
 const MAX_PARTS: usize = 100_000;
@@ -21,7 +21,6 @@ const MAX_PARTS: usize = 100_000;
 const MAX_TEXT_BYTES: u64 = 16 * 1024 * 1024;
 
 const GZIP: [u8; 2] = [0x1F, 0x8B];
-const ZSTD: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 
 /// A part of an archive, with the digest that it must have if that is known.
 #[derive(Debug, Clone)]
@@ -94,7 +93,7 @@ impl Archive {
         let file = fs::File::open(path).map_err(platform(reading))?;
         let mut start = [0; 4];
         let read = (&file).take(4).read(&mut start).map_err(platform(reading))?;
-        if start[..read].starts_with(&GZIP) || start[..read] == ZSTD {
+        if start[..read].starts_with(&GZIP) || zstd::is_zstd(&start[..read]) {
             return Err(broken(
                 "the archive is compressed; give it as a plain tar (its layers may be compressed)",
             ));
@@ -203,8 +202,8 @@ impl Archive {
             let mut whole = start[..read].chain(&mut reader);
             if start[..read].starts_with(&GZIP) {
                 take(&mut MultiGzDecoder::new(&mut whole))
-            } else if start[..read] == ZSTD {
-                Err(broken("its layers are compressed with zstd; build it with gzip (`compression=gzip`)"))
+            } else if zstd::is_zstd(&start[..read]) {
+                take(&mut zstd::Decoder::new(io::BufReader::new(whole)))
             } else {
                 take(&mut whole)
             }

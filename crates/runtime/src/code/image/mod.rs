@@ -3,6 +3,7 @@
 
 mod archive;
 mod layer;
+mod zstd;
 
 use std::fs;
 use std::path::{Path, PathBuf};
