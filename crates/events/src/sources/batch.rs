@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use aws::Caller;
 use bytes::Bytes;
-use functions::{Event, Invocation, Outcome, SourceMapping, is_queue};
+use functions::{Outcome, SourceMapping, is_queue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use types::{AccountId, ErrorKind, RequestId, Timestamp, TraceHeader};
 
+use super::invocation;
 use super::reader::{MOST_BYTES, Record};
 use crate::service::Shared;
 
@@ -159,21 +160,8 @@ impl Batch<'_> {
 
     async fn attempt(&self, records: &[Record]) -> Tried {
         let values: Vec<&Value> = records.iter().map(|record| &record.value).collect();
-        let invocation = Invocation {
-            account: self.account,
-            function: self.mapping.function_name(),
-            request_id: RequestId::new(&*self.shared.env),
-            event: Event::Json(Bytes::from(json!({ "Records": values }).to_string())),
-            stream: None,
-            client_context: None,
-            idempotency_key: None,
-            fingerprint: None,
-            trace: TraceHeader::new(&*self.shared.env),
-            attempt: 0,
-            redeliverable: false,
-            queue_timeout: Some(Duration::from_millis(self.shared.config.queue_timeout_ms)),
-            log_tail: false,
-        };
+        let queue_timeout = Duration::from_millis(self.shared.config.queue_timeout_ms);
+        let invocation = invocation(self.shared, self.account, self.mapping, &values, queue_timeout);
         let outcome = match self.shared.functions.invoke(invocation).await {
             Ok(outcome) => outcome,
             Err(error) => {

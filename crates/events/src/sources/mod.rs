@@ -13,10 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use bytes::Bytes;
+use functions::{Event, Invocation, SourceMapping};
+use serde_json::{Value, json};
 use store::key::{KeyReader, account_of};
 use store::tables;
 use tokio::sync::Notify;
-use types::AccountId;
+use types::{AccountId, RequestId, TraceHeader};
 
 use crate::service::Shared;
 use queue::Poller;
@@ -48,6 +51,45 @@ impl Readers {
     pub(crate) fn count(&self) -> usize {
         self.lock().len()
     }
+}
+
+/// The invocation that has a function take records.
+fn invocation(
+    shared: &Shared,
+    account: AccountId,
+    mapping: &SourceMapping,
+    records: &[&Value],
+    queue_timeout: Duration,
+) -> Invocation {
+    Invocation {
+        account,
+        function: mapping.function_name(),
+        request_id: RequestId::new(&*shared.env),
+        event: Event::Json(Bytes::from(json!({ "Records": records }).to_string())),
+        stream: None,
+        client_context: None,
+        idempotency_key: None,
+        fingerprint: None,
+        trace: TraceHeader::new(&*shared.env),
+        attempt: 0,
+        redeliverable: false,
+        queue_timeout: Some(queue_timeout),
+        log_tail: false,
+    }
+}
+
+/// A mapping as it is now; `None` if it is gone or the service ends. If it can not be read, after a pause once more.
+async fn mapping(shared: &Shared, account: AccountId, id: &str) -> Option<SourceMapping> {
+    while !shared.shutdown.is_cancelled() {
+        match shared.functions.source_mapping(account, id).await {
+            Ok(mapping) => return mapping,
+            Err(error) => {
+                tracing::error!(%error, mapping = id, "a mapping could not be read");
+                shared.pause(PAUSE).await;
+            }
+        }
+    }
+    None
 }
 
 /// Keeps a reader for each mapping until the service ends.
@@ -102,28 +144,15 @@ fn read(shared: &Arc<Shared>, name: Name) {
     readers.insert(name.clone(), Wake { wake: wake.clone(), of_queue: of_queue.clone() });
     let task = shared.clone();
     shared.tasks.spawn(async move {
-        loop {
-            match task.functions.source_mapping(name.0, &name.1).await {
-                Ok(Some(mapping)) if mapping.is_of_queue() => {
-                    of_queue.store(true, Ordering::Relaxed);
-                    Poller::new(task.clone(), name.clone(), wake.clone()).run().await;
-                }
-                Ok(_) => Reader::new(task.clone(), name.clone(), wake.clone()).run().await,
-                Err(error) => {
-                    tracing::error!(%error, mapping = name.1, "a mapping could not be read");
-                    task.pause(PAUSE).await;
-                    if !task.shutdown.is_cancelled() {
-                        continue;
-                    }
-                }
-            }
-            // It may have been made anew under its id since it was looked at.
-            let again = !task.shutdown.is_cancelled()
-                && matches!(task.functions.source_mapping(name.0, &name.1).await, Ok(Some(_)));
-            if !again {
-                task.readers.lock().remove(&name);
-                return;
+        // It may be made anew under its id while its reader ends.
+        while let Some(mapping) = mapping(&task, name.0, &name.1).await {
+            if mapping.is_of_queue() {
+                of_queue.store(true, Ordering::Relaxed);
+                Poller::new(task.clone(), name.clone(), wake.clone()).run().await;
+            } else {
+                Reader::new(task.clone(), name.clone(), wake.clone()).run().await;
             }
         }
+        task.readers.lock().remove(&name);
     });
 }

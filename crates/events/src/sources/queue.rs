@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws::Caller;
-use bytes::Bytes;
-use functions::{Event, Filter, Invocation, SourceMapping, queue_request};
+use functions::{Filter, SourceMapping, queue_request};
 use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use types::{AccountId, Arn, RequestId, TraceHeader};
+use types::{AccountId, Arn, TraceHeader};
 
 use super::reader::MOST_BYTES;
+use super::{invocation, mapping};
 use crate::service::Shared;
 
 /// How long one receive waits, in seconds.
@@ -59,16 +59,7 @@ impl Poller {
     pub(super) async fn run(self) {
         let mut failures = 0_u32;
         let mut room: Option<(usize, Arc<Semaphore>)> = None;
-        while !self.shared.shutdown.is_cancelled() {
-            let mapping = match self.shared.functions.source_mapping(self.account, &self.id).await {
-                Ok(Some(mapping)) => mapping,
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::error!(%error, mapping = self.id, "a mapping could not be read");
-                    self.wait(LONGEST_PAUSE).await;
-                    continue;
-                }
-            };
+        while let Some(mapping) = mapping(&self.shared, self.account, &self.id).await {
             if !mapping.enabled {
                 self.wait(Duration::from_secs(3600)).await;
                 continue;
@@ -301,23 +292,8 @@ impl Batches {
     async fn attempt(&self, batch: &[Record]) -> &'static str {
         let values: Vec<&Value> = batch.iter().map(|record| &record.value).collect();
         let mapping = &self.source.mapping;
-        let invocation = Invocation {
-            account: self.account,
-            function: mapping.function_name(),
-            request_id: RequestId::new(&*self.shared.env),
-            event: Event::Json(Bytes::from(json!({ "Records": values }).to_string())),
-            stream: None,
-            client_context: None,
-            idempotency_key: None,
-            fingerprint: None,
-            trace: TraceHeader::new(&*self.shared.env),
-            attempt: 0,
-            redeliverable: false,
-            queue_timeout: Some(
-                Duration::from_millis(self.shared.config.queue_timeout_ms).min(LONGEST_QUEUED),
-            ),
-            log_tail: false,
-        };
+        let queue_timeout = Duration::from_millis(self.shared.config.queue_timeout_ms).min(LONGEST_QUEUED);
+        let invocation = invocation(&self.shared, self.account, mapping, &values, queue_timeout);
         let outcome = match self.shared.functions.invoke(invocation).await {
             Ok(outcome) => outcome,
             Err(error) => {

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use types::{AccountId, TraceHeader};
 
 use super::batch::{Batch, Ended};
+use super::mapping;
 use crate::service::Shared;
 
 /// A stream without new records is looked at this often, and at once when there may be some.
@@ -102,16 +103,7 @@ impl Reader {
             }
         }
         let mut failures = 0_u32;
-        while !self.shared.shutdown.is_cancelled() {
-            let mapping = match self.shared.functions.source_mapping(self.account, &self.id).await {
-                Ok(Some(mapping)) => mapping,
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::error!(%error, mapping = self.id, "a mapping could not be read");
-                    self.wait(IDLE).await;
-                    continue;
-                }
-            };
+        while let Some(mapping) = mapping(&self.shared, self.account, &self.id).await {
             if !mapping.enabled {
                 self.iterator = None;
                 self.wait(Duration::from_secs(3600)).await;
