@@ -429,3 +429,23 @@ def test_bad_input(node):
             with pytest.raises(ClientError) as e:
                 client.create_function(**{**base, **change})
             assert code(e) == expected, change
+
+
+def test_a_runtime_that_ends_takes_no_request_with_it(node):
+    """An instance has the next event when it asks for it: one that ends before leaves it to another."""
+    version = subprocess.check_output(["node", "--version"], text=True)[1:].split(".")[0]
+    code = """exports.handler = (event) => {
+        if (!event.fails) return Promise.resolve('ok');
+        Promise.reject(new Error('nobody catches this'));
+        return new Promise(() => {});
+    };"""
+    with function(node, {"index.js": code}, runtime=f"nodejs{version}.x", handler="index.handler") as fn:
+        for _ in range(5):
+            assert fn.invoke({"fails": True})[1]["errorType"] == "Runtime.UnhandledPromiseRejection"
+            assert fn.result({"fails": False}) == "ok"
+
+
+def test_a_request_waits_for_an_init_that_is_begun_again(node):
+    code = "import time\ntime.sleep(11)\ndef handler(event, context):\n    return 'late'\n"
+    with function(node, {"app.py": code}, Timeout=20) as fn:
+        assert fn.result() == "late"

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import socket
 
 import pytest
 from botocore.exceptions import ClientError
@@ -153,3 +154,89 @@ def test_policies_about_lists_and_conditions(node, s3, bucket):
     error = refused(user.put_object_acl, **where, ACL="authenticated-read")
     assert "explicit deny" in error["Message"]
     user.put_object_acl(**where, ACL="private")
+
+
+def test_a_copy_keeps_to_the_conditions_of_its_target(s3, bucket):
+    source = {"Bucket": bucket, "Key": "source"}
+    s3.put_object(**source, Body=b"new")
+    etag = s3.put_object(Bucket=bucket, Key="target", Body=b"old")["ETag"]
+    copy = lambda key, **more: {"Bucket": bucket, "Key": key, "CopySource": source, **more}
+    for more in ({"IfNoneMatch": "*"}, {"IfMatch": '"0"'}):
+        assert refused(s3.copy_object, **copy("target", **more))["Code"] == "PreconditionFailed"
+    assert refused(s3.copy_object, **copy("absent", IfMatch=etag))["Code"] == "NoSuchKey"
+    assert s3.get_object(Bucket=bucket, Key="target")["Body"].read() == b"old"
+    s3.copy_object(**copy("absent", IfNoneMatch="*"))
+    s3.copy_object(**copy("target", IfMatch=etag.strip('"')))
+    assert s3.get_object(Bucket=bucket, Key="target")["Body"].read() == b"new"
+
+
+def test_old_versions_are_deleted_on_condition(s3, bucket):
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    old = s3.put_object(Bucket=bucket, Key="key", Body=b"1")
+    s3.put_object(Bucket=bucket, Key="key", Body=b"2")
+    named = {"Key": "key", "VersionId": old["VersionId"]}
+    assert refused(s3.delete_object, Bucket=bucket, **named, IfMatch='"0"')["Code"] == "PreconditionFailed"
+    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{**named, "ETag": '"0"'}]})
+    assert [error["Code"] for error in answer["Errors"]] == ["PreconditionFailed"]
+    assert s3.get_object(Bucket=bucket, **named)["Body"].read() == b"1"
+    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "key", "ETag": "*"}, {**named, "ETag": old["ETag"]}]})
+    assert len(answer["Deleted"]) == 2 and "Errors" not in answer
+    marker = next(d["DeleteMarkerVersionId"] for d in answer["Deleted"] if "DeleteMarkerVersionId" in d)
+    copy = {"Bucket": bucket, "Key": "copy", "CopySource": {"Bucket": bucket, "Key": "key", "VersionId": marker}}
+    assert refused(s3.copy_object, **copy)["Code"] == "InvalidRequest"
+
+
+@pytest.mark.parametrize("name", ["sthree-abc", "amzn-s3-demo-abc", "abc-s3alias", "abc--ol-s3", "abc.mrap", "abc--table-s3"])
+def test_names_that_are_kept_are_refused(s3, name):
+    assert refused(s3.create_bucket, Bucket=name)["Code"] == "InvalidBucketName"
+
+
+def test_tags_are_of_some_characters_only(s3, bucket):
+    put = lambda key, value: {"Bucket": bucket, "Key": "key", "Tagging": {"TagSet": [{"Key": key, "Value": value}]}}
+    s3.put_object(Bucket=bucket, Key="key")
+    for tag in (("k?", "v"), ("k", "v;")):
+        assert refused(s3.put_object_tagging, **put(*tag))["Code"] == "InvalidTag"
+    s3.put_object_tagging(**put("Größe +-=._:/@", "1 m"))
+
+
+def test_an_upload_has_a_length(node, s3, bucket):
+    s3.put_object(Bucket=bucket, Key="key", Body=b"kept")
+    url = s3.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "key"})
+    host, path = url.removeprefix("http://").split("/", 1)
+    with socket.create_connection(host.rsplit(":", 1)) as connection:
+        connection.sendall(f"PUT /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 411 ") and b"MissingContentLength" in answer
+    assert s3.get_object(Bucket=bucket, Key="key")["Body"].read() == b"kept"
+
+
+@pytest.mark.local
+def test_rights_are_looked_at_key_by_key(node, s3, bucket):
+    iam, name = node.client("iam"), unique("user")
+    iam.create_user(UserName=name)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    arn = f"arn:aws:s3:::{bucket}"
+    statements = [
+        {"Effect": "Allow", "Action": ["s3:GetObject", "s3:DeleteObject"], "Resource": f"{arn}/*"},
+        {"Effect": "Deny", "Action": "s3:DeleteObject", "Resource": f"{arn}/kept/*"},
+        {"Effect": "Deny", "Action": "s3:DeleteObject", "Resource": f"{arn}/certain/*", "Condition": {"Null": {"s3:if-match": "true"}}},
+    ]
+    iam.put_user_policy(UserName=name, PolicyName="some", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": statements}))
+    user = node.client("s3", AccessKeyId=key["AccessKeyId"], SecretAccessKey=key["SecretAccessKey"])
+    etags = {key: s3.put_object(Bucket=bucket, Key=key)["ETag"] for key in ("a", "kept/b", "certain/c", "certain/d", "certain/e")}
+    objects = [{"Key": "a"}, {"Key": "kept/b"}, {"Key": "certain/c"}, {"Key": "certain/d", "ETag": etags["certain/d"]}]
+    answer = user.delete_objects(Bucket=bucket, Delete={"Objects": objects})
+    assert sorted(deleted["Key"] for deleted in answer["Deleted"]) == ["a", "certain/d"]
+    assert {(error["Key"], error["Code"]) for error in answer["Errors"]} == {("kept/b", "AccessDenied"), ("certain/c", "AccessDenied")}
+    user.delete_object(Bucket=bucket, Key="certain/e", IfMatch=etags["certain/e"])
+    assert [o["Key"] for o in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["certain/c", "kept/b"]
+    # Whether a key is there is for those to know who may list.
+    assert refused(user.get_object, Bucket=bucket, Key="nothing")["Code"] == "AccessDenied"
+    assert refused(user.head_object, Bucket=bucket, Key="nothing")["Code"] == "403"
+    assert refused(s3.get_object, Bucket=bucket, Key="nothing")["Code"] == "NoSuchKey"
+
+
+def test_a_bucket_is_tagged_after_it_is_made(s3):
+    name = unique("details")
+    error = refused(s3.create_bucket, Bucket=name, CreateBucketConfiguration={"Tags": [{"Key": "a", "Value": "b"}]})
+    assert error["Code"] == "NotImplemented" and "PutBucketTagging" in error["Message"]

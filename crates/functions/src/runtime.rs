@@ -264,6 +264,9 @@ pub enum RunError {
         /// The most memory it used, in bytes.
         max_memory_bytes: u64,
     },
+    /// Its process ended before it asked for the event, which any other instance can run.
+    #[error("the runtime ended before it asked for the event")]
+    NotTaken(Box<InvokeRequest>),
 }
 
 /// Why an instance did not get ready.

@@ -164,7 +164,13 @@ impl Instance for ProcessInstance {
                     logs,
                 })
             }
-            What::Broken(fault) => Err(self.break_off(fault, began).await),
+            What::Broken(fault) => match self.exchange.take_back() {
+                Some(request) => {
+                    self.end(Reason::Failure).await;
+                    Err(RunError::NotTaken(Box::new(request)))
+                }
+                None => Err(self.break_off(fault, began).await),
+            },
             What::TimedOut => Err(self.time_out().await),
         }
     }

@@ -1,17 +1,18 @@
 //! The service as the pipeline sees it: a request in, an authorised operation, an answer out.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use aws::chunked::Trailers;
-use aws::{Access, Api, Body, Operation, Protocol, Request, RequestContext, Response, Traced};
+use aws::{Access, Api, Body, Caller, Operation, Protocol, Request, RequestContext, Response, Traced};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use s3s::dto::Delete;
+use s3s::dto::{Delete, ObjectIdentifier};
 use s3s::xml::Deserialize;
 use types::{ErrorKind, Principal};
 
@@ -19,8 +20,8 @@ use crate::access::Sides;
 use crate::checksum::{Expected, Hashers};
 use crate::ops::MAX_XML_BYTES;
 use crate::ops::post::{Fields, PostObject};
-use crate::route::{Answer, BodyKind, COPY_SOURCE, Query, Route, copy_source};
-use crate::service::{Cx, S3, State};
+use crate::route::{Answer, BodyKind, COPY_SOURCE, Query, Route, ToDelete, copy_source};
+use crate::service::{Cx, Inner, S3, State};
 use crate::website::{self, Visit};
 use crate::{Error, access_log, cors, encryption, form, notify, refuse};
 
@@ -59,6 +60,15 @@ impl Api for S3 {
             deleted = keys_to_delete(&bytes)?;
             xml = Some(bytes);
         }
+        if route.name == "CreateBucket" {
+            // The protocol crate passes over what it does not know.
+            let bytes = collect(body.take().unwrap_or_else(|| aws::body::full(""))).await?;
+            if bytes.windows(5).any(|part| part == b"<Tags") {
+                let what = "Tags of a bucket that is created (PutBucketTagging sets them)";
+                return Err(Error::NotImplemented(what.to_owned()).into());
+            }
+            xml = Some(bytes);
+        }
         let home = match &route.bucket {
             Some(bucket) => self.inner.home(bucket).await?,
             None => None,
@@ -88,6 +98,10 @@ impl Api for S3 {
             ],
         };
         let access = sides.guard(access).await?;
+        let (access, denied) = match route.name {
+            "DeleteObjects" => self.permitted(&context.caller, access, &deleted).await?,
+            _ => (access, HashMap::new()),
+        };
         let cors =
             home.as_ref().and_then(|home| cors::of_request(&home.cors, head.method.as_str(), &head.headers));
         let state = State {
@@ -96,6 +110,7 @@ impl Api for S3 {
             route,
             home,
             source_home,
+            denied,
             query: head.uri.query().unwrap_or_default().to_owned(),
             headers: head.headers.clone(),
             trailers,
@@ -125,6 +140,31 @@ fn bucket_and_key(path: &str) -> Result<(String, String), Error> {
 }
 
 impl S3 {
+    /// The rights to delete those keys that the caller may delete, and why it may not delete the others.
+    async fn permitted(
+        &self,
+        caller: &Caller,
+        access: Vec<Access>,
+        deleted: &[ToDelete],
+    ) -> Result<(Vec<Access>, HashMap<(String, Option<String>), String>), aws::Error> {
+        let authorizer = &self.inner.rights.authorizer;
+        let mut denied = HashMap::new();
+        if caller.principal == Principal::Anonymous || authorizer.authorize(caller, &access).await.is_ok() {
+            return Ok((access, denied));
+        }
+        let mut allowed = Vec::new();
+        for (object, needs) in deleted.iter().zip(access.chunks(access.len() / deleted.len())) {
+            match authorizer.authorize(caller, needs).await {
+                Ok(()) => allowed.extend_from_slice(needs),
+                Err(error) if error.kind == ErrorKind::Denied => {
+                    denied.insert((object.key.clone(), object.version.clone()), error.message);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((allowed, denied))
+    }
+
     /// A browser's request to a web site.
     async fn visit(
         &self,
@@ -170,6 +210,7 @@ impl S3 {
             route,
             home: Some(home),
             source_home: None,
+            denied: HashMap::new(),
             query: String::new(),
             headers,
             trailers: None,
@@ -224,13 +265,20 @@ async fn collect(body: Body) -> Result<Bytes, aws::Error> {
 }
 
 /// Keys, and the versions that are named with them.
-fn keys_to_delete(xml: &[u8]) -> Result<Vec<(String, Option<String>)>, Error> {
+fn keys_to_delete(xml: &[u8]) -> Result<Vec<ToDelete>, Error> {
     let mut reader = s3s::xml::Deserializer::new(xml);
     let delete = Delete::deserialize(&mut reader).map_err(|_| Error::MalformedXml)?;
-    if delete.objects.is_empty() || delete.objects.len() > crate::ops::MAX_PAGE {
+    let objects = delete.objects;
+    if objects.is_empty() || objects.len() > crate::ops::MAX_PAGE || objects.iter().any(|o| o.key.is_empty())
+    {
         return Err(Error::MalformedXml);
     }
-    Ok(delete.objects.into_iter().map(|object| (object.key, object.version_id)).collect())
+    let to_delete = |object: ObjectIdentifier| ToDelete {
+        key: object.key,
+        version: object.version_id,
+        e_tag: object.e_tag.map(|tag| tag.value().to_owned()),
+    };
+    Ok(objects.into_iter().map(to_delete).collect())
 }
 
 /// A request that has been read.
@@ -261,7 +309,10 @@ impl Operation for S3Operation {
 
     async fn handle(self: Box<Self>) -> Result<Response, aws::Error> {
         let (inner, state, method) = (self.cx.inner.clone(), self.cx.state.clone(), self.head.method.clone());
-        let result = self.answer().await;
+        let result = match self.answer().await {
+            Err(error) if &*error.code == "NoSuchKey" => Err(unknown_key(&inner, &state, error).await),
+            result => result,
+        };
         if state.home.as_ref().is_some_and(|home| home.logging.is_some()) {
             let (status, code, sent) = match &result {
                 Ok(response) => (response.status(), "", response.body().size_hint().exact()),
@@ -273,6 +324,25 @@ impl Operation for S3Operation {
             access_log::record(&inner, &state, method.as_str(), status, code, sent);
         }
         result
+    }
+}
+
+/// The error for a key that is not there: whether it is, is for those to know who may list.
+async fn unknown_key(inner: &Arc<Inner>, state: &State, error: aws::Error) -> aws::Error {
+    if !matches!(state.route.name, "GetObject" | "HeadObject" | "GetObjectAttributes") {
+        return error;
+    }
+    let caller = &state.context.caller;
+    let homes = [state.route.bucket.as_deref().zip(state.home.as_deref()), None];
+    let sides = Sides { inner, caller, headers: &state.headers, homes };
+    let verdict = match sides.guard(vec![Access::new("s3:ListBucket", state.route.bucket_arn())]).await {
+        Ok(needs) => inner.rights.authorizer.authorize(caller, &needs).await,
+        Err(error) => Err(error.into()),
+    };
+    match verdict {
+        Ok(()) => error,
+        Err(denied) if denied.kind == ErrorKind::Denied => Error::AccessDenied.into(),
+        Err(failure) => failure,
     }
 }
 
@@ -434,4 +504,21 @@ fn protocol_error(status: StatusCode, xml: &[u8]) -> aws::Error {
         other => format!("The request was refused: {other}"),
     });
     aws::Error::new(kind, code, message).with_status(status.as_u16())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_to_delete_have_names() {
+        let read = |xml: &str| keys_to_delete(format!("<Delete>{xml}</Delete>").as_bytes());
+        let named = read("<Object><Key>a</Key><ETag>\"1\"</ETag></Object>").unwrap();
+        assert_eq!((&*named[0].key, named[0].e_tag.as_deref()), ("a", Some("1")));
+        for nameless in
+            ["", "<Object><Key></Key></Object>", "<Object><Key>a</Key></Object><Object><Key/></Object>"]
+        {
+            assert!(matches!(read(nameless), Err(Error::MalformedXml)), "{nameless}");
+        }
+    }
 }

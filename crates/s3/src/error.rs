@@ -177,6 +177,16 @@ impl Error {
         Self::InvalidRequest(message.into())
     }
 
+    /// What an error of a read means where what is read is copied.
+    pub(crate) fn of_copy_source(self) -> Self {
+        match self {
+            Self::IsMarker { .. } => Self::invalid_request(
+                "The source of a copy request may not specifically refer to a delete marker by version id.",
+            ),
+            other => other,
+        }
+    }
+
     pub(crate) fn bad_digest(message: impl Into<String>) -> Self {
         Self::BadDigest(message.into())
     }

@@ -43,7 +43,9 @@ pub(crate) fn announced_length(cx: &Cx, body: &Body) -> Result<u64, Error> {
         Some(length) => Some(length),
         None => header("content-length")?,
     };
-    let length = length.or(body.size_hint().exact()).ok_or(Error::MissingContentLength)?;
+    // A body that is not there was not announced to be empty.
+    let length = length.or(body.size_hint().exact().filter(|length| *length > 0));
+    let length = length.ok_or(Error::MissingContentLength)?;
     if length > MAX_UPLOAD_BYTES {
         return Err(Error::EntityTooLarge { proposed: length, limit: MAX_UPLOAD_BYTES });
     }

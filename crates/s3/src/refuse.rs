@@ -5,7 +5,15 @@ use http::HeaderMap;
 use crate::Error;
 
 /// Headers (or beginnings of headers) that are refused whatever they say.
-const REFUSED: &[&str] = &["x-amz-write-offset-bytes", "x-amz-mfa", "x-amz-if-match-", "x-amz-rename-source"];
+const REFUSED: &[&str] = &[
+    "x-amz-write-offset-bytes",
+    "x-amz-mfa",
+    "x-amz-if-match-",
+    "x-amz-rename-source",
+    "x-amz-checksum-md5",
+    "x-amz-checksum-sha512",
+    "x-amz-checksum-xxhash",
+];
 
 /// Headers that are fine if they say what is so anyway.
 const ACCEPTED: &[(&str, &[&str])] = &[("x-amz-storage-class", &["STANDARD"])];
@@ -44,5 +52,7 @@ mod tests {
         assert_eq!(check("x-amz-meta-grant-x", "1"), Ok(()));
         assert!(check("x-amz-storage-class", "GLACIER").unwrap_err().contains("x-amz-storage-class"));
         assert!(check("x-amz-write-offset-bytes", "1").is_err());
+        assert!(check("x-amz-checksum-xxhash64", "1").is_err());
+        assert_eq!(check("x-amz-checksum-sha256", "1"), Ok(()));
     }
 }

@@ -169,6 +169,9 @@ impl Route {
             (_, "") => of_bucket(method, query)?,
             (_, _) => of_object(method, query, headers)?,
         };
+        if route.name == "CreateBucket" && is_reserved(bucket) {
+            return Err(Error::InvalidBucketName(bucket.to_owned()));
+        }
         if let Some(version) = query.get("versionId").filter(|_| !takes_version(route.name)) {
             let message = "This operation does not accept a version-id.";
             return Err(Error::argument("versionId", version, message));
@@ -186,7 +189,7 @@ impl Route {
         Self { name, bucket: None, key: None, body, answer: Answer::Operation }
     }
 
-    fn bucket_arn(&self) -> String {
+    pub(crate) fn bucket_arn(&self) -> String {
         format!("arn:aws:s3:::{}", self.bucket.as_deref().unwrap_or_default())
     }
 
@@ -200,7 +203,7 @@ impl Route {
         &self,
         query: &Query<'_>,
         headers: &HeaderMap,
-        deleted: &[(String, Option<String>)],
+        deleted: &[ToDelete],
     ) -> Result<Vec<Access>, Error> {
         let bucket = |action: &'static str| Ok(vec![Access::new(action, self.bucket_arn())]);
         let object = |action: &'static str| Ok(vec![Access::new(action, self.object_arn())]);
@@ -255,15 +258,19 @@ impl Route {
                 let bypass = bypass(headers, &arn);
                 let named = query.get("versionId");
                 let delete = versioned("s3:DeleteObject", "s3:DeleteObjectVersion", arn, named);
+                let delete = with_headers(delete, headers, &["if-match"]);
                 Ok(std::iter::once(delete).chain(bypass).collect())
             }
             "DeleteObjects" => {
                 let arn = self.bucket_arn();
-                let access = |(key, version): &(String, Option<String>)| {
-                    let arn = format!("{arn}/{key}");
+                let access = |object: &ToDelete| {
+                    let arn = format!("{arn}/{}", object.key);
                     let bypass = bypass(headers, &arn);
-                    let named = version.as_deref();
-                    let delete = versioned("s3:DeleteObject", "s3:DeleteObjectVersion", arn, named);
+                    let named = object.version.as_deref();
+                    let mut delete = versioned("s3:DeleteObject", "s3:DeleteObjectVersion", arn, named);
+                    if let Some(tag) = &object.e_tag {
+                        delete = delete.with("s3:if-match", vec![tag.clone()]);
+                    }
                     std::iter::once(delete).chain(bypass)
                 };
                 Ok(deleted.iter().flat_map(access).collect())
@@ -370,6 +377,20 @@ impl Route {
         }
         needs
     }
+}
+
+/// An object that DeleteObjects names.
+#[derive(Debug)]
+pub(crate) struct ToDelete {
+    pub(crate) key: String,
+    pub(crate) version: Option<String>,
+    pub(crate) e_tag: Option<String>,
+}
+
+/// Beginnings and ends of names that are kept for what is no bucket of this kind.
+fn is_reserved(bucket: &str) -> bool {
+    ["xn--", "sthree-", "amzn-s3-demo-"].iter().any(|start| bucket.starts_with(start))
+        || ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"].iter().any(|end| bucket.ends_with(end))
 }
 
 /// Headers of uploads that are condition keys (by the same name, after `s3:`).

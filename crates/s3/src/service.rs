@@ -191,6 +191,8 @@ pub(crate) struct State {
     /// What is known of the bucket that is named, and of that of the source of a copy, from their names.
     pub(crate) home: Option<Arc<NameRow>>,
     pub(crate) source_home: Option<Arc<NameRow>>,
+    /// Of the keys that DeleteObjects names, those that the caller may not delete, and why.
+    pub(crate) denied: HashMap<(String, Option<String>), String>,
     /// Whether the operation caused an event.
     pub(crate) caused: Arc<AtomicBool>,
     /// The error that an operation ended with, with all its members.

@@ -32,7 +32,7 @@ use crate::service::Inner;
 use crate::{Event, ResponseStream};
 use detached::Detached;
 use function::Deployed;
-use pool::{Placed, Pool, StartFailure};
+use pool::{Lease, Placed, Pool, StartFailure};
 use run::Run;
 
 pub(crate) use function::{Known, MOST_QUALIFIERS};
@@ -40,6 +40,9 @@ pub(crate) use machine::Machine;
 pub(crate) use once::Once;
 pub(crate) use pools::Pools;
 pub(crate) use running::{Next, Running};
+
+/// How long an init takes before it is begun again under the function's own timeout.
+const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a request that waits for what is made once looks whether it is still being made, at most.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -163,7 +166,7 @@ impl Inner {
         invocation: Invocation,
         idempotency: Option<String>,
     ) -> Result<Outcome, Error> {
-        let run = Run {
+        let mut run = Run {
             request_id: invocation.request_id,
             client_context: invocation.client_context.as_deref().map(client_context).transpose()?,
             invoked_arn: match &invocation.function.qualifier {
@@ -177,46 +180,62 @@ impl Inner {
             redeliverable: invocation.redeliverable,
             log_tail: invocation.log_tail,
             idempotency,
+            tries: 0,
         };
-        let lease = match pool.place(self, &deployed).map_err(Error::Throttled)? {
-            Placed::Ready(lease) => Ok(lease),
-            Placed::Queued(mut receiver) => {
-                let limit = Duration::from_millis(self.config.queue_timeout_ms);
-                // Whoever says how long it waits comes again by itself.
-                let waits_on = invocation.queue_timeout.is_none();
-                let mut patience = invocation.queue_timeout.unwrap_or(limit);
-                let waited = loop {
-                    tokio::select! {
-                        biased;
-                        answer = &mut receiver => break answer.ok(),
-                        () = self.env.sleep(patience) => {
-                            let row = &deployed.row;
-                            let (runtime, handler, code) = (&row.runtime, &row.handler, &row.code.sha256);
-                            if waits_on && self.runtime.is_being_set_up(runtime, handler, code) {
-                                patience = patience.max(LOOK_AGAIN);
-                                continue;
-                            }
-                            receiver.close();
-                            break receiver.try_recv().ok();
-                        }
+        loop {
+            let lease = self.place(&pool, &deployed, invocation.queue_timeout).await?;
+            let ran = match lease {
+                Ok(lease) => Detached::new(self.clone().run(lease, run)).await,
+                Err(StartFailure::Init { deployed, log_stream, payload, duration, out_of_memory }) => {
+                    let failed =
+                        self.clone().init_failed(deployed, log_stream, run, payload, duration, out_of_memory);
+                    Ok(Detached::new(failed).await)
+                }
+                Err(StartFailure::Other(error)) => return Err(error),
+            };
+            match ran {
+                Ok(outcome) => return Ok(outcome),
+                Err(untaken) => run = *untaken,
+            }
+        }
+    }
+
+    /// An instance, as soon as there is one.
+    async fn place(
+        self: &Arc<Self>,
+        pool: &Arc<Pool>,
+        deployed: &Arc<Deployed>,
+        queue_timeout: Option<Duration>,
+    ) -> Result<Result<Lease, StartFailure>, Error> {
+        let mut receiver = match pool.place(self, deployed).map_err(Error::Throttled)? {
+            Placed::Ready(lease) => return Ok(Ok(lease)),
+            Placed::Queued(receiver) => receiver,
+        };
+        let limit = Duration::from_millis(self.config.queue_timeout_ms);
+        // Whoever says how long it waits comes again by itself.
+        let waits_on = queue_timeout.is_none();
+        let mut patience = queue_timeout.unwrap_or(limit);
+        // As long as the slowest init takes that does not fail.
+        let slowest = limit + INIT_TIMEOUT + Duration::from_secs(u64::from(deployed.row.timeout_s));
+        let began = self.env.monotonic();
+        let waited = loop {
+            tokio::select! {
+                biased;
+                answer = &mut receiver => break answer.ok(),
+                () = self.env.sleep(patience) => {
+                    let row = &deployed.row;
+                    let (runtime, handler, code) = (&row.runtime, &row.handler, &row.code.sha256);
+                    let gets_ready = || self.env.monotonic() - began < slowest && pool.is_starting();
+                    if waits_on && (self.runtime.is_being_set_up(runtime, handler, code) || gets_ready()) {
+                        patience = LOOK_AGAIN;
+                        continue;
                     }
-                };
-                match waited {
-                    Some(answer) => answer,
-                    None => return Err(Error::Throttled(pool.gave_up(&deployed))),
+                    receiver.close();
+                    break receiver.try_recv().ok();
                 }
             }
         };
-        drop(pool);
-        match lease {
-            Ok(lease) => Ok(Detached::new(self.clone().run(lease, run)).await),
-            Err(StartFailure::Init { deployed, log_stream, payload, duration, out_of_memory }) => {
-                let failed =
-                    self.clone().init_failed(deployed, log_stream, run, payload, duration, out_of_memory);
-                Ok(Detached::new(failed).await)
-            }
-            Err(StartFailure::Other(error)) => Err(error),
-        }
+        waited.ok_or_else(|| Error::Throttled(pool.gave_up(deployed)))
     }
 
     /// A number from 0 to 1.

@@ -236,6 +236,11 @@ impl Pool {
         Lease { inner: inner.clone(), pool: self.clone(), place: Some(place), live: Some(live) }
     }
 
+    /// True while an instance gets ready.
+    pub(crate) fn is_starting(&self) -> bool {
+        lock(&self.state).starting > 0
+    }
+
     /// Why a request of `deployed` has waited in vain.
     pub(crate) fn gave_up(&self, deployed: &Deployed) -> Throttle {
         lock(&self.state).waiters.retain(|waiter| !waiter.reply.is_closed());

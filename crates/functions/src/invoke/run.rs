@@ -22,6 +22,9 @@ use crate::{Event, InvokeRequest, InvokeResult, ResponseStream, RunError};
 /// Largest answer of a function, in bytes.
 const ANSWER_LIMIT: usize = 6_291_556;
 
+/// Instances that may end before they take a request, of which none then is to blame.
+const MOST_TRIES: u32 = 3;
+
 /// What is run.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -36,6 +39,8 @@ pub(super) struct Run {
     pub(super) log_tail: bool,
     /// The key under which it runs once.
     pub(super) idempotency: Option<String>,
+    /// Instances that ended before they took it.
+    pub(super) tries: u32,
 }
 
 /// How a run went, before it is told to anybody.
@@ -54,8 +59,8 @@ struct Ended {
 }
 
 impl Inner {
-    /// Runs it to its end, gives the instance back, records, answers.
-    pub(super) async fn run(self: Arc<Self>, mut lease: Lease, mut run: Run) -> Outcome {
+    /// Runs it to its end, gives the instance back, records, answers. What the instance did not take comes back.
+    pub(super) async fn run(self: Arc<Self>, mut lease: Lease, mut run: Run) -> Result<Outcome, Box<Run>> {
         let live = lease.live();
         let deployed = live.deployed.clone();
         let log_stream = live.log_stream.clone();
@@ -76,18 +81,25 @@ impl Inner {
         let result = live.instance.invoke(request).await;
         let ended = match result {
             Ok(result) if live.instance.is_settling() => {
-                return self.settle(lease, run, answered(result, init), started_at, span).await;
+                return Ok(self.settle(lease, run, answered(result, init), started_at, span).await);
             }
             Ok(result) => {
                 drop(lease);
                 answered(result, init)
+            }
+            Err(RunError::NotTaken(request)) if run.tries < MOST_TRIES => {
+                run.tries += 1;
+                tracing::debug!(request = %run.request_id, "an instance ended before it took a request");
+                lease.lost();
+                (run.event, run.stream) = (request.event, request.stream);
+                return Err(Box::new(run));
             }
             Err(error) => {
                 lease.lost();
                 failed(error, init, run.request_id, timeout, self.env.now())
             }
         };
-        self.record(&deployed, log_stream, started_at, span, run, ended).await
+        Ok(self.record(&deployed, log_stream, started_at, span, run, ended).await)
     }
 
     /// Answers while extensions still work on the event; what they take belongs to the invocation, so the record
@@ -313,6 +325,14 @@ fn failed(
                 init,
                 max_memory_bytes,
             }
+        }
+        RunError::NotTaken(_) => {
+            let message = "Runtime exited without providing a reason".to_owned();
+            let error_type = "Runtime.ExitError".to_owned();
+            let (out_of_memory, duration, logs, max_memory_bytes) = (false, Duration::ZERO, Vec::new(), 0);
+            let exited =
+                RunError::Exited { message, error_type, out_of_memory, duration, logs, max_memory_bytes };
+            failed(exited, init, request_id, timeout, now)
         }
     }
 }

@@ -171,6 +171,12 @@ impl Exchange {
         answer
     }
 
+    /// Takes back the event that the function has not asked for.
+    pub(crate) fn take_back(&self) -> Option<InvokeRequest> {
+        let event = self.lock().queued.take()?;
+        Arc::into_inner(event.request)
+    }
+
     /// Lets go of the event that is out: whoever reads its answer sees the end. A function that asks for the next one
     /// goes on waiting: it is to end by what it is sent.
     pub(crate) fn abandon(&self) {

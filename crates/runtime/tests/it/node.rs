@@ -140,8 +140,10 @@ async fn what_nobody_catches_ends_the_instance_with_an_error() {
         assert_eq!(result.function_error.as_deref(), Some("Unhandled"), "{text}");
         let error: Value = serde_json::from_slice(&result.payload).unwrap();
         assert_eq!(error["errorType"], kind);
-        let next = try_invoke(&mut f, "{}").await;
-        assert!(matches!(next, Err(functions::RunError::Exited { .. })), "{next:?}");
+        // It had not asked for this one.
+        let next = try_invoke(&mut f, "[1]").await;
+        let Err(functions::RunError::NotTaken(request)) = next else { panic!("{next:?}") };
+        assert!(matches!(&request.event, functions::Event::Json(event) if &event[..] == b"[1]"));
     }
     // Also while the next event is awaited.
     let text = "exports.handler = async () => { setTimeout(() => { throw new RangeError('late'); }, 30); return 1; };";

@@ -1,5 +1,6 @@
 //! Conditional requests (RFC 9110, "Conditional Requests", as Amazon S3 narrows them).
 
+use http::HeaderMap;
 use s3s::dto::{ETagCondition, Timestamp};
 use store::Stored;
 
@@ -13,6 +14,12 @@ pub(crate) struct ReadConditions<'a> {
     pub(crate) if_none_match: Option<&'a ETagCondition>,
     pub(crate) if_modified_since: Option<&'a Timestamp>,
     pub(crate) if_unmodified_since: Option<&'a Timestamp>,
+}
+
+/// A condition as headers have it: `*`, or an entity tag with both of its quotation marks, one, or none.
+fn condition(text: &str) -> Option<ETagCondition> {
+    let text = if text == "*" { text.to_owned() } else { format!("\"{}\"", text.trim_matches('"')) };
+    ETagCondition::parse_http_header(text.as_bytes()).ok()
 }
 
 fn matches(condition: &ETagCondition, etag: &str) -> bool {
@@ -82,15 +89,30 @@ impl WriteConditions {
         Ok(Self { if_match, absent: if_none_match.is_some() })
     }
 
+    /// From the headers of a request, where its input does not have them.
+    pub(crate) fn of_headers(headers: &HeaderMap) -> Result<Self, Error> {
+        let read = |name: &'static str| {
+            let text = headers.get(name).map(|value| value.to_str().unwrap_or_default());
+            text.map(|text| condition(text).ok_or_else(|| Error::argument(name, text, "Invalid ETag")))
+                .transpose()
+        };
+        Self::new(read("if-match")?, read("if-none-match")?)
+    }
+
     /// Whether the write may take the place of `current`.
     pub(crate) fn check(&self, key: &str, current: Option<&Stored<Object>>) -> Result<(), Error> {
+        self.check_object(key, current.map(|current| &current.value))
+    }
+
+    /// The same, of any version.
+    pub(crate) fn check_object(&self, key: &str, current: Option<&Object>) -> Result<(), Error> {
         if self.absent && current.is_some() {
             return Err(Error::PreconditionFailed("If-None-Match"));
         }
         match (&self.if_match, current) {
             (None, _) => Ok(()),
             (Some(_), None) => Err(Error::NoSuchKey(key.to_owned())),
-            (Some(condition), Some(current)) if matches(condition, &current.value.etag) => Ok(()),
+            (Some(condition), Some(current)) if matches(condition, &current.etag) => Ok(()),
             (Some(_), Some(_)) => Err(Error::PreconditionFailed("If-Match")),
         }
     }

@@ -69,6 +69,7 @@ impl Directives {
 pub(crate) async fn copy(cx: &Cx, input: CopyObjectInput) -> Result<S3Response<CopyObjectOutput>, Error> {
     let home = cx.home().await?;
     let directives = Directives::read(&input)?;
+    let write_conditions = WriteConditions::of_headers(&cx.state.headers)?;
     let source = crate::route::copy_source(&cx.state.headers)?;
     let source_home = cx.source_home(&source.bucket)?;
     let source_key = CustomerKey::of_copy_source(&cx.state.headers)?;
@@ -87,7 +88,9 @@ pub(crate) async fn copy(cx: &Cx, input: CopyObjectInput) -> Result<S3Response<C
         && cx.header("x-amz-website-redirect-location").is_none();
     let mut may_keep = onto_itself && !home.versioned && !asks_encryption(cx);
     let (object, installed, source_version) = loop {
-        let found = read::find(&cx.inner, source.address(&source_home)?, true).await?;
+        let found = read::find(&cx.inner, source.address(&source_home)?, true)
+            .await
+            .map_err(Error::of_copy_source)?;
         conditions.check_source(&found.object)?;
         if changes_nothing {
             return Err(Error::invalid_request(
@@ -109,7 +112,7 @@ pub(crate) async fn copy(cx: &Cx, input: CopyObjectInput) -> Result<S3Response<C
             key: cx.key().to_owned(),
             object: object.clone(),
             bytes,
-            conditions: WriteConditions::default(),
+            conditions: write_conditions.clone(),
             event: "ObjectCreated:Copy",
             cause: cx.cause(),
             at_ms: cx.now().as_millisecond(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use s3s::S3Response;
 use s3s::dto::{
-    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject,
+    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag,
     ETagCondition,
 };
 use store::{Page, Read, Stored, Version, Write};
@@ -225,6 +225,7 @@ impl Removal {
                     return Ok(Ok((Removed::Gone, None)));
                 }
                 if let VersionRow::Object { object, .. } = &other.value {
+                    target.conditions.check_object(&target.key, Some(object))?;
                     object.lock.admits_removal(now, self.bypass)?;
                 }
                 let marker = matches!(other.value, VersionRow::Marker(_));
@@ -311,6 +312,11 @@ pub(crate) async fn one(cx: &Cx, input: DeleteObjectInput) -> Result<S3Response<
     }))
 }
 
+/// `*` stands for any object.
+fn any_or_tag(tag: ETag) -> ETagCondition {
+    if tag.value() == "*" { ETagCondition::Any } else { ETagCondition::ETag(tag) }
+}
+
 /// A version as it was named.
 fn shown(which: Which) -> Option<String> {
     match which {
@@ -334,6 +340,8 @@ pub(crate) async fn many(
         let version = object.version_id;
         let refused = if object.size.is_some() || object.last_modified_time.is_some() {
             Err(Error::NotImplemented("Deleting on condition of a size or a time".into()))
+        } else if let Some(message) = cx.state.denied.get(&(object.key.clone(), version.clone())) {
+            Err(Error::Denied(message.clone()))
         } else if object.key.len() > super::MAX_KEY_BYTES {
             Err(Error::KeyTooLong { size: object.key.len() })
         } else {
@@ -352,7 +360,7 @@ pub(crate) async fn many(
         if !seen.insert((object.key.clone(), version)) {
             continue;
         }
-        let conditions = WriteConditions::new(object.e_tag.map(ETagCondition::ETag), None)?;
+        let conditions = WriteConditions::new(object.e_tag.map(any_or_tag), None)?;
         let target = Target { key: object.key, which, conditions, unchanged: None, other: None };
         // Versions of one key go one after the other, since each may change what the next one finds.
         let round = rounds.entry(target.key.clone()).or_insert(0_usize);

@@ -33,10 +33,13 @@ fn valid(tags: Tags, limit: usize) -> Result<Tags, Error> {
                 _ => "Your TagKey cannot be prefixed with aws:".into(),
             }));
         }
-        if key.is_empty() || key.chars().count() > 128 {
+        let fits = |text: &str| {
+            text.chars().all(|c| c.is_alphanumeric() || c.is_whitespace() || "+-=._:/@".contains(c))
+        };
+        if key.is_empty() || key.chars().count() > 128 || !fits(key) {
             return Err(Error::InvalidTag("The TagKey you have provided is invalid".into()));
         }
-        if value.chars().count() > 256 {
+        if value.chars().count() > 256 || !fits(value) {
             return Err(Error::InvalidTag("The TagValue you have provided is invalid".into()));
         }
         if tags[..i].iter().any(|(other, _)| other == key) {

@@ -182,7 +182,8 @@ pub(crate) async fn part_copy(
     let (plan, seal) = (upload.plan, part_seal(cx, &upload).await?);
     let source = crate::route::copy_source(&cx.state.headers)?;
     let source_home = cx.source_home(&source.bucket)?;
-    let found = read::find(&cx.inner, source.address(&source_home)?, true).await?;
+    let found =
+        read::find(&cx.inner, source.address(&source_home)?, true).await.map_err(Error::of_copy_source)?;
     let source_key = CustomerKey::of_copy_source(&cx.state.headers)?;
     let opener = encryption::opener(found.object.encryption.as_ref(), cx.means(source_key.as_ref())).await?;
     let conditions = ReadConditions {
