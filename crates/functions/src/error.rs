@@ -70,6 +70,9 @@ pub enum Error {
     /// The event is not JSON.
     #[error("Could not parse request body into json: {0}")]
     Content(String),
+    /// The request's body is not what the service's model says.
+    #[error("{0}")]
+    Serialization(String),
     /// Over a limit of concurrency.
     #[error("Rate Exceeded.")]
     Throttled(Throttle),
@@ -108,6 +111,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// A member that has to be there.
+    pub(crate) fn missing(member: &str) -> Self {
+        Self::Validation(format!(
+            "Value null at '{member}' failed to satisfy constraint: Member must not be null"
+        ))
+    }
+
+    /// A member that breaks a rule of the service's model: "Member must ...".
+    pub(crate) fn constraint(value: impl std::fmt::Display, member: &str, rule: &str) -> Self {
+        Self::Validation(format!("Value '{value}' at '{member}' failed to satisfy constraint: {rule}"))
+    }
+
+    /// A member that does not match the pattern of the service's model.
+    pub(crate) fn pattern(value: &str, member: &str, pattern: &str) -> Self {
+        Self::constraint(value, member, &format!("Member must satisfy regular expression pattern: {pattern}"))
+    }
+
     /// A failure of the blobs.
     pub(crate) fn blobs(error: &blobs::Error) -> Self {
         Self::Blobs(error.to_string())
@@ -119,6 +139,7 @@ impl Error {
             Self::InvalidParameter(_)
             | Self::Validation(_)
             | Self::Content(_)
+            | Self::Serialization(_)
             | Self::PolicyLength { .. }
             | Self::Recursion
             | Self::IdempotencyMismatch
@@ -153,6 +174,7 @@ impl From<Error> for aws::Error {
             Error::Revision => ("PreconditionFailedException", 412, "User"),
             Error::TooLarge { .. } => ("RequestTooLargeException", 413, "User"),
             Error::Content(_) => ("InvalidRequestContentException", 400, "User"),
+            Error::Serialization(_) => ("SerializationException", 400, "User"),
             Error::Throttled(_) => ("TooManyRequestsException", 429, "User"),
             Error::PolicyLength { .. } => ("PolicyLengthExceededException", 400, "User"),
             Error::RoleNotAssumable | Error::ImageAccess(_) => ("AccessDeniedException", 403, "User"),

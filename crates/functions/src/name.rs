@@ -123,6 +123,18 @@ impl FunctionName {
         }
     }
 
+    /// Refuses a name with any qualifier, for what there is of the function as a whole alone.
+    pub(crate) fn unqualified(self) -> Result<Self, Error> {
+        match self.qualifier {
+            None => Ok(self),
+            Some(_) => Err(Error::InvalidParameter(
+                "This operation is permitted on Lambda functions only. Aliases and versions do not support this \
+                 operation. Please specify either a function name or an unqualified function ARN."
+                    .into(),
+            )),
+        }
+    }
+
     /// The ARN, with the qualifier if there is one.
     pub fn arn(&self, account: AccountId, region: &Region) -> String {
         let arn = function_arn(account, region, &self.name);

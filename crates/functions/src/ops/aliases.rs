@@ -107,10 +107,10 @@ impl Cx {
 
     pub(super) async fn create_alias(&self, function: FunctionName, input: Alias) -> Result<Response, Error> {
         self.require_latest(&function)?;
-        let missing = |member: &str| Error::InvalidParameter(format!("{member} is required."));
-        let name = input.name.ok_or_else(|| missing("Name"))?;
+        let name = input.name.ok_or_else(|| Error::missing("name"))?;
         check_name(&name)?;
-        let version = parse_version(&input.function_version.ok_or_else(|| missing("FunctionVersion"))?)?;
+        let version = input.function_version.ok_or_else(|| Error::missing("functionVersion"))?;
+        let version = parse_version(&version)?;
         let shifted = shifted(&input.routing_config.unwrap_or_default())?;
         check_pair(version, shifted)?;
         let alias = AliasRow {
@@ -161,6 +161,7 @@ impl Cx {
         input: Alias,
     ) -> Result<Response, Error> {
         self.require_latest(&function)?;
+        check_name(&name)?;
         if input.name.is_some() {
             return Err(Error::InvalidParameter("The name of an alias can not be changed.".into()));
         }
@@ -196,6 +197,7 @@ impl Cx {
 
     pub(super) async fn get_alias(&self, function: FunctionName, name: String) -> Result<Response, Error> {
         self.require_latest(&function)?;
+        check_name(&name)?;
         let key = by_qualifier(&ALIASES, self.account, &function.name, Some(&name));
         let stored = ALIASES.get(&self.inner.store, key).await?;
         let stored = stored.ok_or_else(|| self.no_alias(&function.name, &name))?;
@@ -204,6 +206,7 @@ impl Cx {
 
     pub(super) async fn delete_alias(&self, function: FunctionName, name: String) -> Result<Response, Error> {
         self.require_latest(&function)?;
+        check_name(&name)?;
         self.row(&function.name).await?;
         let (account, key) =
             (self.account, by_qualifier(&ALIASES, self.account, &function.name, Some(&name)));

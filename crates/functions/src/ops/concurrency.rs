@@ -6,8 +6,9 @@ use store::Read;
 
 use super::Cx;
 use crate::Error;
+use crate::invoke::MOST_QUALIFIERS;
 use crate::name::FunctionName;
-use crate::tables::{FUNCTIONS, TOTALS, by_name, totals_key};
+use crate::tables::{FUNCTIONS, PROVISIONED, TOTALS, all_of, by_name, totals_key};
 
 impl Cx {
     pub(super) async fn put_function_concurrency(
@@ -48,10 +49,23 @@ impl Cx {
         let fresh = self.fresh_id();
         let config = &self.inner.config;
         let (limit, least) = (config.account_concurrency, config.unreserved_concurrency);
-        let reads = vec![Read::Key(key.clone()), Read::Key(totals_key(account))];
+        let provisioned = all_of(&PROVISIONED, account, &function.name, MOST_QUALIFIERS);
+        let reads = vec![Read::Key(key.clone()), Read::Key(totals_key(account)), Read::Range(provisioned)];
         let changed = self.inner.store.transact(reads, move |pages, _| -> Result<_, Error> {
             let Some(stored) = FUNCTIONS.first(&pages[0])? else { return Err(not_found.clone()) };
             let mut row = stored.value;
+            if let Some(reserved) = reserved {
+                let mut provisioned = 0u32;
+                for entry in &pages[2].entries {
+                    provisioned = provisioned.saturating_add(PROVISIONED.decode(entry)?.value.requested);
+                }
+                if reserved < provisioned {
+                    return Err(Error::InvalidParameter(format!(
+                        "ReservedConcurrentExecutions {reserved} should not be lower than function's total \
+                         provisioned concurrency [{provisioned}]."
+                    )));
+                }
+            }
             let mut totals = TOTALS.first(&pages[1])?.map(|stored| stored.value).unwrap_or_default();
             let others = totals.reserved.saturating_sub(row.reserved_concurrency.unwrap_or(0));
             let sum = others.saturating_add(reserved.unwrap_or(0));

@@ -9,7 +9,9 @@ use super::Cx;
 use crate::Error;
 use crate::name::FunctionName;
 use crate::queue::{is_queue, queue_arn};
-use crate::tables::{EVENT_CONFIGS, EventConfigRow, by_qualifier, marker_of, page_of, qualifier_of};
+use crate::tables::{
+    EVENT_CONFIGS, EventConfigRow, FUNCTIONS, by_name, by_qualifier, marker_of, page_of, qualifier_of,
+};
 use crate::wire::input::{Destination, EventInvokeConfig};
 
 fn within(value: i64, at: &str, least: u32, most: u32) -> Result<u32, Error> {
@@ -23,7 +25,12 @@ fn within(value: i64, at: &str, least: u32, most: u32) -> Result<u32, Error> {
 
 impl Cx {
     /// The ARN of a destination that this node can deliver to.
-    fn destination(&self, given: Option<&Destination>, success: bool) -> Result<Option<String>, Error> {
+    async fn destination(
+        &self,
+        function: &FunctionName,
+        given: Option<&Destination>,
+        success: bool,
+    ) -> Result<Option<String>, Error> {
         let Some(text) = given.and_then(|given| given.destination.as_deref()).filter(|t| !t.is_empty())
         else {
             return Ok(None);
@@ -35,7 +42,16 @@ impl Cx {
         })?;
         match arn.service.as_str() {
             "lambda" => {
-                FunctionName::parse(text, self.account, &self.inner.region)?;
+                let invalid = || Error::InvalidParameter(format!("The destination ARN {text} is invalid."));
+                let target = FunctionName::parse(text, self.account, &self.inner.region);
+                let target = target.map_err(|_| invalid())?;
+                if target.name == function.name {
+                    return Err(Error::InvalidParameter(
+                        "You can't specify the function as a destination for itself.".into(),
+                    ));
+                }
+                let row = by_name(&FUNCTIONS, self.account, &target.name);
+                self.inner.store.get(row).await?.ok_or_else(invalid)?;
                 Ok(Some(text.to_owned()))
             }
             // A queue is looked at with the rights of the function's role before anything is kept.
@@ -65,13 +81,19 @@ impl Cx {
         let age = input.maximum_event_age_in_seconds;
         let age = age.map(|v| within(v, "maximumEventAgeInSeconds", 60, 21_600)).transpose()?;
         let destinations = input.destination_config;
+        if retries.is_none() && age.is_none() && destinations.is_none() {
+            return Err(Error::InvalidParameter(
+                "You must specify at least one of error handling or destination setting.".into(),
+            )
+            .into());
+        }
         let success = destinations.as_ref().and_then(|d| d.on_success.as_ref());
         let failure = destinations.as_ref().and_then(|d| d.on_failure.as_ref());
         let given = EventConfigRow {
             max_retries: retries,
             max_age_s: age,
-            on_success: self.destination(success, true)?,
-            on_failure: self.destination(failure, false)?,
+            on_success: self.destination(&function, success, true).await?,
+            on_failure: self.destination(&function, failure, false).await?,
             last_modified: self.inner.env.now(),
         };
         let queues = [&given.on_success, &given.on_failure].into_iter().flatten().filter(|arn| is_queue(arn));

@@ -19,10 +19,14 @@ use crate::tables::{
     by_name, by_number, totals_key,
 };
 use crate::wire::input::{AddLayerVersionPermission, PublishLayerVersion};
+use crate::wire::members;
 use crate::wire::output::iso_time;
 
 /// Most layers of one function (AWS Lambda developer guide, "Lambda quotas").
 const MOST_LAYERS: usize = 5;
+
+/// How many versions of a layer are looked at in one read for the newest that is wanted.
+const MATCHED_AT_ONCE: usize = 16;
 
 /// A version of a layer, as a request names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +41,23 @@ impl LayerVersion {
     /// Its ARN.
     pub(crate) fn arn(&self, region: &types::Region) -> String {
         format!("{}:{}", arn_of(self.owner, region, &self.name), self.number)
+    }
+}
+
+/// Which versions of layers a list is of.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) runtime: Option<String>,
+    pub(crate) architecture: Option<String>,
+}
+
+impl Wanted {
+    /// Whether a version is one of them.
+    fn holds(&self, row: &LayerRow) -> bool {
+        let among = |wanted: &Option<String>, list: &[String]| {
+            wanted.as_ref().is_none_or(|wanted| list.contains(wanted))
+        };
+        among(&self.runtime, &row.runtimes) && among(&self.architecture, &row.architectures)
     }
 }
 
@@ -168,12 +189,7 @@ impl Cx {
         input: PublishLayerVersion,
     ) -> Result<Response, aws::Error> {
         let description = settings::description(input.description.unwrap_or_default())?;
-        if input.compatible_runtimes.len() > 15 {
-            return Err(Error::InvalidParameter("A layer has at most 15 compatible runtimes.".into()).into());
-        }
-        if let Some(other) = input.compatible_architectures.iter().find(|a| *a != "x86_64" && *a != "arm64") {
-            return Err(constraint(other, "compatibleArchitectures", "[x86_64, arm64]").into());
-        }
+        members::layer(&input.compatible_runtimes, &input.compatible_architectures)?;
         if input.license_info.as_ref().is_some_and(|license| license.len() > 512) {
             return Err(Error::InvalidParameter("LicenseInfo has at most 512 characters.".into()).into());
         }
@@ -238,10 +254,10 @@ impl Cx {
         self.package_body(&row.code).await
     }
 
-    /// The newest version of each layer.
+    /// The newest version of each layer that is wanted.
     pub(super) async fn list_layers(
         &self,
-        runtime: Option<String>,
+        wanted: Wanted,
         marker: Option<String>,
         limit: usize,
     ) -> Result<Response, Error> {
@@ -259,19 +275,18 @@ impl Cx {
                 name.map_err(|e| store::Error::Corrupt { table: "layer_counters", reason: e.to_string() })?,
             );
         }
-        let newest =
-            |name: &String| Read::Range(Range { reverse: true, ..all_of(&LAYERS, self.account, name, 1) });
+        let newest = |name: &String| {
+            Read::Range(Range { reverse: true, ..all_of(&LAYERS, self.account, name, MATCHED_AT_ONCE) })
+        };
         let pages = self.inner.store.read(names.iter().map(newest).collect()).await?;
         let mut layers = Vec::new();
-        for page in &pages {
+        for (name, page) in names.iter().zip(pages) {
             // A layer all of whose versions were deleted keeps its counter and is not there any more.
-            if let Some(row) = LAYERS.first(page)?
-                && runtime.as_ref().is_none_or(|runtime| row.value.runtimes.contains(runtime))
-            {
+            if let Some(row) = self.newest_layer(name, page, &wanted).await? {
                 layers.push(json!({
-                    "LayerName": row.value.name,
-                    "LayerArn": self.layer_arn(&row.value.name),
-                    "LatestMatchingVersion": self.shown_layer(self.account, &row.value, false),
+                    "LayerName": row.name,
+                    "LayerArn": self.layer_arn(&row.name),
+                    "LatestMatchingVersion": self.shown_layer(self.account, &row, false),
                 }));
             }
         }
@@ -282,10 +297,33 @@ impl Cx {
         Ok(aws::json::output(&output))
     }
 
+    /// The newest version that is wanted, of those on the page and older ones.
+    async fn newest_layer(
+        &self,
+        name: &str,
+        mut page: store::Page,
+        wanted: &Wanted,
+    ) -> Result<Option<LayerRow>, Error> {
+        loop {
+            let mut oldest = None;
+            for entry in &page.entries {
+                let row = LAYERS.decode(entry)?.value;
+                if wanted.holds(&row) {
+                    return Ok(Some(row));
+                }
+                oldest = Some(row.number);
+            }
+            let (Some(oldest), true) = (oldest, page.more) else { return Ok(None) };
+            let mut older = Range { reverse: true, ..all_of(&LAYERS, self.account, name, MATCHED_AT_ONCE) };
+            older.end = by_number(&LAYERS, self.account, name, oldest);
+            page = self.inner.store.scan(older).await?;
+        }
+    }
+
     pub(super) async fn list_layer_versions(
         &self,
         name: String,
-        runtime: Option<String>,
+        wanted: Wanted,
         marker: Option<String>,
         limit: usize,
     ) -> Result<Response, Error> {
@@ -297,12 +335,10 @@ impl Cx {
             range.end = by_number(&LAYERS, self.account, &name, number);
         }
         let (rows, more) = LAYERS.scan(&self.inner.store, range).await?;
-        let matching =
-            |row: &&LayerRow| runtime.as_ref().is_none_or(|runtime| row.runtimes.contains(runtime));
         let shown: Vec<_> = rows
             .iter()
             .map(|row| &row.value)
-            .filter(matching)
+            .filter(|row| wanted.holds(row))
             .map(|row| self.shown_layer(self.account, row, false))
             .collect();
         let mut output = json!({ "LayerVersions": shown });

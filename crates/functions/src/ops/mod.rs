@@ -83,13 +83,13 @@ pub(crate) enum Op {
     DownloadLayer(LayerVersion),
     DeleteLayerVersion(LayerVersion),
     ListLayers {
-        runtime: Option<String>,
+        wanted: layers::Wanted,
         marker: Option<String>,
         limit: usize,
     },
     ListLayerVersions {
         name: String,
-        runtime: Option<String>,
+        wanted: layers::Wanted,
         marker: Option<String>,
         limit: usize,
     },
@@ -446,9 +446,9 @@ impl Operation for Call {
             Op::GetLayerVersion { layer, .. } => Ok(cx.get_layer(layer).await?),
             Op::DownloadLayer(layer) => Ok(cx.download_layer(layer).await?),
             Op::DeleteLayerVersion(layer) => Ok(cx.delete_layer(layer).await?),
-            Op::ListLayers { runtime, marker, limit } => Ok(cx.list_layers(runtime, marker, limit).await?),
-            Op::ListLayerVersions { name, runtime, marker, limit } => {
-                Ok(cx.list_layer_versions(name, runtime, marker, limit).await?)
+            Op::ListLayers { wanted, marker, limit } => Ok(cx.list_layers(wanted, marker, limit).await?),
+            Op::ListLayerVersions { name, wanted, marker, limit } => {
+                Ok(cx.list_layer_versions(name, wanted, marker, limit).await?)
             }
             Op::AddLayerVersionPermission(layer, input, revision) => {
                 Ok(cx.add_layer_permission(layer, input, revision).await?)

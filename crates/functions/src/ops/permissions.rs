@@ -6,21 +6,46 @@ use store::{Read, Write};
 
 use super::{Cx, check_revision};
 use crate::Error;
-use crate::name::FunctionName;
+use crate::name::{FunctionName, LATEST};
 use crate::tables::{POLICIES, PolicyRow, Statement, by_qualifier};
 use crate::wire::input::AddPermission;
+use crate::wire::members::{self, is_account};
 
 /// Largest resource policy, in bytes (AWS Lambda developer guide, "Lambda quotas").
 pub(super) const POLICY_LIMIT: usize = 20 * 1024;
+
+/// Whether that names a service: `s3.amazonaws.com`, and `alexa-appkit.amazon.com`.
+fn is_service(principal: &str) -> bool {
+    let name = [".amazonaws.com", ".amazonaws.com.cn", ".amazon.com"];
+    let name = name.iter().find_map(|suffix| principal.strip_suffix(suffix));
+    let word = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    name.is_some_and(|name| name.split('.').all(word))
+}
+
+/// Whether that names an account, or one of its users, roles or sessions.
+fn is_identity(principal: &str) -> bool {
+    let Ok(arn) = principal.parse::<types::Arn>() else { return is_account(principal) };
+    let parts: Vec<&str> = principal.splitn(6, ':').collect();
+    let kind = arn.resource.split_once('/').map(|(kind, name)| (kind, !name.is_empty()));
+    let named = match (arn.service.as_str(), kind) {
+        ("iam", None) => arn.resource == "root",
+        ("iam", Some(("user" | "role", named))) => named,
+        ("sts", Some(("assumed-role" | "federated-user", named))) => named,
+        _ => false,
+    };
+    named && parts.get(4).is_some_and(|account| is_account(account))
+}
 
 /// The statement as a policy document shows it.
 pub(super) fn document(statement: &Statement, resource: &str) -> Value {
     let principal = &statement.principal;
     let shown = if principal == "*" {
         json!("*")
-    } else if principal.ends_with(".amazonaws.com") {
+    } else if is_service(principal) {
         json!({ "Service": principal })
-    } else if principal.len() == 12 && principal.bytes().all(|b| b.is_ascii_digit()) {
+    } else if is_account(principal) {
         json!({ "AWS": format!("arn:aws:iam::{principal}:root") })
     } else {
         json!({ "AWS": principal })
@@ -57,7 +82,7 @@ pub(super) fn policy_document(policy: &PolicyRow, resource: &str) -> String {
     json!({ "Version": "2012-10-17", "Id": "default", "Statement": statements }).to_string()
 }
 
-fn check(input: &AddPermission) -> Result<(), Error> {
+fn check(input: &AddPermission, region: &types::Region) -> Result<(), Error> {
     let word = |s: &str| s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     let constraint = |value: &str, at: &str, pattern: &str| {
         Err(Error::Validation(format!(
@@ -78,8 +103,11 @@ fn check(input: &AddPermission) -> Result<(), Error> {
     if input.principal.is_empty() || input.principal.contains(char::is_whitespace) {
         return constraint(&input.principal, "principal", "[^\\s]+");
     }
+    if let Some(arn) = &input.source_arn {
+        members::arn(arn, "sourceArn", region)?;
+    }
     if let Some(owner) = &input.source_account
-        && (owner.len() != 12 || !owner.bytes().all(|b| b.is_ascii_digit()))
+        && !is_account(owner)
     {
         return constraint(owner, "sourceAccount", "\\d{12}");
     }
@@ -91,7 +119,13 @@ fn check(input: &AddPermission) -> Result<(), Error> {
                 "FunctionUrlAuthType is only supported for lambda:InvokeFunctionUrl action".into(),
             ));
         }
-        Some(other) => return constraint(other, "functionUrlAuthType", "NONE|AWS_IAM"),
+        Some(other) => return members::one_of(other, "functionUrlAuthType", &["NONE", "AWS_IAM"]),
+    }
+    let principal = input.principal.as_str();
+    if principal != "*" && !is_service(principal) && !is_identity(principal) {
+        return Err(Error::InvalidParameter(
+            "The provided principal was invalid. Please check the principal and try again.".into(),
+        ));
     }
     Ok(())
 }
@@ -117,7 +151,12 @@ impl Cx {
         function: FunctionName,
         input: AddPermission,
     ) -> Result<Response, Error> {
-        check(&input)?;
+        check(&input, &self.inner.region)?;
+        if function.qualifier.as_deref() == Some(LATEST) {
+            return Err(Error::InvalidParameter(
+                "We currently do not support adding policies for $LATEST.".into(),
+            ));
+        }
         let (key, owner, resource) = self.policy_of(&function);
         let statement = Statement {
             sid: input.statement_id,

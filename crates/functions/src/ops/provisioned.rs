@@ -9,11 +9,12 @@ use types::AccountId;
 
 use super::Cx;
 use crate::Error;
-use crate::name::{FunctionName, LATEST};
+use crate::invoke::MOST_QUALIFIERS;
+use crate::name::{FunctionName, LATEST, Version};
 use crate::service::Inner;
 use crate::tables::{
-    ALIASES, FUNCTIONS, PROVISIONED, ProvisionedRow, VERSIONS, all_of, by_name, by_number, by_qualifier,
-    marker_of, page_of, qualifier_of,
+    ALIASES, AliasRow, FUNCTIONS, PROVISIONED, ProvisionedRow, VERSIONS, all_of, by_name, by_number,
+    by_qualifier, marker_of, page_of, qualifier_of,
 };
 
 impl Inner {
@@ -54,15 +55,40 @@ impl Inner {
     }
 }
 
+/// Refuses aliases of what can not be kept ready, and what is kept ready under another name: `there` are the
+/// qualifiers that have something provisioned.
+fn check_others(own: &str, aliases: &[AliasRow], there: &[String]) -> Result<(), Error> {
+    let is_there = |qualifier: &str| there.iter().any(|other| other == qualifier);
+    if let Some(alias) = aliases.iter().find(|alias| alias.name == own) {
+        if alias.version == Version::Latest {
+            return Err(unpublished());
+        }
+        if is_there(&alias.version.to_string()) {
+            return Err(Error::Conflict(
+                "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version"
+                    .into(),
+            ));
+        }
+    }
+    if aliases.iter().any(|alias| alias.version.to_string() == own && is_there(&alias.name)) {
+        return Err(Error::Conflict("Version is pointed by a Provisioned Concurrency alias".into()));
+    }
+    Ok(())
+}
+
+fn unpublished() -> Error {
+    Error::InvalidParameter(
+        "Provisioned Concurrency Configs cannot be applied to unpublished function versions.".into(),
+    )
+}
+
 impl Cx {
     /// The version or alias that is meant; `$LATEST` can not be kept ready.
     fn provisionable<'a>(&self, function: &'a FunctionName) -> Result<&'a str, Error> {
         match function.qualifier.as_deref() {
-            Some(LATEST) => Err(Error::InvalidParameter(
-                "Provisioned Concurrency Configs cannot be applied to unpublished function versions.".into(),
-            )),
+            Some(LATEST) => Err(unpublished()),
             Some(qualifier) => Ok(qualifier),
-            None => Err(Error::InvalidParameter("Qualifier is required: a version or an alias.".into())),
+            None => Err(Error::missing("qualifier")),
         }
     }
 
@@ -115,11 +141,13 @@ impl Cx {
             Ok(number) => by_number(&VERSIONS, account, &function.name, number),
             Err(_) => by_qualifier(&ALIASES, account, &function.name, Some(qualifier)),
         };
-        let others = all_of(&PROVISIONED, account, &function.name, crate::invoke::MOST_QUALIFIERS);
+        let others = all_of(&PROVISIONED, account, &function.name, MOST_QUALIFIERS);
+        let aliases = all_of(&ALIASES, account, &function.name, MOST_QUALIFIERS);
         let reads = vec![
             Read::Key(by_name(&FUNCTIONS, account, &function.name)),
             Read::Key(there),
             Read::Range(others),
+            Read::Range(aliases),
         ];
         let (not_found, own) = (self.not_found(&function.name), qualifier.to_owned());
         let limit =
@@ -130,12 +158,16 @@ impl Cx {
                 return Err(not_found.clone());
             }
             let mut sum = requested;
+            let mut there = Vec::new();
             for entry in &pages[2].entries {
                 let other = PROVISIONED.decode(entry)?;
                 if qualifier_of(&other.key).as_deref() != Some(&own) {
                     sum = sum.saturating_add(other.value.requested);
                 }
+                there.extend(qualifier_of(&other.key));
             }
+            let aliases = pages[3].entries.iter().map(|entry| Ok(ALIASES.decode(entry)?.value));
+            check_others(&own, &aliases.collect::<Result<Vec<_>, Error>>()?, &there)?;
             let limit = stored.value.reserved_concurrency.unwrap_or(limit);
             if sum > limit {
                 return Err(Error::InvalidParameter(format!(

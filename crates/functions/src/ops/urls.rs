@@ -65,17 +65,6 @@ fn check_cors(cors: Option<Cors>) -> Result<Option<Cors>, Error> {
 }
 
 impl Cx {
-    /// The alias that a URL belongs to; versions have none.
-    fn url_owner<'a>(&self, function: &'a FunctionName) -> Result<Option<&'a str>, Error> {
-        match function.owner() {
-            Some(number) if number.parse::<u64>().is_ok() => Err(Error::Validation(format!(
-                "Value '{number}' at 'qualifier' failed to satisfy constraint: Member must satisfy regular expression \
-                 pattern: (^\\$LATEST$)|((?!^[0-9]+$)([a-zA-Z0-9-_]+))"
-            ))),
-            owner => Ok(owner),
-        }
-    }
-
     fn shown_url(&self, name: &str, alias: Option<&str>, row: &UrlRow) -> Value {
         let arn = match alias {
             Some(alias) => format!("{}:{alias}", self.arn(name)),
@@ -100,8 +89,8 @@ impl Cx {
         function: FunctionName,
         input: FunctionUrlConfig,
     ) -> Result<Response, Error> {
-        let owner = self.url_owner(&function)?;
-        let missing = || Error::InvalidParameter("AuthType is required: NONE or AWS_IAM.".into());
+        let owner = function.owner();
+        let missing = || Error::missing("authType");
         let now = self.inner.env.now();
         let row = UrlRow {
             id: UrlId::new(&*self.inner.env, self.account).to_string(),
@@ -149,7 +138,7 @@ impl Cx {
     }
 
     async fn url(&self, function: &FunctionName) -> Result<UrlRow, Error> {
-        let owner = self.url_owner(function)?;
+        let owner = function.owner();
         let key = by_qualifier(&URLS, self.account, &function.name, owner);
         let stored = URLS.get(&self.inner.store, key).await?;
         stored.map(|stored| stored.value).ok_or_else(no_url)
@@ -165,7 +154,7 @@ impl Cx {
         function: FunctionName,
         input: FunctionUrlConfig,
     ) -> Result<Response, Error> {
-        let owner = self.url_owner(&function)?;
+        let owner = function.owner();
         let signed =
             input.auth_type.map(|auth| choice(&auth, "authType", ["NONE", "AWS_IAM"])).transpose()?;
         let mode = input.invoke_mode;

@@ -1,6 +1,8 @@
 //! Requests as they come over the wire: paths and members to operations.
 
+mod document;
 pub(crate) mod input;
+pub(crate) mod members;
 pub(crate) mod output;
 
 use std::collections::BTreeMap;
@@ -14,7 +16,7 @@ use types::ErrorKind;
 
 use crate::Error;
 use crate::name::FunctionName;
-use crate::ops::layers::{self, LayerVersion};
+use crate::ops::layers::{self, LayerVersion, Wanted};
 use crate::ops::{Call, MappingId, Op};
 use crate::service::Inner;
 use input::{InvocationType, Invoke};
@@ -27,6 +29,9 @@ const REQUEST_LIMIT: usize = 1 << 20;
 const SYNC_LIMIT: usize = 6_291_456;
 /// Largest event of an asynchronous invocation.
 pub(crate) const ASYNC_LIMIT: usize = 1_048_576;
+
+/// The most items that clients can ask for of a list, where the service's model has no other number.
+const LIST_MOST: usize = 10_000;
 
 /// The parameters of a query string.
 #[derive(Debug, Default)]
@@ -49,15 +54,33 @@ impl Query {
         self.0.remove(name).unwrap_or_default()
     }
 
-    fn take_max_items(&mut self, limit: usize) -> Result<usize, Error> {
+    /// A page's length: at most `limit`, of which clients can ask for up to `most`.
+    fn take_max_items(&mut self, limit: usize, most: usize) -> Result<usize, Error> {
         let Some(text) = self.take("MaxItems") else { return Ok(limit) };
-        match text.parse() {
-            Ok(items) if (1..=10_000).contains(&items) => Ok(limit.min(items)),
-            _ => Err(Error::Validation(format!(
-                "Value '{text}' at 'maxItems' failed to satisfy constraint: \
-                 Member must have value between 1 and 10000"
-            ))),
+        let Ok(items) = text.parse::<i64>() else {
+            return Err(Error::Serialization("STRING_VALUE cannot be converted to Integer".into()));
+        };
+        let refused = |rule: &str| Err(Error::constraint(items, "maxItems", rule));
+        match usize::try_from(items) {
+            Ok(items) if items > most => {
+                refused(&format!("Member must have value less than or equal to {most}"))
+            }
+            Ok(items) if items > 0 => Ok(limit.min(items)),
+            _ => refused("Member must have value greater than or equal to 1"),
         }
+    }
+
+    /// The function of a path with the query's qualifier, which `check` judges.
+    fn qualify(
+        &mut self,
+        function: FunctionName,
+        check: fn(&str) -> Result<(), Error>,
+    ) -> Result<FunctionName, Error> {
+        let qualifier = self.take("Qualifier");
+        if let Some(qualifier) = &qualifier {
+            check(qualifier)?;
+        }
+        function.qualified(qualifier)
     }
 
     fn finish(self) -> Result<(), Error> {
@@ -92,19 +115,16 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
             Op::CreateFunction(name(&input.function_name)?, Box::new(input))
         }
         ("GET", ["2015-03-31", "functions"]) => {
-            let every_version = match query.take("FunctionVersion").as_deref() {
-                None => false,
-                Some("ALL") => true,
-                Some(other) => {
-                    let message = format!("FunctionVersion {other} is not supported; use ALL.");
-                    return Err(Error::InvalidParameter(message).into());
-                }
-            };
-            let (marker, limit) = (query.take("Marker"), query.take_max_items(50)?);
+            let versions = query.take("FunctionVersion");
+            if let Some(versions) = &versions {
+                members::one_of(versions, "functionVersion", &["ALL"])?;
+            }
+            let every_version = versions.is_some();
+            let (marker, limit) = (query.take("Marker"), query.take_max_items(50, LIST_MOST)?);
             Op::ListFunctions { every_version, marker, limit }
         }
         (_, ["2015-03-31", "functions", function, rest @ ..]) => {
-            let function = name(function)?.qualified(query.take("Qualifier"))?;
+            let function = query.qualify(name(function)?, members::qualifier)?;
             match (method, rest) {
                 ("GET", []) => Op::GetFunction(function),
                 ("DELETE", []) => Op::DeleteFunction(function),
@@ -138,7 +158,7 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
                 ("GET", ["versions"]) => Op::ListVersionsByFunction {
                     function,
                     marker: query.take("Marker"),
-                    limit: query.take_max_items(50)?,
+                    limit: query.take_max_items(50, LIST_MOST)?,
                 },
                 ("POST", ["versions"]) => {
                     let input: input::PublishVersion =
@@ -148,7 +168,7 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
                 }
                 ("GET", ["aliases"]) => {
                     let (version, marker) = (query.take("FunctionVersion"), query.take("Marker"));
-                    Op::ListAliases { function, version, marker, limit: query.take_max_items(50)? }
+                    Op::ListAliases { function, version, marker, limit: query.take_max_items(50, LIST_MOST)? }
                 }
                 ("POST", ["aliases"]) => {
                     Op::CreateAlias(function, json(collect(body, REQUEST_LIMIT, "CreateAlias").await?)?)
@@ -163,19 +183,19 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
             }
         }
         ("PUT", ["2017-10-31", "functions", function, "concurrency"]) => {
-            let function = name(function)?;
+            let function = name(function)?.unqualified()?;
             let input: input::PutFunctionConcurrency =
                 json(collect(body, REQUEST_LIMIT, "PutFunctionConcurrency").await?)?;
             Op::PutFunctionConcurrency(function, input.reserved_concurrent_executions)
         }
         ("DELETE", ["2017-10-31", "functions", function, "concurrency"]) => {
-            Op::DeleteFunctionConcurrency(name(function)?)
+            Op::DeleteFunctionConcurrency(name(function)?.unqualified()?)
         }
         ("GET", ["2019-09-30", "functions", function, "concurrency"]) => {
-            Op::GetFunctionConcurrency(name(function)?)
+            Op::GetFunctionConcurrency(name(function)?.unqualified()?)
         }
         (_, ["2019-09-25", "functions", function, "event-invoke-config"]) => {
-            let function = name(function)?.qualified(query.take("Qualifier"))?;
+            let function = query.qualify(name(function)?, members::qualifier)?;
             match method {
                 "GET" => Op::GetFunctionEventInvokeConfig(function),
                 "DELETE" => Op::DeleteFunctionEventInvokeConfig(function),
@@ -187,7 +207,7 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
             }
         }
         ("GET", ["2019-09-25", "functions", function, "event-invoke-config", "list"]) => {
-            let (marker, limit) = (query.take("Marker"), query.take_max_items(50)?);
+            let (marker, limit) = (query.take("Marker"), query.take_max_items(50, 50)?);
             Op::ListFunctionEventInvokeConfigs { function: name(function)?, marker, limit }
         }
         (_, ["2017-03-31", "tags", resource]) => {
@@ -206,13 +226,19 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
             let body = collect(body, REQUEST_LIMIT, "CreateEventSourceMapping").await?;
             let input: input::EventSourceMapping = json(body)?;
             input.check()?;
-            let function = name(input.function_name.as_deref().unwrap_or_default())?;
+            let named = input.function_name.as_deref();
+            let function = name(named.ok_or_else(|| Error::missing("functionName"))?)?;
             Op::CreateEventSourceMapping(function, Box::new(input))
         }
         ("GET", ["2015-03-31", "event-source-mappings"]) => {
             let function = query.take("FunctionName").map(|function| name(&function)).transpose()?;
             let (source, marker) = (query.take("EventSourceArn"), query.take("Marker"));
-            Op::ListEventSourceMappings { source, function, marker, limit: query.take_max_items(100)? }
+            Op::ListEventSourceMappings {
+                source,
+                function,
+                marker,
+                limit: query.take_max_items(100, LIST_MOST)?,
+            }
         }
         (_, ["2015-03-31", "event-source-mappings", id]) => {
             let known = inner.mapping(account, id).await?;
@@ -236,9 +262,8 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
             Op::GetLayerVersion { layer: layers::layer_version(&arn, &inner.region)?, by_arn: true }
         }
         ("GET", ["2018-10-31", "layers"]) => {
-            let (runtime, marker) = (query.take("CompatibleRuntime"), query.take("Marker"));
-            refuse_architecture(&mut query)?;
-            Op::ListLayers { runtime, marker, limit: query.take_max_items(50)? }
+            let (wanted, marker) = (wanted_layers(&mut query)?, query.take("Marker"));
+            Op::ListLayers { wanted, marker, limit: query.take_max_items(50, 50)? }
         }
         (_, ["2018-10-31", "layers", layer, "versions", rest @ ..]) => {
             let (owner, name) = layers::owned_name(layer, account, &inner.region)?;
@@ -257,9 +282,8 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
                     Op::PublishLayerVersion(name, Box::new(input))
                 }
                 ("GET", []) => {
-                    let (runtime, marker) = (query.take("CompatibleRuntime"), query.take("Marker"));
-                    refuse_architecture(&mut query)?;
-                    Op::ListLayerVersions { name, runtime, marker, limit: query.take_max_items(50)? }
+                    let (wanted, marker) = (wanted_layers(&mut query)?, query.take("Marker"));
+                    Op::ListLayerVersions { name, wanted, marker, limit: query.take_max_items(50, 50)? }
                 }
                 ("GET", [_]) => Op::GetLayerVersion { layer, by_arn: false },
                 ("GET", [_, "content"]) => Op::DownloadLayer(layer),
@@ -280,7 +304,9 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
             }
         }
         (_, ["2021-10-31", "functions", function, "url"]) => {
-            let function = name(function)?.qualified(query.take("Qualifier"))?;
+            let named = name(function)?;
+            members::url_function(function, named.qualifier.as_deref())?;
+            let function = query.qualify(named, members::url_qualifier)?;
             match method {
                 "GET" => Op::GetFunctionUrlConfig(function),
                 "DELETE" => Op::DeleteFunctionUrlConfig(function),
@@ -296,15 +322,15 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
             }
         }
         ("GET", ["2021-10-31", "functions", function, "urls"]) => {
-            let (marker, limit) = (query.take("Marker"), query.take_max_items(50)?);
+            let (marker, limit) = (query.take("Marker"), query.take_max_items(50, 50)?);
             Op::ListFunctionUrlConfigs { function: name(function)?, marker, limit }
         }
         (_, ["2019-09-30", "functions", function, "provisioned-concurrency"]) => {
             if method == "GET" && query.take("List").as_deref() == Some("ALL") {
-                let (marker, limit) = (query.take("Marker"), query.take_max_items(50)?);
+                let (marker, limit) = (query.take("Marker"), query.take_max_items(50, 50)?);
                 Op::ListProvisionedConcurrencyConfigs { function: name(function)?, marker, limit }
             } else {
-                let function = name(function)?.qualified(query.take("Qualifier"))?;
+                let function = query.qualify(name(function)?, members::provisioned_qualifier)?;
                 match method {
                     "GET" => Op::GetProvisionedConcurrencyConfig(function),
                     "DELETE" => Op::DeleteProvisionedConcurrencyConfig(function),
@@ -329,7 +355,7 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
             }
         }
         (_, ["2021-07-20", "functions", function, "runtime-management-config"]) => {
-            let function = name(function)?.qualified(query.take("Qualifier"))?;
+            let function = query.qualify(name(function)?, members::qualifier)?;
             match method {
                 "GET" => Op::GetRuntimeManagementConfig(function),
                 "PUT" => {
@@ -340,7 +366,7 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
             }
         }
         ("POST", ["2021-11-15", "functions", function, "response-streaming-invocations"]) => {
-            let function = name(function)?.qualified(query.take("Qualifier"))?;
+            let function = query.qualify(name(function)?, members::qualifier)?;
             Op::InvokeWithResponseStream(Box::new(invoke(&head, function, body).await?))
         }
         ("GET", ["2016-08-19", "account-settings"]) => Op::GetAccountSettings,
@@ -354,15 +380,15 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
     Ok(Box::new(Call { inner: inner.clone(), context, op, guards }))
 }
 
-/// Layers are listed for every architecture: a node has one.
-fn refuse_architecture(query: &mut Query) -> Result<(), Error> {
-    match query.take("CompatibleArchitecture") {
-        None => Ok(()),
-        Some(_) => Err(Error::Unsupported(
-            "CompatibleArchitecture is not supported by this node; layers are listed for every architecture."
-                .into(),
-        )),
-    }
+/// Which layers are to be listed.
+fn wanted_layers(query: &mut Query) -> Result<Wanted, Error> {
+    let wanted = Wanted {
+        runtime: query.take("CompatibleRuntime"),
+        architecture: query.take("CompatibleArchitecture"),
+    };
+    wanted.runtime.as_deref().map(members::runtime).transpose()?;
+    wanted.architecture.as_deref().map(members::architecture).transpose()?;
+    Ok(wanted)
 }
 
 fn unknown(head: &http::request::Parts) -> aws::Error {
@@ -381,10 +407,7 @@ async fn collect(body: aws::Body, limit: usize, operation: &'static str) -> Resu
 }
 
 fn json<T: serde::de::DeserializeOwned>(body: Bytes) -> Result<T, aws::Error> {
-    aws::json::input(&body).map_err(|error| match error.code.as_ref() {
-        "ValidationException" => Error::InvalidParameter(error.message).into(),
-        _ => Error::Content(error.message).into(),
-    })
+    Ok(document::read(&body)?)
 }
 
 async fn invoke(

@@ -181,7 +181,8 @@ async fn what_belongs_to_a_function_comes_in_pages() {
         node.json("POST", &format!("{F}/f/aliases"), alias).await.unwrap();
     }
     for qualifier in ["$LATEST", "a", "b"] {
-        let url = format!("/2021-10-31/functions/f/url?Qualifier={qualifier}");
+        let alias = if qualifier == "$LATEST" { String::new() } else { format!("?Qualifier={qualifier}") };
+        let url = format!("/2021-10-31/functions/f/url{alias}");
         node.json("POST", &url, json!({ "AuthType": "NONE" })).await.unwrap();
         let events = format!("/2019-09-25/functions/f/event-invoke-config?Qualifier={qualifier}");
         node.json("PUT", &events, json!({ "MaximumRetryAttempts": 1 })).await.unwrap();

@@ -8,4 +8,5 @@ mod once;
 mod pulls;
 mod scale;
 mod support;
+mod validation;
 mod versions;

@@ -1,0 +1,229 @@
+//! What the API refuses, in the words of AWS.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use functions::Config;
+use serde_json::{Value, json};
+
+use crate::support::{Node, handler, zip};
+
+const F: &str = "/2015-03-31/functions";
+const LAYERS: &str = "/2018-10-31/layers";
+const ARN: &str = "arn:aws:lambda:us-east-1:000000000000:function";
+const PARAMETER: &str = "InvalidParameterValueException";
+const VALIDATION: &str = "ValidationException";
+
+/// A node with the function `f`, its version 1, and the aliases `live` of that and `latest` of `$LATEST`.
+async fn node() -> Node {
+    let node = Node::start(Config::default()).await;
+    node.deploy("f", handler(|_, _| async move { Ok(json!(null)) })).await;
+    node.json("POST", &format!("{F}/f/versions"), json!({})).await.unwrap();
+    for (name, version) in [("live", "1"), ("latest", "$LATEST")] {
+        let alias = json!({ "Name": name, "FunctionVersion": version });
+        node.json("POST", &format!("{F}/f/aliases"), alias).await.unwrap();
+    }
+    node
+}
+
+async fn refused(node: &Node, method: &str, path: &str, body: Value, code: &str, words: &str) {
+    let error = node.json(method, path, body.clone()).await.unwrap_err();
+    assert_eq!(error.code.as_ref(), code, "{method} {path} {body}: {}", error.message);
+    assert!(error.message.contains(words), "{method} {path} {body}: {}", error.message);
+    assert!(!error.message.contains(" at line "), "{}", error.message);
+}
+
+#[tokio::test]
+async fn reserved_concurrency_is_of_functions_alone() {
+    let node = node().await;
+    let words = "This operation is permitted on Lambda functions only. Aliases and versions do not support this \
+                 operation. Please specify either a function name or an unqualified function ARN.";
+    for name in ["f:1".to_owned(), "f:live".to_owned(), format!("{ARN}:f:$LATEST")] {
+        let put = format!("/2017-10-31/functions/{name}/concurrency");
+        let get = format!("/2019-09-30/functions/{name}/concurrency");
+        let one = json!({ "ReservedConcurrentExecutions": 1 });
+        refused(&node, "PUT", &put, one, PARAMETER, words).await;
+        refused(&node, "DELETE", &put, Value::Null, PARAMETER, words).await;
+        refused(&node, "GET", &get, Value::Null, PARAMETER, words).await;
+    }
+}
+
+#[tokio::test]
+async fn provisioned_concurrency_is_of_published_versions_once() {
+    let node = node().await;
+    let at =
+        |qualifier: &str| format!("/2019-09-30/functions/f/provisioned-concurrency?Qualifier={qualifier}");
+    let two = || json!({ "ProvisionedConcurrentExecutions": 2 });
+    let words = "Provisioned Concurrency Configs cannot be applied to unpublished function versions.";
+    refused(&node, "PUT", &at("latest"), two(), PARAMETER, words).await;
+    node.json("PUT", &at("1"), two()).await.unwrap();
+    let words =
+        "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version";
+    refused(&node, "PUT", &at("live"), two(), "ResourceConflictException", words).await;
+
+    let concurrency = "/2017-10-31/functions/f/concurrency";
+    let reserve = |n: u32| json!({ "ReservedConcurrentExecutions": n });
+    let words = "ReservedConcurrentExecutions 1 should not be lower than function's total provisioned concurrency [2].";
+    refused(&node, "PUT", concurrency, reserve(1), PARAMETER, words).await;
+    node.json("PUT", concurrency, reserve(2)).await.unwrap();
+
+    node.json("DELETE", &at("1"), Value::Null).await.unwrap();
+    node.json("PUT", &at("live"), two()).await.unwrap();
+    node.json("PUT", &at("live"), two()).await.unwrap();
+    let words = "Version is pointed by a Provisioned Concurrency alias";
+    refused(&node, "PUT", &at("1"), two(), "ResourceConflictException", words).await;
+    refused(&node, "GET", &at("a.b"), Value::Null, VALIDATION, "'a.b' at 'qualifier'").await;
+}
+
+#[tokio::test]
+async fn event_configurations_say_something_that_can_be_done() {
+    let node = node().await;
+    let path = "/2019-09-25/functions/f/event-invoke-config";
+    let to = |arn: String| json!({ "DestinationConfig": { "OnSuccess": { "Destination": arn } } });
+    node.json("PUT", path, json!({ "MaximumRetryAttempts": 1 })).await.unwrap();
+    for method in ["PUT", "POST"] {
+        let words = "You must specify at least one of error handling or destination setting.";
+        refused(&node, method, path, json!({}), PARAMETER, words).await;
+        let words = "You can't specify the function as a destination for itself.";
+        refused(&node, method, path, to(format!("{ARN}:f")), PARAMETER, words).await;
+        refused(&node, method, path, to(format!("{ARN}:f:live")), PARAMETER, words).await;
+        let words = format!("The destination ARN {ARN}:none is invalid.");
+        refused(&node, method, path, to(format!("{ARN}:none")), PARAMETER, &words).await;
+    }
+    node.deploy("g", handler(|_, _| async move { Ok(json!(null)) })).await;
+    node.json("PUT", path, to(format!("{ARN}:g"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn permissions_name_principals_and_sources_that_can_be() {
+    let node = node().await;
+    let path = format!("{F}/f/policy");
+    let permission = |sid: &str, member: &str, value: &str| {
+        let mut input = json!({
+            "StatementId": sid, "Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com",
+        });
+        input[member] = json!(value);
+        input
+    };
+    let words = "The provided principal was invalid. Please check the principal and try again.";
+    for principal in [
+        "s3",
+        ".amazonaws.com",
+        "12345",
+        "arn:aws:iam::000000000000:group/g",
+        "arn:aws:iam::000000000000:role/",
+        "arn:aws:s3:::photos",
+    ] {
+        refused(&node, "POST", &path, permission("s", "Principal", principal), PARAMETER, words).await;
+    }
+    for (i, principal) in [
+        "*",
+        "000000000001",
+        "arn:aws:iam::000000000001:root",
+        "arn:aws:iam::000000000001:role/path/r",
+        "arn:aws:iam::000000000001:user/u",
+        "logs.us-east-1.amazonaws.com",
+        "alexa-appkit.amazon.com",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        node.json("POST", &path, permission(&format!("s{i}"), "Principal", principal)).await.unwrap();
+    }
+    let source = permission("s", "SourceArn", "photos");
+    refused(&node, "POST", &path, source, VALIDATION, "Value 'photos' at 'sourceArn'").await;
+    let words = "We currently do not support adding policies for $LATEST.";
+    let latest = format!("{path}?Qualifier=$LATEST");
+    refused(&node, "POST", &latest, permission("s", "SourceArn", "arn:aws:s3:::b"), PARAMETER, words).await;
+}
+
+#[tokio::test]
+async fn qualifiers_and_sets_are_those_of_the_model() {
+    let node = node().await;
+    let url = "/2021-10-31/functions/f/url?Qualifier=$LATEST";
+    for method in ["GET", "POST", "PUT", "DELETE"] {
+        let words = "Value '$LATEST' at 'qualifier' failed to satisfy constraint: Member must satisfy regular \
+                     expression pattern: ((?!^\\d+$)^[0-9a-zA-Z-_]+$)";
+        refused(&node, method, url, json!({ "AuthType": "NONE" }), VALIDATION, words).await;
+        let named = "/2021-10-31/functions/f:1/url";
+        let words = "Value 'f:1' at 'functionName'";
+        refused(&node, method, named, json!({ "AuthType": "NONE" }), VALIDATION, words).await;
+    }
+    for (method, path, words) in [
+        ("GET", format!("{F}/f?Qualifier=a.b"), "Value 'a.b' at 'qualifier'"),
+        ("GET", format!("{F}/f/aliases/12"), "Value '12' at 'name'"),
+        ("GET", format!("{F}?FunctionVersion=1"), "Member must satisfy enum value set: [ALL]"),
+        ("GET", format!("{F}?MaxItems=10001"), "less than or equal to 10000"),
+        ("GET", format!("{LAYERS}?MaxItems=51"), "less than or equal to 50"),
+        ("GET", format!("{LAYERS}?MaxItems=0"), "greater than or equal to 1"),
+        ("GET", format!("{LAYERS}?CompatibleRuntime=cobol"), "Value 'cobol' at 'compatibleRuntime'"),
+        (
+            "GET",
+            "/2019-09-25/functions/f/event-invoke-config/list?MaxItems=51".to_owned(),
+            "less than or equal to 50",
+        ),
+    ] {
+        refused(&node, method, &path, Value::Null, VALIDATION, words).await;
+    }
+}
+
+#[tokio::test]
+async fn the_newest_layer_version_that_matches_is_listed() {
+    let node = Node::start(Config::default()).await;
+    let content = STANDARD.encode(zip("one"));
+    let layer = |runtime: &str, architecture: &str| {
+        json!({
+            "Content": { "ZipFile": content },
+            "CompatibleRuntimes": [runtime],
+            "CompatibleArchitectures": [architecture],
+        })
+    };
+    let path = format!("{LAYERS}/shared/versions");
+    refused(&node, "POST", &path, layer("cobol", "arm64"), VALIDATION, "at 'compatibleRuntimes'").await;
+    refused(&node, "POST", &path, layer("python3.12", "vax"), VALIDATION, "at 'compatibleArchitectures'")
+        .await;
+    node.json("POST", &path, layer("python3.12", "x86_64")).await.unwrap();
+    node.json("POST", &path, layer("nodejs22.x", "arm64")).await.unwrap();
+    // More than are looked at in one read.
+    for _ in 0..40 {
+        node.json("POST", &path, layer("ruby3.4", "arm64")).await.unwrap();
+    }
+    for (query, version) in [
+        ("", 42),
+        ("?CompatibleRuntime=ruby3.4", 42),
+        ("?CompatibleRuntime=nodejs22.x", 2),
+        ("?CompatibleRuntime=python3.12", 1),
+        ("?CompatibleArchitecture=x86_64", 1),
+        ("?CompatibleArchitecture=arm64&CompatibleRuntime=nodejs22.x", 2),
+    ] {
+        let listed = node.json("GET", &format!("{LAYERS}{query}"), Value::Null).await.unwrap();
+        assert_eq!(listed["Layers"][0]["LatestMatchingVersion"]["Version"], version, "{query}");
+    }
+    for query in ["java21", "python3.12&CompatibleArchitecture=arm64"] {
+        let none = format!("{LAYERS}?CompatibleRuntime={query}");
+        assert_eq!(node.json("GET", &none, Value::Null).await.unwrap()["Layers"], json!([]), "{query}");
+    }
+    let versions = format!("{path}?CompatibleArchitecture=x86_64");
+    let versions = node.json("GET", &versions, Value::Null).await.unwrap();
+    let versions = versions["LayerVersions"].as_array().unwrap();
+    assert_eq!(versions.iter().map(|one| &one["Version"]).collect::<Vec<_>>(), [&json!(1)]);
+}
+
+#[tokio::test]
+async fn inputs_are_told_by_their_members() {
+    let node = node().await;
+    let null = |member: &str| {
+        format!(
+            "1 validation error detected: Value null at '{member}' failed to satisfy constraint: Member must not be null"
+        )
+    };
+    refused(&node, "POST", F, json!({ "FunctionName": "g" }), VALIDATION, &null("role")).await;
+    let aliases = format!("{F}/f/aliases");
+    refused(&node, "POST", &aliases, json!({ "Name": "x" }), VALIDATION, &null("functionVersion")).await;
+    refused(&node, "POST", "/2021-10-31/functions/f/url", json!({}), VALIDATION, &null("authType")).await;
+    let serialization = "SerializationException";
+    refused(&node, "POST", F, json!([1]), serialization, "Start of list found where not expected").await;
+    let wrong = json!({ "Timeout": "5" });
+    let path = format!("{F}/f/configuration");
+    refused(&node, "PUT", &path, wrong, serialization, "Unexpected value type in payload: STRING_VALUE")
+        .await;
+}
