@@ -162,6 +162,10 @@ impl S3 {
                 Err(error) => return Err(error),
             }
         }
+        // Who may delete none of them is refused as a whole: nothing goes on without a right.
+        if allowed.is_empty() {
+            return Ok((access, HashMap::new()));
+        }
         Ok((allowed, denied))
     }
 
