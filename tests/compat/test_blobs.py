@@ -15,7 +15,7 @@ import botocore.config
 import functions
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from conftest import BINARY, Node, eventually, free_port, peak_mib, running
+from conftest import BINARY, Node, eventually, free_ports, peak_mib, running
 
 pytestmark = pytest.mark.local
 
@@ -56,8 +56,10 @@ class Elsewhere:
 def seaweedfs(tmp_path_factory):
     assert pathlib.Path(WEED).exists(), f"there is no {WEED}: install tests/compat/requirements.txt"
     data = tmp_path_factory.mktemp("weed")
-    ports = {name: free_port() for name in ["s3", "master", "volume", "filer"]}
-    options = [f"-{name}.port={port}" for name, port in ports.items()] + [f"-{name}.port.grpc={free_port()}" for name in ports]
+    names = ["s3", "master", "volume", "filer"]
+    found = free_ports(2 * len(names))
+    ports, others = dict(zip(names, found)), dict(zip(names, found[len(names):]))
+    options = [f"-{name}.port={ports[name]}" for name in names] + [f"-{name}.port.grpc={others[name]}" for name in names]
     with open(data / "log", "wb") as log:
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", WEED, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3",
