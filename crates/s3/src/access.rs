@@ -10,7 +10,7 @@ use aws::{Access, Caller, Guard};
 use http::HeaderMap;
 use s3s::dto;
 use serde::{Deserialize, Serialize};
-use types::{AccountId, Principal};
+use types::{AccountId, ErrorKind, Principal};
 
 use crate::Error;
 use crate::access_log::DELIVERY;
@@ -362,6 +362,16 @@ impl Sides<'_> {
             guarded.push(need);
         }
         Ok(guarded)
+    }
+
+    /// Whether the caller has a right.
+    pub(crate) async fn may(&self, access: Access) -> Result<bool, aws::Error> {
+        let needs = self.guard(vec![access]).await?;
+        match self.inner.rights.authorizer.authorize(self.caller, &needs).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind == ErrorKind::Denied => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Adds what a bucket's policy may ask about the request beyond what it always says.

@@ -19,6 +19,7 @@ use types::{ErrorKind, Principal};
 use crate::access::Sides;
 use crate::checksum::{Expected, Hashers};
 use crate::ops::MAX_XML_BYTES;
+use crate::ops::conditions::quoted;
 use crate::ops::post::{Fields, PostObject};
 use crate::route::{Answer, BodyKind, COPY_SOURCE, Query, Route, ToDelete, copy_source};
 use crate::service::{Cx, Inner, S3, State};
@@ -339,13 +340,9 @@ async fn unknown_key(inner: &Arc<Inner>, state: &State, error: aws::Error) -> aw
     let caller = &state.context.caller;
     let homes = [state.route.bucket.as_deref().zip(state.home.as_deref()), None];
     let sides = Sides { inner, caller, headers: &state.headers, homes };
-    let verdict = match sides.guard(vec![Access::new("s3:ListBucket", state.route.bucket_arn())]).await {
-        Ok(needs) => inner.rights.authorizer.authorize(caller, &needs).await,
-        Err(error) => Err(error.into()),
-    };
-    match verdict {
-        Ok(()) => error,
-        Err(denied) if denied.kind == ErrorKind::Denied => Error::AccessDenied.into(),
+    match sides.may(Access::new("s3:ListBucket", state.route.bucket_arn())).await {
+        Ok(true) => error,
+        Ok(false) => Error::AccessDenied.into(),
         Err(failure) => failure,
     }
 }
@@ -473,16 +470,6 @@ fn strip(headers: &mut HeaderMap, kind: BodyKind, length: usize) {
         }
     }
     headers.remove(CONTENT_ENCODING);
-}
-
-/// An entity tag in quotation marks, of one that has none or only one: S3 takes such, whatever is in them.
-fn quoted(value: &HeaderValue) -> Option<HeaderValue> {
-    let text = value.to_str().ok()?;
-    let is_whole =
-        text.len() > 1 && text.ends_with('"') && (text.starts_with('"') || text.starts_with("W/\""));
-    (!is_whole && !text.is_empty() && text != "*")
-        .then(|| HeaderValue::try_from(format!("\"{}\"", text.trim_matches('"'))).ok())
-        .flatten()
 }
 
 /// The protocol crate's own error answer, which holds a code and perhaps a message.

@@ -389,7 +389,7 @@ pub(crate) struct ToDelete {
 
 /// Beginnings and ends of names that are kept for what is no bucket of this kind.
 fn is_reserved(bucket: &str) -> bool {
-    ["xn--", "sthree-", "amzn-s3-demo-"].iter().any(|start| bucket.starts_with(start))
+    ["sthree-", "amzn-s3-demo-"].iter().any(|start| bucket.starts_with(start))
         || ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"].iter().any(|end| bucket.ends_with(end))
 }
 

@@ -227,7 +227,7 @@ impl Inner {
                     let (runtime, handler, code) = (&row.runtime, &row.handler, &row.code.sha256);
                     let gets_ready = || self.env.monotonic() - began < slowest && pool.is_starting();
                     if waits_on && (self.runtime.is_being_set_up(runtime, handler, code) || gets_ready()) {
-                        patience = LOOK_AGAIN;
+                        patience = patience.max(LOOK_AGAIN);
                         continue;
                     }
                     receiver.close();

@@ -18,16 +18,12 @@ pub(super) const POLICY_LIMIT: usize = 20 * 1024;
 fn is_service(principal: &str) -> bool {
     let name = [".amazonaws.com", ".amazonaws.com.cn", ".amazon.com"];
     let name = name.iter().find_map(|suffix| principal.strip_suffix(suffix));
-    let word = |part: &str| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    name.is_some_and(|name| name.split('.').all(word))
+    name.is_some_and(|name| name.split('.').all(members::is_word))
 }
 
 /// Whether that names an account, or one of its users, roles or sessions.
 fn is_identity(principal: &str) -> bool {
     let Ok(arn) = principal.parse::<types::Arn>() else { return is_account(principal) };
-    let parts: Vec<&str> = principal.splitn(6, ':').collect();
     let kind = arn.resource.split_once('/').map(|(kind, name)| (kind, !name.is_empty()));
     let named = match (arn.service.as_str(), kind) {
         ("iam", None) => arn.resource == "root",
@@ -35,7 +31,7 @@ fn is_identity(principal: &str) -> bool {
         ("sts", Some(("assumed-role" | "federated-user", named))) => named,
         _ => false,
     };
-    named && parts.get(4).is_some_and(|account| is_account(account))
+    named && is_account(&arn.account)
 }
 
 /// The statement as a policy document shows it.

@@ -71,7 +71,8 @@ const RUNTIMES: &[&str] = &[
 ];
 const ARCHITECTURES: &[&str] = &["x86_64", "arm64"];
 
-fn is_word(text: &str) -> bool {
+/// Whether that is a word of names: letters, digits, `-` and `_`.
+pub(crate) fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 

@@ -1,6 +1,6 @@
 //! Conditional requests (RFC 9110, "Conditional Requests", as Amazon S3 narrows them).
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use s3s::dto::{ETagCondition, Timestamp};
 use store::Stored;
 
@@ -16,10 +16,14 @@ pub(crate) struct ReadConditions<'a> {
     pub(crate) if_unmodified_since: Option<&'a Timestamp>,
 }
 
-/// A condition as headers have it: `*`, or an entity tag with both of its quotation marks, one, or none.
-fn condition(text: &str) -> Option<ETagCondition> {
-    let text = if text == "*" { text.to_owned() } else { format!("\"{}\"", text.trim_matches('"')) };
-    ETagCondition::parse_http_header(text.as_bytes()).ok()
+/// An entity tag in quotation marks, of one that has none or only one: S3 takes such, whatever is in them.
+pub(crate) fn quoted(value: &HeaderValue) -> Option<HeaderValue> {
+    let text = value.to_str().ok()?;
+    let is_whole =
+        text.len() > 1 && text.ends_with('"') && (text.starts_with('"') || text.starts_with("W/\""));
+    (!is_whole && !text.is_empty() && text != "*")
+        .then(|| HeaderValue::try_from(format!("\"{}\"", text.trim_matches('"'))).ok())
+        .flatten()
 }
 
 fn matches(condition: &ETagCondition, etag: &str) -> bool {
@@ -92,9 +96,11 @@ impl WriteConditions {
     /// From the headers of a request, where its input does not have them.
     pub(crate) fn of_headers(headers: &HeaderMap) -> Result<Self, Error> {
         let read = |name: &'static str| {
-            let text = headers.get(name).map(|value| value.to_str().unwrap_or_default());
-            text.map(|text| condition(text).ok_or_else(|| Error::argument(name, text, "Invalid ETag")))
-                .transpose()
+            let Some(value) = headers.get(name) else { return Ok(None) };
+            let whole = quoted(value);
+            let condition = ETagCondition::parse_http_header(whole.as_ref().unwrap_or(value).as_bytes());
+            let text = || value.to_str().unwrap_or_default();
+            condition.map(Some).map_err(|_| Error::argument(name, text(), "Invalid ETag"))
         };
         Self::new(read("if-match")?, read("if-none-match")?)
     }
