@@ -286,17 +286,24 @@ def test_access_logs(tmp_path):
         s3.get_object(Bucket="source-of-access", Key="a b")["Body"].read()
         with pytest.raises(ClientError):
             s3.get_object(Bucket="source-of-access", Key="absent")
+        s3.copy_object(Bucket="source-of-access", Key="copy", CopySource="source-of-access/a b")
+        s3.delete_objects(Bucket="source-of-access", Delete={"Objects": [{"Key": "copy"}, {"Key": "c"}]})
 
         def lines():
             found = []
             for o in s3.list_objects_v2(Bucket="logs-of-access").get("Contents", []):
                 assert o["Key"].startswith("access/")
                 found += s3.get_object(Bucket="logs-of-access", Key=o["Key"])["Body"].read().decode().splitlines()
-            return found if len(found) >= 4 else None
+            return found if any("MULTI_OBJECT_DELETE" in line for line in found) else None
 
         found = eventually(lines)
         put = next(line for line in found if "REST.PUT.OBJECT" in line)
         assert " source-of-access [" in put and " a+b " in put and " 200 - " in put
+        assert ' "PUT /source-of-access/a%20b HTTP/1.1" 200 - - 5 ' in put and " SigV4 - AuthHeader " in put
         assert any("REST.GET.OBJECT" in line and " 404 NoSuchKey " in line for line in found)
+        assert any("REST.GET.OBJECT" in line and " 200 - 5 5 " in line for line in found)
+        assert any("REST.COPY.OBJECT copy " in line for line in found)
+        assert any("REST.COPY.OBJECT_GET a+b " in line for line in found)
+        assert sum("BATCH.DELETE.OBJECT" in line and " 204 " in line for line in found) == 2
         s3.put_bucket_logging(Bucket="source-of-access", BucketLoggingStatus={})
         assert "LoggingEnabled" not in s3.get_bucket_logging(Bucket="source-of-access")

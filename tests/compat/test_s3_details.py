@@ -3,10 +3,15 @@
 import datetime
 import json
 import socket
+import time
 
 import pytest
+import requests
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from conftest import unique
+from conftest import REGION, unique
 
 
 @pytest.fixture
@@ -25,6 +30,13 @@ def refused(call, **parameters):
     with pytest.raises(ClientError) as error:
         call(**parameters)
     return error.value.response["Error"]
+
+
+def sent(node, method, path, data=b"", **headers):
+    """A request as no SDK sends it, but signed."""
+    request = AWSRequest(method, f"{node.endpoint}/{path}", data=data, headers=headers)
+    S3SigV4Auth(Credentials(node.access_key_id, node.secret_access_key), "s3", REGION).add_auth(request)
+    return requests.request(method, request.url, data=data, headers=dict(request.headers))
 
 
 def test_entity_tags_without_one_quotation_mark(s3, bucket):
@@ -236,7 +248,180 @@ def test_rights_are_looked_at_key_by_key(node, s3, bucket):
     assert refused(s3.get_object, Bucket=bucket, Key="nothing")["Code"] == "NoSuchKey"
 
 
-def test_a_bucket_is_tagged_after_it_is_made(s3):
+@pytest.mark.local
+def test_documents_hold_what_the_operation_knows(s3, bucket, node):
     name = unique("details")
     error = refused(s3.create_bucket, Bucket=name, CreateBucketConfiguration={"Tags": [{"Key": "a", "Value": "b"}]})
-    assert error["Code"] == "NotImplemented" and "PutBucketTagging" in error["Message"]
+    assert error["Code"] == "NotImplemented" and "Tags" in error["Message"]
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}, "BlockedEncryptionTypes": {"EncryptionType": ["SSE-C"]}}
+    error = refused(s3.put_bucket_encryption, Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
+    assert error["Code"] == "NotImplemented" and "BlockedEncryptionTypes" in error["Message"]
+    body = "<VersioningConfiguration><Status>Enabled</Status><Nothing/></VersioningConfiguration>"
+    answer = sent(node, "PUT", f"{bucket}?versioning", body)
+    assert answer.status_code == 400 and "<Code>MalformedXML</Code>" in answer.text
+    assert "Status" not in s3.get_bucket_versioning(Bucket=bucket)
+
+
+def test_lifecycle_filters_and_redirects_say_something(s3, bucket):
+    days = {"ID": "a", "Status": "Enabled", "Expiration": {"Days": 1}}
+    put = lambda filter: {"Bucket": bucket, "LifecycleConfiguration": {"Rules": [{**days, "Filter": filter}]}}
+    assert refused(s3.put_bucket_lifecycle_configuration, **put({"And": {"Prefix": "a"}}))["Code"] == "MalformedXML"
+    crossed = {"And": {"ObjectSizeGreaterThan": 10, "ObjectSizeLessThan": 10}}
+    assert refused(s3.put_bucket_lifecycle_configuration, **put(crossed))["Code"] == "InvalidRequest"
+    s3.put_bucket_lifecycle_configuration(**put({"And": {"Prefix": "a", "ObjectSizeLessThan": 10}}))
+    site = {"IndexDocument": {"Suffix": "index.html"}, "RoutingRules": [{"Condition": {"KeyPrefixEquals": "a"}, "Redirect": {}}]}
+    assert refused(s3.put_bucket_website, Bucket=bucket, WebsiteConfiguration=site)["Code"] == "MalformedXML"
+
+
+@pytest.mark.local
+@pytest.mark.parametrize("method, path, body", [
+    ("POST", "?delete", "<Delete><Object><Key>key</Key></Object></Delete>"),
+    ("PUT", "?cors", "<CORSConfiguration/>"),
+    ("PUT", "/key?legal-hold", "<LegalHold><Status>ON</Status></LegalHold>"),
+])
+def test_documents_come_with_a_digest(node, s3, bucket, method, path, body):
+    s3.put_object(Bucket=bucket, Key="key")
+    answer = sent(node, method, bucket + path, body)
+    assert answer.status_code == 400 and "Content-MD5 OR x-amz-checksum-*" in answer.text, answer.text
+    s3.head_object(Bucket=bucket, Key="key")
+
+
+@pytest.mark.local
+def test_locks_come_with_a_digest(node, s3):
+    bucket = unique("details")
+    s3.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    s3.put_object(Bucket=bucket, Key="key", Body=b"x", ObjectLockLegalHoldStatus="ON")
+    answer = sent(node, "PUT", f"{bucket}/key", "x", **{"x-amz-object-lock-legal-hold": "ON"})
+    assert answer.status_code == 400 and "Object Lock parameters" in answer.text, answer.text
+
+
+def test_composite_checksums_want_those_of_all_parts(s3, bucket):
+    where = {"Bucket": bucket, "Key": "key"}
+    upload = s3.create_multipart_upload(**where, ChecksumAlgorithm="SHA256")["UploadId"]
+    part = s3.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"x", ChecksumAlgorithm="SHA256")
+    listed = {"PartNumber": 1, "ETag": part["ETag"]}
+    error = refused(s3.complete_multipart_upload, **where, UploadId=upload, MultipartUpload={"Parts": [listed]})
+    assert error["Code"] == "InvalidRequest" and "It was missing for part 1" in error["Message"]
+    listed["ChecksumSHA256"] = part["ChecksumSHA256"]
+    done = s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": [listed]})
+    assert done["ChecksumSHA256"].endswith("-1")
+
+
+@pytest.mark.local
+def test_an_expiry_is_any_text(node, s3, bucket):
+    assert sent(node, "PUT", f"{bucket}/key", "x", Expires="next week").status_code == 200
+    assert s3.head_object(Bucket=bucket, Key="key")["ExpiresString"] == "next week"
+
+
+@pytest.mark.local
+def test_keys_with_control_characters_are_listed(node, s3, bucket):
+    keys = ["a\rb", "c\x01d", "e\tf"]
+    for key in keys:
+        s3.put_object(Bucket=bucket, Key=key)
+    assert [o["Key"] for o in s3.list_objects_v2(Bucket=bucket)["Contents"]] == keys
+    text = sent(node, "GET", f"{bucket}?list-type=2").text
+    assert "<Key>a&#xd;b</Key>" in text and "<Key>c&#x1;d</Key>" in text
+
+
+def test_sources_of_copies_have_a_key(s3, bucket):
+    error = refused(s3.copy_object, Bucket=bucket, Key="key", CopySource=f"{bucket}/")
+    assert (error["Code"], error["ArgumentName"]) == ("InvalidArgument", "x-amz-copy-source")
+
+
+@pytest.mark.local
+def test_a_token_of_nobody(node, bucket):
+    s3 = node.client("s3", AccessKeyId="ASIAIOSFODNN7EXAMPLE", SecretAccessKey="s" * 40, SessionToken="bogus")
+    assert refused(s3.list_objects_v2, Bucket=bucket)["Code"] == "InvalidToken"
+
+
+@pytest.fixture
+def limited(node, s3, bucket):
+    """A user who may do everything but what the bucket denies; and how the bucket is to deny."""
+    iam, name = node.client("iam"), unique("user")
+    iam.create_user(UserName=name)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    iam.put_user_policy(UserName=name, PolicyName="all", PolicyDocument=json.dumps(
+        {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}))
+
+    def deny(action, condition):
+        statement = {"Effect": "Deny", "Principal": "*", "Action": action, "Resource": f"arn:aws:s3:::{bucket}/*", "Condition": condition}
+        s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+
+    config = {"signature_version": "s3v4"}
+    return node.client("s3", AccessKeyId=key["AccessKeyId"], SecretAccessKey=key["SecretAccessKey"], config=config), deny
+
+
+@pytest.mark.local
+def test_policies_may_ask_how_a_request_is_signed(limited, s3, bucket):
+    user, deny = limited
+    s3.put_object(Bucket=bucket, Key="key", Body=b"x")
+    signed = user.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "key"})
+    by_header = lambda: refused(user.get_object, Bucket=bucket, Key="key")["Code"]
+    deny("s3:GetObject", {"StringNotEquals": {"s3:authType": "REST-QUERY-STRING"}})
+    assert by_header() == "AccessDenied" and requests.get(signed).status_code == 200
+    deny("s3:GetObject", {"StringEquals": {"s3:authType": "REST-QUERY-STRING"}})
+    assert user.get_object(Bucket=bucket, Key="key") and requests.get(signed).status_code == 403
+    deny("s3:GetObject", {"StringEquals": {"s3:signatureversion": "AWS4-HMAC-SHA256"}})
+    assert by_header() == "AccessDenied"
+    deny("s3:GetObject", {"NumericGreaterThan": {"s3:signatureAge": "600000"}})
+    assert requests.get(signed).status_code == 200
+    time.sleep(1.1)
+    deny("s3:GetObject", {"NumericGreaterThan": {"s3:signatureAge": "1000"}})
+    assert requests.get(signed).status_code == 403
+    deny("s3:PutObject", {"StringEquals": {"s3:x-amz-content-sha256": "UNSIGNED-PAYLOAD"}})
+    unsigned = user.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "key"})
+    user.put_object(Bucket=bucket, Key="key", Body=b"y")
+    assert requests.put(unsigned, data=b"z", headers={"x-amz-content-sha256": "UNSIGNED-PAYLOAD"}).status_code == 403
+
+
+@pytest.mark.local
+def test_objects_may_be_created_but_not_replaced(limited, bucket):
+    user, deny = limited
+    deny("s3:PutObject", {"Null": {"s3:if-none-match": "true"}, "Bool": {"s3:ObjectCreationOperation": "true"}})
+    where = {"Bucket": bucket, "Key": "key"}
+    assert refused(user.put_object, **where)["Code"] == "AccessDenied"
+    upload = user.create_multipart_upload(**where, ChecksumType="FULL_OBJECT", ChecksumAlgorithm="CRC32")["UploadId"]
+    part = user.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"x", ChecksumAlgorithm="CRC32")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"], "ChecksumCRC32": part["ChecksumCRC32"]}]}
+    assert refused(user.complete_multipart_upload, **where, UploadId=upload, MultipartUpload=parts)["Code"] == "AccessDenied"
+    user.complete_multipart_upload(**where, UploadId=upload, MultipartUpload=parts, IfNoneMatch="*")
+
+
+@pytest.mark.local
+def test_policies_may_ask_what_a_body_says(node, limited, s3, bucket):
+    user, deny = limited
+    deny(["s3:PutObject", "s3:PutObjectTagging"], {"StringEquals": {"s3:RequestObjectTag/level": "secret"}})
+    where, tags = {"Bucket": bucket, "Key": "key"}, lambda value: {"TagSet": [{"Key": "level", "Value": value}]}
+    user.put_object(**where, Tagging="level=public")
+    assert refused(user.put_object, **where, Tagging="level=secret")["Code"] == "AccessDenied"
+    assert refused(user.put_object_tagging, **where, Tagging=tags("secret"))["Code"] == "AccessDenied"
+    user.put_object_tagging(**where, Tagging=tags("internal"))
+    locked = unique("details")
+    s3.create_bucket(Bucket=locked, ObjectLockEnabledForBucket=True)
+    statement = {
+        "Effect": "Deny", "Principal": "*", "Action": ["s3:PutObject", "s3:PutObjectRetention"], "Resource": f"arn:aws:s3:::{locked}/*",
+        "Condition": {"NumericGreaterThan": {"s3:object-lock-remaining-retention-days": "10"}},
+    }
+    s3.put_bucket_policy(Bucket=locked, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    after = lambda days: datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days)
+    lock = lambda days: {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": after(days)}
+    assert refused(user.put_object, Bucket=locked, Key="key", **lock(11))["Code"] == "AccessDenied"
+    user.put_object(Bucket=locked, Key="key", **lock(1))
+    keep = lambda days: {"Bucket": locked, "Key": "key", "Retention": {"Mode": "GOVERNANCE", "RetainUntilDate": after(days)}}
+    assert refused(user.put_object_retention, **keep(11))["Code"] == "AccessDenied"
+    user.put_object_retention(**keep(9))
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"Action": "s3:GetObjects"}, "Policy has invalid action"),
+    ({"Action": "ec2:GetObject"}, "Policy has invalid action"),
+    ({"Action": "s3:ListBucket"}, "Action does not apply to any resource(s) in statement"),
+    ({"Action": ["s3:Get*", "s3:DeleteBucket"]}, "Action does not apply to any resource(s) in statement"),
+])
+def test_actions_of_policies_exist_and_apply(s3, bucket, change, message):
+    statement = {"Effect": "Deny", "Principal": "*", "Resource": f"arn:aws:s3:::{bucket}/*", **change}
+    error = refused(s3.put_bucket_policy, Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    assert (error["Code"], error["Message"]) == ("MalformedPolicy", message)
+    statement["Resource"] = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+    if "apply" in message:
+        s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))

@@ -114,9 +114,11 @@ def test_events_do_not_cross_accounts(node, stranger):
         bucket = unique("lure")
         s3.create_bucket(Bucket=bucket)
         wanted = {"LambdaFunctionArn": function, "Events": ["s3:ObjectCreated:*"]}
-        s3.put_bucket_notification_configuration(
-            Bucket=bucket, NotificationConfiguration={"LambdaFunctionConfigurations": [wanted]}
-        )
+        lure = {"Bucket": bucket, "NotificationConfiguration": {"LambdaFunctionConfigurations": [wanted]}}
+        with pytest.raises(ClientError) as error:
+            s3.put_bucket_notification_configuration(**lure)
+        assert error.value.response["Error"]["ArgumentName1"] == function
+        s3.put_bucket_notification_configuration(**lure, SkipDestinationValidation=True)
         s3.put_object(Bucket=bucket, Key="x", Body=b"")
         eventually(lambda: "an event was dropped" in node.log_text())
         path = f"/_hawker/invocations?function={name}"

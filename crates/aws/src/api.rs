@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use types::{Region, RequestId, Timestamp, TraceHeader};
 
+use crate::sigv4::Source;
 use crate::{Access, Body, Caller, Error};
 
 /// How a service's requests, answers and errors look.
@@ -43,6 +44,17 @@ pub struct RequestContext {
     pub received_at: Timestamp,
     /// Scheme and authority by which the client reached us (`http://127.0.0.1:4566`), for URLs in answers.
     pub endpoint: Arc<str>,
+}
+
+/// In the extensions of a signed request to S3: how it was signed, which its policies may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signed {
+    /// The version of the signature: 2 or 4.
+    pub version: u8,
+    /// Where it was.
+    pub source: Source,
+    /// When it was made, as far as it says.
+    pub at: Option<Timestamp>,
 }
 
 /// An authenticated request.

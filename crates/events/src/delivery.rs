@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use aws::Caller;
+use async_trait::async_trait;
+use aws::{Caller, EventTargets, Trial};
 use bytes::Bytes;
 use functions::{
     AsyncSettings, Event, FunctionName, Invocation, LATEST, Outcome, Version, is_queue, queue_request,
@@ -20,7 +21,7 @@ use types::{AccountId, Arn, ErrorKind, Principal};
 
 use crate::destination::{Condition, Ended};
 use crate::lane::Lane;
-use crate::service::Shared;
+use crate::service::{Handle, Shared};
 
 /// What to do with an event after a try.
 enum Next {
@@ -262,27 +263,38 @@ impl Shared {
         self.telemetry.log(LogLines { account, group: settings.log_group.clone(), stream, events }).await;
     }
 
+    /// Sends a service's message to a queue.
+    async fn tell_queue(&self, to: Trial<'_>) -> Result<(), aws::Error> {
+        let account = to.account;
+        let principal = Principal::Service { account, name: to.service.to_owned() };
+        let caller = Caller { principal, ..Caller::platform(account) };
+        let arn: Arn = to.target.parse().map_err(|error| aws::Error::internal(&error))?;
+        let body = json!({ "MessageBody": String::from_utf8_lossy(to.message) });
+        let mut request = queue_request(&arn, "SendMessage", body)?;
+        for (name, value) in
+            [("x-amz-source-arn", to.source), ("x-amz-source-account", &*account.to_string())]
+        {
+            let value = HeaderValue::from_str(value).map_err(|error| aws::Error::internal(&error))?;
+            request.headers_mut().insert(name, value);
+        }
+        self.dispatch.call(&caller, to.trace, "sqs", request).await.map(drop)
+    }
+
     /// Gives a service's event to a queue, which says itself whom it takes messages from.
     async fn to_queue(&self, account: AccountId, key: &Key, delivery: &Delivery) -> Result<(), String> {
-        let Some(service) = delivery.service.clone() else {
+        let Some(service) = delivery.service.as_deref() else {
             return self.discard(account, key, delivery, None, "only services send events to queues").await;
         };
-        let caller =
-            Caller { principal: Principal::Service { account, name: service }, ..Caller::platform(account) };
-        let sent = async {
-            let arn: Arn = delivery.target.parse().map_err(|error| aws::Error::internal(&error))?;
-            let body = json!({ "MessageBody": String::from_utf8_lossy(&delivery.payload) });
-            let mut request = queue_request(&arn, "SendMessage", body)?;
-            for (name, value) in
-                [("x-amz-source-arn", &delivery.source), ("x-amz-source-account", &account.to_string())]
-            {
-                let value = HeaderValue::from_str(value).map_err(|error| aws::Error::internal(&error))?;
-                request.headers_mut().insert(name, value);
-            }
-            self.dispatch.call(&caller, &delivery.trace, "sqs", request).await
+        let message = Trial {
+            account,
+            target: &delivery.target,
+            service,
+            source: &delivery.source,
+            message: &delivery.payload,
+            trace: &delivery.trace,
         };
-        match sent.await {
-            Ok(_) => self.settle(key, Vec::new()).await,
+        match self.tell_queue(message).await {
+            Ok(()) => self.settle(key, Vec::new()).await,
             Err(error) if error.kind.is_retryable() => Err(error.to_string()),
             Err(error) => self.discard(account, key, delivery, None, &error.to_string()).await,
         }
@@ -301,6 +313,24 @@ impl Shared {
             Ok((all, ()))
         });
         settled.await.map_err(|error| error.to_string())
+    }
+}
+
+#[async_trait]
+impl EventTargets for Handle {
+    async fn try_out(&self, trial: Trial<'_>) -> Result<(), aws::Error> {
+        let shared = &self.shared;
+        if is_queue(trial.target) {
+            return shared.tell_queue(trial).await;
+        }
+        let Trial { account, service, source, target, .. } = trial;
+        let function = FunctionName::parse(target, account, shared.functions.region())?;
+        let asker = Some((service, source));
+        if shared.functions.async_settings(account, &function, asker).await?.permitted {
+            return Ok(());
+        }
+        let message = format!("Not authorized to invoke function [{target}]");
+        Err(aws::Error::new(ErrorKind::Denied, "AccessDeniedException", message))
     }
 }
 

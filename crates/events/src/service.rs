@@ -36,7 +36,7 @@ pub struct Service {
 /// Shows what is going on. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What lanes and deliveries share.

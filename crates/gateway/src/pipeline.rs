@@ -4,10 +4,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use aws::render::{ErrorContext, content_type, render, request_id_headers};
-use aws::sigv4::{Failure, Payload, Presented, Verified, strip};
+use aws::sigv4::{Failure, Payload, Presented, Source, Verified, strip};
 use aws::{
-    Api, Caller, Credential, Error, Operation, Origin, Protocol, Request, RequestContext, Response, Traced,
-    body, checked, chunked, sigv2,
+    Api, Caller, Credential, Error, Operation, Origin, Protocol, Request, RequestContext, Response, Signed,
+    Traced, body, checked, chunked, sigv2,
 };
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderValue};
@@ -258,6 +258,10 @@ impl Gateway {
         };
         let caller = self.caller(connection, access_key_id, credential);
         let source = presented.source();
+        if api.signing_name() == "s3" {
+            let at = Some(presented.time());
+            head.extensions.insert(Signed { version: 4, source, at });
+        }
         strip(head, source);
         let body = match (whole, inbound, verified) {
             (Some(bytes), _, _) => body::full(bytes),
@@ -296,6 +300,7 @@ impl Gateway {
         let bucket = self.bucket_of(head);
         presented.verify(head, bucket, &credential, exchange.received_at).map_err(refuse)?;
         let caller = self.caller(connection, id, credential);
+        head.extensions.insert(Signed { version: 2, source: Source::Query, at: None });
         sigv2::strip(head);
         let body = self.inbound(connection, incoming, shape.protocol).boxed_unsync();
         Ok(Authentic { api, caller, body, standing: None, _held: Held::default() })
@@ -307,9 +312,8 @@ impl Gateway {
         token: Option<&str>,
         protocol: Protocol,
     ) -> Result<Credential, Error> {
-        self.credentials.find(access_key_id, token).await?.ok_or_else(|| {
-            Failure::UnknownKey { access_key_id: access_key_id.to_owned() }.into_error(protocol)
-        })
+        let found = self.credentials.find(access_key_id, token).await?;
+        found.ok_or_else(|| Failure::unknown(access_key_id, token).into_error(protocol))
     }
 
     fn caller(&self, connection: &Connection, access_key_id: &str, credential: Credential) -> Caller {

@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
-use aws::{Access, Caller, Guard};
+use aws::sigv4::{Source, UNSIGNED_PAYLOAD};
+use aws::{Access, Caller, Guard, Signed};
 use http::HeaderMap;
 use s3s::dto;
 use serde::{Deserialize, Serialize};
-use types::{AccountId, ErrorKind, Principal};
+use types::{AccountId, ErrorKind, Principal, Timestamp};
 
 use crate::Error;
 use crate::access_log::DELIVERY;
@@ -328,11 +329,58 @@ impl NameRow {
     }
 }
 
+/// What a policy may ask about a request beyond its headers.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    /// The operation; nothing if the platform itself asks.
+    pub(crate) operation: &'static str,
+    pub(crate) signed: Option<Signed>,
+}
+
+impl Asked {
+    /// The platform's own doing.
+    pub(crate) const NOTHING: Self = Self { operation: "", signed: None };
+
+    /// How the request was signed, and whether it makes an object, as condition keys.
+    fn tell(self, mut need: Access, headers: &HeaderMap, now: Timestamp) -> Access {
+        let kind = match self.signed.map(|signed| signed.source) {
+            Some(Source::Header) => Some("REST-HEADER"),
+            Some(Source::Query) => Some("REST-QUERY-STRING"),
+            None if self.operation == "PostObject" => Some("POST"),
+            None => None,
+        };
+        let version = self.signed.map(|signed| if signed.version == 2 { "AWS" } else { "AWS4-HMAC-SHA256" });
+        let at = self.signed.and_then(|signed| signed.at);
+        let age_ms = at.map(|at| (now.as_millisecond() - at.as_millisecond()).max(0).to_string());
+        let digest = headers.get("x-amz-content-sha256").and_then(|value| value.to_str().ok());
+        // What a presigned URL says of its body unless it says something else.
+        let unsigned = self.signed.filter(|signed| signed.version == 4).map(|_| UNSIGNED_PAYLOAD);
+        let creates = match self.operation {
+            "PutObject" | "PostObject" | "CopyObject" | "CompleteMultipartUpload" => Some("true"),
+            "CreateMultipartUpload" | "UploadPart" | "UploadPartCopy" => Some("false"),
+            _ => None,
+        };
+        for (name, value) in [
+            ("s3:authType", kind),
+            ("s3:signatureversion", version),
+            ("s3:signatureAge", age_ms.as_deref()),
+            ("s3:x-amz-content-sha256", digest.or(unsigned)),
+            ("s3:ObjectCreationOperation", creates.filter(|_| need.action == "s3:PutObject")),
+        ] {
+            if let Some(value) = value {
+                need = need.with(name, vec![value.to_owned()]);
+            }
+        }
+        need
+    }
+}
+
 /// What has to be known of a bucket before a request to it is authorised.
 pub(crate) struct Sides<'a> {
     pub(crate) inner: &'a Inner,
     pub(crate) caller: &'a Caller,
     pub(crate) headers: &'a HeaderMap,
+    pub(crate) asked: Asked,
     /// The bucket that is named, and that of the source of a copy.
     pub(crate) homes: [Option<(&'a str, &'a NameRow)>; 2],
 }
@@ -387,6 +435,10 @@ impl Sides<'_> {
             if let Some(value) = self.headers.get(header).and_then(|value| value.to_str().ok()) {
                 need = need.with(name, vec![value.to_owned()]);
             }
+        }
+        need = self.asked.tell(need, self.headers, self.inner.env.now());
+        for name in ["s3:ResourceAccount", "aws:ResourceAccount"] {
+            need = need.with(name, vec![home.owner.to_string()]);
         }
         let asks_tags = policy.to_ascii_lowercase().contains("s3:existingobjecttag/");
         if asks_tags && !key.is_empty() {

@@ -10,22 +10,25 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws::{Access, Caller, Origin};
-use http::{HeaderMap, StatusCode};
+use aws::sigv4::Source;
+use aws::{Access, Caller, Origin, Response};
+use http::{HeaderMap, Method};
+use http_body::Body as _;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use types::{AccountId, Principal, Timestamp};
 
-use crate::access::Sides;
+use crate::access::{self, Sides};
 use crate::checksum::{Algorithm, Hashers};
 use crate::encryption;
 use crate::lock::Lock;
 use crate::notify::{Cause, canonical_id, url_encode};
 use crate::ops::conditions::WriteConditions;
 use crate::ops::install::{Install, placed, settled};
+use crate::route::Query;
 use crate::service::{Inner, State};
-use crate::tables::Object;
-use crate::{Error, ingest};
+use crate::tables::{NameRow, Object};
+use crate::{Error, ingest, route};
 
 /// Lines that wait at most, in bytes; more are dropped.
 const MAX_WAITING_BYTES: usize = 8 << 20;
@@ -68,23 +71,100 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty()).unwrap_or("-")
 }
 
+/// What an operation notes of a request for the logs.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    /// The size of the object, in bytes.
+    pub(crate) size: Option<u64>,
+    deletions: Vec<Deletion>,
+}
+
+/// One deletion of many.
+#[derive(Debug)]
+struct Deletion {
+    key: String,
+    version: Option<String>,
+    status: u16,
+    code: String,
+}
+
+impl Facts {
+    /// Notes one deletion of many, and how it failed.
+    pub(crate) fn note_deletion(&mut self, key: &str, version: Option<&str>, error: Option<&aws::Error>) {
+        self.deletions.push(Deletion {
+            key: key.to_owned(),
+            version: version.map(str::to_owned),
+            status: error.map_or(204, |error| error.status),
+            code: error.map_or_else(String::new, |error| error.code.to_string()),
+        });
+    }
+}
+
+/// A request as it came.
+pub(crate) struct Asked {
+    method: Method,
+    uri: String,
+}
+
+impl Asked {
+    pub(crate) fn of(head: &http::request::Parts) -> Self {
+        let uri = head.uri.path_and_query().map_or("/", |uri| uri.as_str()).replace('"', "%22");
+        Self { method: head.method.clone(), uri }
+    }
+}
+
+/// How a request was signed: the version of the signature, and where that was.
+fn signed(state: &State) -> (&'static str, &'static str) {
+    match state.signed {
+        None => ("-", "-"),
+        Some(signed) => {
+            let version = if signed.version == 2 { "SigV2" } else { "SigV4" };
+            match signed.source {
+                Source::Header => (version, "AuthHeader"),
+                Source::Query => (version, "QueryString"),
+            }
+        }
+    }
+}
+
 /// The kind of request, as logs name it.
-fn operation(state: &State, method: &str) -> String {
+fn operation(state: &State, method: &Method) -> String {
     let query = &state.query;
+    match state.route.name {
+        "CopyObject" => return "REST.COPY.OBJECT".to_owned(),
+        "UploadPartCopy" => return "REST.COPY.PART".to_owned(),
+        "CompleteMultipartUpload" | "AbortMultipartUpload" | "ListParts" => {
+            return format!("REST.{method}.UPLOAD");
+        }
+        _ => {}
+    }
     let kind = [
         ("uploads", "UPLOADS"),
         ("uploadId", "PART"),
-        ("tagging", "TAGGING"),
+        ("tagging", if state.route.key.is_some() { "OBJECT_TAGGING" } else { "TAGGING" }),
         ("acl", "ACL"),
         ("versions", "BUCKETVERSIONS"),
         ("versioning", "VERSIONING"),
         ("policy", "BUCKETPOLICY"),
         ("delete", "MULTI_OBJECT_DELETE"),
+        ("location", "LOCATION"),
+        ("website", "WEBSITE"),
+        ("cors", "CORS"),
+        ("lifecycle", "LIFECYCLE"),
+        ("encryption", "ENCRYPTION"),
+        ("logging", "LOGGING_STATUS"),
+        ("notification", "NOTIFICATION"),
+        ("publicAccessBlock", "PUBLIC_ACCESS_BLOCK"),
+        ("policyStatus", "POLICY_STATUS"),
+        ("ownershipControls", "OWNERSHIP_CONTROLS"),
+        ("object-lock", "OBJECT_LOCK_CONFIGURATION"),
+        ("retention", "OBJECT_LOCK_RETENTION"),
+        ("legal-hold", "OBJECT_LOCK_LEGALHOLD"),
+        ("attributes", "OBJECT_ATTRIBUTES"),
     ]
     .into_iter()
     .find(|(flag, _)| query.split('&').any(|pair| pair.split('=').next() == Some(flag)));
     let kind = match kind {
-        Some(("uploadId", _)) if state.route.name == "CompleteMultipartUpload" => "UPLOAD",
         Some((_, kind)) => kind,
         None if state.route.key.is_some() => "OBJECT",
         None => "BUCKET",
@@ -92,16 +172,75 @@ fn operation(state: &State, method: &str) -> String {
     format!("REST.{method}.{kind}")
 }
 
-/// Records a request that was answered.
-pub(crate) fn record(
-    inner: &Inner,
-    state: &State,
-    method: &str,
-    status: StatusCode,
-    code: &str,
+/// What differs between the lines of one request.
+struct Line<'a> {
+    home: &'a NameRow,
+    bucket: &'a str,
+    operation: &'a str,
+    key: Option<&'a str>,
+    status: u16,
+    code: &'a str,
     sent: Option<u64>,
-) {
-    let Some(home) = &state.home else { return };
+    size: Option<u64>,
+    version: Option<&'a str>,
+}
+
+/// Records a request that was answered: a line for it, one for the source of a copy, one for each of many deletions.
+pub(crate) fn record(inner: &Inner, state: &State, asked: &Asked, result: &Result<Response, aws::Error>) {
+    let facts = std::mem::take(&mut *state.facts.lock().expect("no holder of this lock panics"));
+    let (status, code, sent) = match result {
+        Ok(response) => (response.status().as_u16(), "", response.body().size_hint().exact()),
+        Err(error) => (error.status, &*error.code, None),
+    };
+    let answered = result.as_ref().ok().and_then(|response| response.headers().get("x-amz-version-id"));
+    let query = Query::parse(&state.query);
+    let named = query.get("versionId");
+    let operation = operation(state, &asked.method);
+    let line = |line: Line<'_>| write(inner, state, asked, &line);
+    let bucket = state.route.bucket.as_deref().unwrap_or("-");
+    if let Some(home) = &state.home {
+        for deletion in &facts.deletions {
+            line(Line {
+                home,
+                bucket,
+                operation: "BATCH.DELETE.OBJECT",
+                key: Some(&deletion.key),
+                status: deletion.status,
+                code: &deletion.code,
+                sent: None,
+                size: None,
+                version: deletion.version.as_deref(),
+            });
+        }
+        line(Line {
+            home,
+            bucket,
+            operation: &operation,
+            key: state.route.key.as_deref(),
+            status,
+            code,
+            sent,
+            size: facts.size,
+            version: answered.and_then(|version| version.to_str().ok()).or(named),
+        });
+    }
+    if let (Some(home), Ok(source)) = (&state.source_home, route::copy_source(&state.headers)) {
+        line(Line {
+            home,
+            bucket: &source.bucket,
+            operation: &format!("{operation}_GET"),
+            key: Some(&source.key),
+            status,
+            code,
+            sent: None,
+            size: facts.size,
+            version: source.version(),
+        });
+    }
+}
+
+fn write(inner: &Inner, state: &State, asked: &Asked, line: &Line<'_>) {
+    let Line { home, bucket, operation, .. } = line;
     let Some(target) = &home.logging else { return };
     let context = &state.context;
     let caller = &context.caller;
@@ -114,30 +253,33 @@ pub(crate) fn record(
         Principal::Anonymous => "-".to_owned(),
         principal => principal.arn(),
     };
-    let bucket = state.route.bucket.as_deref().unwrap_or("-");
-    let key = state.route.key.as_deref().map_or_else(|| "-".to_owned(), url_encode);
-    let path = if key == "-" { String::new() } else { key.clone() };
-    let query = if state.query.is_empty() { String::new() } else { format!("?{}", state.query) };
+    let key = line.key.map_or_else(|| "-".to_owned(), url_encode);
     let quoted = |text: &str| text.replace('"', "%22");
     let took_ms = now.as_millisecond() - context.received_at.as_millisecond();
-    let sent = sent.map_or_else(|| "-".to_owned(), |sent| sent.to_string());
-    let mut line = String::with_capacity(300);
+    let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+    let (version, place) = signed(state);
+    let mut text_line = String::with_capacity(300);
     let _ = writeln!(
-        line,
-        "{} {bucket} [{}] {ip} {requester} {} {} {key} \"{method} /{bucket}/{path}{} HTTP/1.1\" {} {} {sent} - {took_ms} - \"{}\" \"{}\" - {} SigV4 - AuthHeader {} - - -",
+        text_line,
+        "{} {bucket} [{}] {ip} {requester} {} {operation} {key} \"{} {} HTTP/1.1\" {} {} {} {} {took_ms} - \"{}\" \"{}\" {} {} {} - {} {} - - -",
         canonical_id(home.owner),
         context.received_at.strftime("%d/%b/%Y:%H:%M:%S +0000"),
         context.request_id,
-        operation(state, method),
-        quoted(&query),
-        status.as_u16(),
-        if code.is_empty() { "-" } else { code },
+        asked.method,
+        asked.uri,
+        line.status,
+        if line.code.is_empty() { "-" } else { line.code },
+        number(line.sent.filter(|sent| *sent > 0)),
+        number(line.size),
         quoted(text(&state.headers, "referer")),
         quoted(text(&state.headers, "user-agent")),
+        line.version.unwrap_or("-"),
         crate::notify::host_id(context.request_id),
+        version,
+        place,
         text(&state.headers, "host"),
     );
-    if inner.logs.lock().expect("no holder of this lock panics").push(home.owner, target, &line) {
+    if inner.logs.lock().expect("no holder of this lock panics").push(home.owner, target, &text_line) {
         inner.log_wake.notify_one();
     }
 }
@@ -193,6 +335,7 @@ impl AccessLogs {
             inner,
             caller: &caller,
             headers: &HeaderMap::new(),
+            asked: access::Asked::NOTHING,
             homes: [Some((&target.bucket, &*home)), None],
         };
         let need = Access::new("s3:PutObject", format!("arn:aws:s3:::{}/{key}", target.bucket));

@@ -6,25 +6,25 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use aws::chunked::Trailers;
-use aws::{Access, Api, Body, Caller, Operation, Protocol, Request, RequestContext, Response, Traced};
+use aws::{
+    Access, Api, Body, Caller, Operation, Protocol, Request, RequestContext, Response, Signed, Traced,
+};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body::Body as _;
 use http_body_util::BodyExt;
-use s3s::dto::{Delete, ObjectIdentifier};
-use s3s::xml::Deserialize;
 use types::{ErrorKind, Principal};
 
-use crate::access::Sides;
+use crate::access::{Asked, Sides};
 use crate::checksum::{Expected, Hashers};
 use crate::ops::MAX_XML_BYTES;
 use crate::ops::conditions::quoted;
 use crate::ops::post::{Fields, PostObject};
-use crate::route::{Answer, BodyKind, COPY_SOURCE, Query, Route, ToDelete, copy_source};
+use crate::route::{Answer, BodyKind, COPY_SOURCE, Query, Route, copy_source};
+use crate::said::{Said, ToDelete};
 use crate::service::{Cx, Inner, S3, State};
 use crate::website::{self, Visit};
-use crate::{Error, access_log, cors, encryption, form, notify, refuse};
+use crate::{Error, access_log, cors, encryption, form, notify, refuse, schema};
 
 #[async_trait]
 impl Api for S3 {
@@ -52,22 +52,13 @@ impl Api for S3 {
         refuse::check(&head.headers)?;
         encryption::check(&head.headers, matches!(route.name, "GetObject" | "HeadObject"))?;
         let trailers = head.extensions.remove::<Trailers>();
+        let signed = head.extensions.remove::<Signed>();
         let mut body = Some(body);
         let mut xml = None;
-        let mut deleted = Vec::new();
-        if route.name == "DeleteObjects" {
-            // The keys are in the body, and each needs a right.
+        let mut said = Said::Nothing;
+        if Said::matters(route.name) {
             let bytes = collect(body.take().unwrap_or_else(|| aws::body::full(""))).await?;
-            deleted = keys_to_delete(&bytes)?;
-            xml = Some(bytes);
-        }
-        if route.name == "CreateBucket" {
-            // The protocol crate passes over what it does not know.
-            let bytes = collect(body.take().unwrap_or_else(|| aws::body::full(""))).await?;
-            if bytes.windows(5).any(|part| part == b"<Tags") {
-                let what = "Tags of a bucket that is created (PutBucketTagging sets them)";
-                return Err(Error::NotImplemented(what.to_owned()).into());
-            }
+            said = Said::read(route.name, &bytes)?;
             xml = Some(bytes);
         }
         let home = match &route.bucket {
@@ -88,11 +79,12 @@ impl Api for S3 {
         {
             return Err(Error::NoSuchBucket(bucket.clone()).into());
         }
-        let access = route.access(&query, &head.headers, &deleted)?;
+        let access = route.access(&query, &head.headers, &said, self.inner.env.now())?;
         let sides = Sides {
             inner: &self.inner,
             caller: &context.caller,
             headers: &head.headers,
+            asked: Asked { operation: route.name, signed },
             homes: [
                 route.bucket.as_deref().zip(home.as_deref()),
                 source.as_deref().zip(source_home.as_deref()),
@@ -100,7 +92,7 @@ impl Api for S3 {
         };
         let access = sides.guard(access).await?;
         let (access, denied) = match route.name {
-            "DeleteObjects" => self.permitted(&context.caller, access, &deleted).await?,
+            "DeleteObjects" => self.permitted(&context.caller, access, said.deletions()).await?,
             _ => (access, HashMap::new()),
         };
         let cors =
@@ -109,6 +101,7 @@ impl Api for S3 {
             caused: Arc::default(),
             context,
             route,
+            signed,
             home,
             source_home,
             denied,
@@ -118,6 +111,7 @@ impl Api for S3 {
             body: Mutex::new(body),
             answer: Mutex::default(),
             failure: Mutex::default(),
+            facts: Mutex::default(),
         };
         let protocol = self.protocol.clone();
         let cx = Cx { inner: self.inner.clone(), state: Arc::new(state) };
@@ -204,15 +198,18 @@ impl S3 {
         refuse::check(&headers)?;
         encryption::check(&headers, false)?;
         let route = Route::post(bucket.clone(), fields.key()?);
-        let access = route.access(&Query::parse(""), &headers, &[])?;
+        let access = route.access(&Query::parse(""), &headers, &Said::Nothing, self.inner.env.now())?;
         let homes = [Some((&*bucket, &*home)), None];
-        let sides = Sides { inner: &self.inner, caller: &context.caller, headers: &head.headers, homes };
+        let asked = Asked { operation: route.name, signed: None };
+        let sides =
+            Sides { inner: &self.inner, caller: &context.caller, headers: &head.headers, asked, homes };
         let access = sides.guard(access).await?;
         let cors = cors::of_request(&home.cors, "POST", &head.headers);
         let state = State {
             caused: Arc::default(),
             context,
             route,
+            signed: None,
             home: Some(home),
             source_home: None,
             denied: HashMap::new(),
@@ -222,6 +219,7 @@ impl S3 {
             body: Mutex::default(),
             answer: Mutex::default(),
             failure: Mutex::default(),
+            facts: Mutex::default(),
         };
         let cx = Cx { inner: self.inner.clone(), state: Arc::new(state) };
         Ok(Box::new(PostObject { cx, fields, file, signer, lengths, access, cors }))
@@ -269,23 +267,6 @@ async fn collect(body: Body) -> Result<Bytes, aws::Error> {
     })
 }
 
-/// Keys, and the versions that are named with them.
-fn keys_to_delete(xml: &[u8]) -> Result<Vec<ToDelete>, Error> {
-    let mut reader = s3s::xml::Deserializer::new(xml);
-    let delete = Delete::deserialize(&mut reader).map_err(|_| Error::MalformedXml)?;
-    let objects = delete.objects;
-    if objects.is_empty() || objects.len() > crate::ops::MAX_PAGE || objects.iter().any(|o| o.key.is_empty())
-    {
-        return Err(Error::MalformedXml);
-    }
-    let to_delete = |object: ObjectIdentifier| ToDelete {
-        key: object.key,
-        version: object.version_id,
-        e_tag: object.e_tag.map(|tag| tag.value().to_owned()),
-    };
-    Ok(objects.into_iter().map(to_delete).collect())
-}
-
 /// A request that has been read.
 struct S3Operation {
     protocol: s3s::service::S3Service,
@@ -313,20 +294,14 @@ impl Operation for S3Operation {
     }
 
     async fn handle(self: Box<Self>) -> Result<Response, aws::Error> {
-        let (inner, state, method) = (self.cx.inner.clone(), self.cx.state.clone(), self.head.method.clone());
+        let (inner, state) = (self.cx.inner.clone(), self.cx.state.clone());
+        let asked = state.is_logged().then(|| access_log::Asked::of(&self.head));
         let result = match self.answer().await {
             Err(error) if &*error.code == "NoSuchKey" => Err(unknown_key(&inner, &state, error).await),
             result => result,
         };
-        if state.home.as_ref().is_some_and(|home| home.logging.is_some()) {
-            let (status, code, sent) = match &result {
-                Ok(response) => (response.status(), "", response.body().size_hint().exact()),
-                Err(error) => {
-                    let status = StatusCode::from_u16(error.status);
-                    (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &*error.code, None)
-                }
-            };
-            access_log::record(&inner, &state, method.as_str(), status, code, sent);
+        if let Some(asked) = asked {
+            access_log::record(&inner, &state, &asked, &result);
         }
         result
     }
@@ -339,7 +314,8 @@ async fn unknown_key(inner: &Arc<Inner>, state: &State, error: aws::Error) -> aw
     }
     let caller = &state.context.caller;
     let homes = [state.route.bucket.as_deref().zip(state.home.as_deref()), None];
-    let sides = Sides { inner, caller, headers: &state.headers, homes };
+    let asked = Asked { operation: state.route.name, signed: state.signed };
+    let sides = Sides { inner, caller, headers: &state.headers, asked, homes };
     match sides.may(Access::new("s3:ListBucket", state.route.bucket_arn())).await {
         Ok(true) => error,
         Ok(false) => Error::AccessDenied.into(),
@@ -388,6 +364,7 @@ impl S3Operation {
             }
             (BodyKind::None | BodyKind::Object, None) => Bytes::new(),
         };
+        schema::check(state.route.name, &body)?;
         strip(&mut head.headers, state.route.body, body.len());
         let mut request = http::Request::from_parts(head, s3s::Body::from(body));
         request.extensions_mut().insert(state.clone());
@@ -422,16 +399,63 @@ impl S3Operation {
                 let text = String::from_utf8_lossy(&bytes);
                 aws::body::full(text.replace("<ETag>\"", "<ETag>").replace("\"</ETag>", "</ETag>"))
             }
-            (None, Some(bytes)) => aws::body::full(bytes),
+            // The protocol crate writes the namespace of S3 into the others only.
+            (None, Some(bytes)) if state.route.name.contains("Copy") => {
+                let text = String::from_utf8_lossy(&bytes);
+                let root = match state.route.name {
+                    "CopyObject" => "<CopyObjectResult",
+                    _ => "<CopyPartResult",
+                };
+                let bare = format!("{root}>");
+                aws::body::full(text.replacen(&bare, &format!("{root} xmlns=\"{NAMESPACE}\">"), 1))
+            }
+            (None, Some(bytes)) => aws::body::full(with_references(bytes)),
             (None, None) => body.boxed_unsync(),
         };
         Ok(Response::from_parts(parts, body))
     }
 }
 
+/// A document in which characters that XML can not hold, and those that its readers make others of, are references,
+/// as S3 writes them.
+fn with_references(document: Bytes) -> Bytes {
+    let is_raw = |byte: &u8| *byte < b' ' && !matches!(byte, b'\n' | b'\t');
+    if !document.iter().any(is_raw) {
+        return document;
+    }
+    let mut written = Vec::with_capacity(document.len() + 64);
+    for byte in document {
+        if is_raw(&byte) {
+            written.extend_from_slice(format!("&#x{byte:x};").as_bytes());
+        } else {
+            written.push(byte);
+        }
+    }
+    written.into()
+}
+
+const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
+
+/// Operations that are refused without a digest of their document.
+const DIGESTED: &[&str] = &[
+    "DeleteObjects",
+    "PutBucketCors",
+    "PutBucketLifecycleConfiguration",
+    "PutBucketTagging",
+    "PutObjectLegalHold",
+    "PutObjectLockConfiguration",
+    "PutObjectRetention",
+    "PutObjectTagging",
+];
+
 /// An XML body whose digests, if any were given, are those of its bytes.
 fn verified(state: &State, xml: Bytes) -> Result<Bytes, Error> {
     let expected = Expected::read(&state.headers)?;
+    if expected.is_empty() && DIGESTED.contains(&state.route.name) {
+        return Err(Error::invalid_request(
+            "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
+        ));
+    }
     let mut hashers = Hashers::new(expected.algorithm);
     hashers.update(&xml);
     expected.verify(&hashers.finish(), state.trailers.as_ref())?;
@@ -454,8 +478,9 @@ fn strip(headers: &mut HeaderMap, kind: BodyKind, length: usize) {
         "x-amz-decoded-content-length",
         "x-amz-trailer",
         "transfer-encoding",
-        // A range that is not understood is none; the operation reads it itself.
+        // A range that is not understood is none, and a time may be any text; the operation reads them itself.
         "range",
+        "expires",
     ] {
         headers.remove(name);
     }
@@ -495,21 +520,4 @@ fn protocol_error(status: StatusCode, xml: &[u8]) -> aws::Error {
         other => format!("The request was refused: {other}"),
     });
     aws::Error::new(kind, code, message).with_status(status.as_u16())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn objects_to_delete_have_names() {
-        let read = |xml: &str| keys_to_delete(format!("<Delete>{xml}</Delete>").as_bytes());
-        let named = read("<Object><Key>a</Key><ETag>\"1\"</ETag></Object>").unwrap();
-        assert_eq!((&*named[0].key, named[0].e_tag.as_deref()), ("a", Some("1")));
-        for nameless in
-            ["", "<Object><Key></Key></Object>", "<Object><Key>a</Key></Object><Object><Key/></Object>"]
-        {
-            assert!(matches!(read(nameless), Err(Error::MalformedXml)), "{nameless}");
-        }
-    }
 }

@@ -313,6 +313,11 @@ impl Expected {
         Ok(expected)
     }
 
+    /// Whether nothing is said of the body.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.md5.is_none() && self.algorithm.is_none()
+    }
+
     /// Compares with what was computed; `trailers` have arrived by now.
     pub(crate) fn verify(
         &self,

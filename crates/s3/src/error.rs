@@ -89,6 +89,9 @@ pub enum Error {
     InvalidPartNumber { asked: i32, count: u32 },
     #[error("{message}")]
     InvalidArgument { name: &'static str, value: String, message: String },
+    /// A function or a queue that would not take events.
+    #[error("Unable to validate the following destination configurations")]
+    InvalidTarget { arn: String, reason: String },
     #[error("{0}")]
     InvalidRequest(String),
     #[error("Your proposed upload exceeds the maximum allowed size")]
@@ -144,7 +147,7 @@ pub enum Error {
     /// The operation that was dispatched is not the one that was authorised.
     #[error("the request was read in two ways: as {authorised} and as {dispatched}")]
     Confused { authorised: String, dispatched: String },
-    /// The body failed with an answer of its own (a signature that does not match, a client that went away).
+    /// A target of events, or the body, failed with an answer of its own (a signature that does not match, a client that went away).
     #[error("{0}")]
     Body(aws::Error),
     #[error(transparent)]
@@ -236,6 +239,7 @@ impl Error {
             | Self::InvalidRange { .. }
             | Self::InvalidPartNumber { .. }
             | Self::InvalidArgument { .. }
+            | Self::InvalidTarget { .. }
             | Self::InvalidRequest(_)
             | Self::TooManyTags { .. }
             | Self::EntityTooSmall { .. }
@@ -297,7 +301,7 @@ impl Error {
             Self::NotModified { .. } => ("NotModified", 304),
             Self::InvalidRange { .. } => ("InvalidRange", 416),
             Self::InvalidPartNumber { .. } => ("InvalidPartNumber", 416),
-            Self::InvalidArgument { .. } => ("InvalidArgument", 400),
+            Self::InvalidArgument { .. } | Self::InvalidTarget { .. } => ("InvalidArgument", 400),
             Self::InvalidRequest(_) => ("InvalidRequest", 400),
             Self::TooManyTags { .. } => ("BadRequest", 400),
             Self::EntityTooLarge { .. } => ("EntityTooLarge", 400),
@@ -376,6 +380,9 @@ impl From<Error> for aws::Error {
             Error::InvalidPartNumber { asked, count } => new(message)
                 .with_field("PartNumberRequested", asked.to_string())
                 .with_field("ActualPartCount", count.to_string()),
+            Error::InvalidTarget { arn, reason } => {
+                new(message).with_field("ArgumentName1", arn).with_field("ArgumentValue1", reason)
+            }
             Error::InvalidArgument { name, value, .. } => {
                 new(message).with_field("ArgumentName", name).with_field("ArgumentValue", value)
             }

@@ -1,8 +1,8 @@
 //! Amazon S3: buckets, objects, multipart uploads and their notifications, on the store and the blobs.
 //!
 //! The map: `api` and `route` turn a request into an authorised operation; `frontend` adapts the protocol crate
-//! (`s3s`, which reads inputs and writes outputs) to `ops`, where each operation is; `refuse` names what is not
-//! offered; `homes` is what is known of a bucket, `access` what it says of who may use it and `cors` of which origins,
+//! (`s3s`, which reads inputs and writes outputs) to `ops`, where each operation is; `said` is what a body says that rights
+//! depend on, `schema` what documents may hold, `refuse` names what is not offered; `homes` is what is known of a bucket, `access` what it says of who may use it and `cors` of which origins,
 //! `access_log` what was asked of it; `form` and `post_policy` are uploads by browsers, `website` what browsers are shown;
 //! `ingest` takes a body in (a large one by `intake`), `read` gives it out at its client's `pace`, `encryption` seals it
 //! in between; `versions` is how a key's versions come and go; `checksum`, `notify` and `walk` are the digests, the events and the listings;
@@ -37,6 +37,8 @@ mod post_policy;
 mod read;
 mod refuse;
 mod route;
+mod said;
+mod schema;
 mod scrub;
 mod service;
 mod tables;

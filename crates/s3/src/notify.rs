@@ -17,6 +17,9 @@ use types::{AccountId, Principal, Region, RequestId, SharedEnv, Timestamp, Trace
 use crate::tables::Bucket;
 use crate::versions::{self, VersionId};
 
+/// As whom this service tells others.
+pub(crate) const SERVICE: &str = "s3.amazonaws.com";
+
 /// A function or a queue that a bucket's configuration names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Target {
@@ -85,7 +88,7 @@ impl Cause {
     /// The platform itself, in the background.
     pub(crate) fn of_platform(env: &SharedEnv, region: &Region) -> Self {
         Self {
-            principal_id: "s3.amazonaws.com".to_owned(),
+            principal_id: SERVICE.to_owned(),
             source_ip: "127.0.0.1".to_owned(),
             request_id: RequestId::new(&**env),
             trace: TraceHeader::new(&**env),
@@ -146,7 +149,7 @@ impl Change<'_> {
                     request_id: RequestId::new(&*cause.env),
                     target: target.arn.clone(),
                     source: format!("arn:aws:s3:::{}", self.bucket),
-                    service: Some("s3.amazonaws.com".to_owned()),
+                    service: Some(SERVICE.to_owned()),
                     payload: self.payload(&target.id, cause, version),
                     client_context: None,
                     failures: 0,
@@ -193,6 +196,19 @@ impl Change<'_> {
         }] });
         serde_json::to_vec(&event).expect("a JSON value is writable").into()
     }
+}
+
+/// What a queue gets when it is to hear of a bucket.
+pub(crate) fn test_message(bucket: &str, request_id: RequestId, now: Timestamp) -> Bytes {
+    let message = json!({
+        "Service": "Amazon S3",
+        "Event": "s3:TestEvent",
+        "Time": format!("{now:.3}"),
+        "Bucket": bucket,
+        "RequestId": request_id.to_string(),
+        "HostId": host_id(request_id),
+    });
+    Bytes::from(message.to_string())
 }
 
 /// The `x-amz-id-2` of a request.

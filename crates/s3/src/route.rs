@@ -9,12 +9,14 @@ use aws::Access;
 use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 use s3s::dto::CopySource;
+use types::Timestamp;
 
-use crate::Error;
 use crate::ops::MAX_KEY_BYTES;
 use crate::read::Address;
+use crate::said::Said;
 use crate::tables::NameRow;
 use crate::versions::Which;
+use crate::{Error, said};
 
 /// The header that makes a write a copy.
 pub(crate) const COPY_SOURCE: &str = "x-amz-copy-source";
@@ -198,12 +200,29 @@ impl Route {
         format!("arn:aws:s3:::{}/{}", bucket.unwrap_or_default(), key.unwrap_or_default())
     }
 
-    /// The rights it needs; `deleted` are the keys that DeleteObjects names.
+    /// The rights it needs, where the body said what it `said`.
     pub(crate) fn access(
         &self,
         query: &Query<'_>,
         headers: &HeaderMap,
-        deleted: &[ToDelete],
+        said: &Said,
+        now: Timestamp,
+    ) -> Result<Vec<Access>, Error> {
+        let needs = self.needs(query, headers, said, now)?;
+        Ok(match said {
+            Said::Nothing | Said::Deletions(_) => needs,
+            Said::Tags(_) | Said::Retention(..) | Said::Hold(_) => {
+                needs.into_iter().map(|need| said.tell(need, now)).collect()
+            }
+        })
+    }
+
+    fn needs(
+        &self,
+        query: &Query<'_>,
+        headers: &HeaderMap,
+        said: &Said,
+        now: Timestamp,
     ) -> Result<Vec<Access>, Error> {
         let bucket = |action: &'static str| Ok(vec![Access::new(action, self.bucket_arn())]);
         let object = |action: &'static str| Ok(vec![Access::new(action, self.object_arn())]);
@@ -263,7 +282,7 @@ impl Route {
             }
             "DeleteObjects" => {
                 let arn = self.bucket_arn();
-                let access = |object: &ToDelete| {
+                let access = |object: &said::ToDelete| {
                     let arn = format!("{arn}/{}", object.key);
                     let bypass = bypass(headers, &arn);
                     let named = object.version.as_deref();
@@ -273,7 +292,7 @@ impl Route {
                     }
                     std::iter::once(delete).chain(bypass)
                 };
-                Ok(deleted.iter().flat_map(access).collect())
+                Ok(said.deletions().iter().flat_map(access).collect())
             }
             "GetObjectTagging" => version("s3:GetObjectTagging", "s3:GetObjectVersionTagging"),
             "PutObjectTagging" => version("s3:PutObjectTagging", "s3:PutObjectVersionTagging"),
@@ -316,7 +335,7 @@ impl Route {
             "PutBucketVersioning" => bucket("s3:PutBucketVersioning"),
             "GetBucketEncryption" => bucket("s3:GetEncryptionConfiguration"),
             "PutBucketEncryption" | "DeleteBucketEncryption" => bucket("s3:PutEncryptionConfiguration"),
-            "PutObject" | "PostObject" | "CreateMultipartUpload" => Ok(self.writing(headers)),
+            "PutObject" | "PostObject" | "CreateMultipartUpload" => Ok(self.writing(headers, now)),
             "UploadPart" => object("s3:PutObject"),
             "CompleteMultipartUpload" => {
                 Ok(vec![with_headers(Access::new("s3:PutObject", self.object_arn()), headers, CONDITIONS)])
@@ -324,7 +343,7 @@ impl Route {
             "AbortMultipartUpload" => object("s3:AbortMultipartUpload"),
             "ListParts" => object("s3:ListMultipartUploadParts"),
             "CopyObject" => {
-                let mut needs = self.writing(headers);
+                let mut needs = self.writing(headers, now);
                 needs.push(reading_source(headers)?);
                 Ok(needs)
             }
@@ -347,44 +366,36 @@ impl Route {
         access
     }
 
-    fn writing(&self, headers: &HeaderMap) -> Vec<Access> {
+    fn writing(&self, headers: &HeaderMap, now: Timestamp) -> Vec<Access> {
         let arn = self.object_arn();
-        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
         let mut access = listed(Access::new("s3:PutObject", &*arn), headers);
         access = with_headers(access, headers, CONDITIONS);
         access = with_headers(access, headers, UPLOADS);
-        let tags = text("x-amz-tagging").unwrap_or_default();
-        let tags = Query::parse(&tags).into_pairs();
-        if !tags.is_empty() {
-            let keys = tags.iter().map(|(key, _)| key.clone()).collect();
-            access = access.with("s3:RequestObjectTagKeys", keys);
-        }
-        for (key, value) in tags {
-            access = access.with(format!("s3:RequestObjectTag/{key}"), vec![value]);
-        }
-        let mut needs = vec![access];
+        let tags = Query::parse(text("x-amz-tagging").unwrap_or_default()).into_pairs();
+        let until = text("x-amz-object-lock-retain-until-date").and_then(|until| until.parse().ok());
+        let told = |access| {
+            let access = said::with_end(said::with_tags(access, &tags), until, now);
+            LOCKS.iter().fold(access, |access, (header, key)| match text(header) {
+                Some(value) => access.with(*key, vec![value.to_owned()]),
+                None => access,
+            })
+        };
+        let mut needs = vec![told(access)];
         if headers.contains_key("x-amz-tagging") {
-            needs.push(Access::new("s3:PutObjectTagging", &*arn));
+            needs.push(told(Access::new("s3:PutObjectTagging", &*arn)));
         }
         if headers.contains_key("x-amz-object-lock-mode") {
-            needs.push(Access::new("s3:PutObjectRetention", &*arn));
+            needs.push(told(Access::new("s3:PutObjectRetention", &*arn)));
         }
         if headers.contains_key("x-amz-object-lock-legal-hold") {
-            needs.push(Access::new("s3:PutObjectLegalHold", &*arn));
+            needs.push(told(Access::new("s3:PutObjectLegalHold", &*arn)));
         }
         if asks_for_list(headers) {
             needs.push(listed(Access::new("s3:PutObjectAcl", &*arn), headers));
         }
         needs
     }
-}
-
-/// An object that DeleteObjects names.
-#[derive(Debug)]
-pub(crate) struct ToDelete {
-    pub(crate) key: String,
-    pub(crate) version: Option<String>,
-    pub(crate) e_tag: Option<String>,
 }
 
 /// Beginnings and ends of names that are kept for what is no bucket of this kind.
@@ -402,6 +413,12 @@ const UPLOADS: &[&str] = &[
     "x-amz-server-side-encryption-aws-kms-key-id",
     "x-amz-server-side-encryption-customer-algorithm",
     "x-amz-website-redirect-location",
+];
+
+/// Headers of locks, and the condition keys that they are.
+const LOCKS: &[(&str, &str)] = &[
+    ("x-amz-object-lock-mode", "s3:object-lock-mode"),
+    ("x-amz-object-lock-legal-hold", "s3:object-lock-legal-hold"),
 ];
 
 /// Headers that make a write conditional, which are condition keys.
@@ -464,6 +481,11 @@ impl Source {
         self.version.is_none()
     }
 
+    /// The version that is named.
+    pub(crate) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
     /// Where it is, in a bucket of which that is known.
     pub(crate) fn address(&self, home: &NameRow) -> Result<Address<'_>, Error> {
         Ok(Address {
@@ -485,6 +507,7 @@ pub(crate) fn copy_source(headers: &HeaderMap) -> Result<Source, Error> {
         Error::argument("x-amz-copy-source", header, message)
     };
     match CopySource::parse(header).map_err(|_| invalid())? {
+        CopySource::Bucket { key, .. } if key.is_empty() => Err(invalid()),
         CopySource::Bucket { bucket, key, version_id } => {
             Ok(Source { bucket: bucket.into(), key: key.into(), version: version_id.map(Into::into) })
         }
@@ -752,7 +775,7 @@ mod tests {
         headers.insert("x-amz-copy-source", http::HeaderValue::from_static("/source/a%20b"));
         let query = Query::parse("");
         let route = Route::of(&Method::PUT, "/target/c%2Fd", &query, &headers).unwrap();
-        let needs = route.access(&query, &headers, &[]).unwrap();
+        let needs = route.access(&query, &headers, &Said::Nothing, Timestamp::UNIX_EPOCH).unwrap();
         let needs: Vec<_> = needs.iter().map(|a| (&*a.action, &*a.resource)).collect();
         assert_eq!(
             needs,
@@ -762,7 +785,7 @@ mod tests {
         let query = Query::parse("list-type=2&prefix=a+b&max-keys=5");
         let headers = HeaderMap::new();
         let route = Route::of(&Method::GET, "/bucket", &query, &headers).unwrap();
-        let access = &route.access(&query, &headers, &[]).unwrap()[0];
+        let access = &route.access(&query, &headers, &Said::Nothing, Timestamp::UNIX_EPOCH).unwrap()[0];
         assert_eq!(access.context[0], ("s3:prefix".into(), vec!["a b".to_owned()]));
     }
 }

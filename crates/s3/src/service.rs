@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use aws::{Authorizer, Body, Caller, CredentialSource, DataKeys, PolicyCheck, RequestContext};
+use aws::{
+    Authorizer, Body, Caller, CredentialSource, DataKeys, EventTargets, PolicyCheck, RequestContext, Signed,
+};
 use blobs::{BlobId, Blobs};
 use http::HeaderMap;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -13,7 +15,7 @@ use store::Store;
 use tokio::sync::{Notify, Semaphore};
 use types::{AccountId, Region, SharedEnv, Timestamp};
 
-use crate::access_log::{AccessLogs, Waiting};
+use crate::access_log::{AccessLogs, Facts, Waiting};
 use crate::encryption::{self, CustomerKey, DataKey, Encryption, MasterKey, Means, Seal};
 use crate::expiry::Lifecycle;
 use crate::frontend::Frontend;
@@ -41,6 +43,8 @@ pub struct Rights {
     pub credentials: Arc<dyn CredentialSource>,
     /// Keeps the keys that objects are sealed with on request.
     pub keys: Arc<dyn DataKeys>,
+    /// Knows whether functions and queues would take events.
+    pub targets: Arc<dyn EventTargets>,
 }
 
 /// Amazon S3, as an [`aws::Api`].
@@ -179,6 +183,8 @@ impl Inner {
 pub(crate) struct State {
     pub(crate) context: RequestContext,
     pub(crate) route: Route,
+    /// How it was signed, if by a header or its query.
+    pub(crate) signed: Option<Signed>,
     /// The query string as it came.
     pub(crate) query: String,
     /// The headers as they came.
@@ -197,6 +203,15 @@ pub(crate) struct State {
     pub(crate) caused: Arc<AtomicBool>,
     /// The error that an operation ended with, with all its members.
     pub(crate) failure: Mutex<Option<aws::Error>>,
+    /// What an access log tells of it, where there is one.
+    pub(crate) facts: Mutex<Facts>,
+}
+
+impl State {
+    /// Whether a bucket that the request is about has an access log.
+    pub(crate) fn is_logged(&self) -> bool {
+        [&self.home, &self.source_home].into_iter().flatten().any(|home| home.logging.is_some())
+    }
 }
 
 /// What an operation gets: the service, and its own request.
@@ -223,6 +238,13 @@ impl Cx {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.inner.env.now()
+    }
+
+    /// Notes what access logs will tell of the request, if there are any.
+    pub(crate) fn note(&self, note: impl FnOnce(&mut Facts)) {
+        if self.state.is_logged() {
+            note(&mut self.state.facts.lock().expect("no holder of this lock panics"));
+        }
     }
 
     pub(crate) fn cause(&self) -> Cause {

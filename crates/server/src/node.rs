@@ -110,10 +110,29 @@ impl Node {
             identity.clone(),
         )
         .await?;
+        let functions = Functions::new(
+            config.functions.clone(),
+            store.clone(),
+            blobs.clone(),
+            env.clone(),
+            runtimes,
+            identity.clone(),
+            gateway.clone(),
+            telemetry.clone(),
+            region.clone(),
+        );
+        let (event_targets, events) = Events::new(
+            config.events.clone(),
+            store.clone(),
+            env.clone(),
+            functions.clone(),
+            gateway.clone(),
+            telemetry.clone(),
+        );
         let s3 = S3::new(
             config.s3.clone(),
             store.clone(),
-            blobs.clone(),
+            blobs,
             env.clone(),
             region.clone(),
             object_key,
@@ -122,30 +141,12 @@ impl Node {
                 authorizer: identity.clone(),
                 credentials: identity.clone(),
                 keys: Arc::new(kms.clone()),
+                targets: Arc::new(event_targets),
             },
         );
         let queues = Sqs::new(store.clone(), env.clone(), region.clone(), identity.clone());
         let dynamodb = DynamoDb::new(store.clone(), env.clone(), region.clone(), gateway.clone());
-        let functions = Functions::new(
-            config.functions.clone(),
-            store.clone(),
-            blobs,
-            env.clone(),
-            runtimes,
-            identity.clone(),
-            gateway.clone(),
-            telemetry.clone(),
-            region.clone(),
-        );
         let stacks = Stacks::new(store.clone(), env.clone(), gateway.clone(), region.clone());
-        let (_, events) = Events::new(
-            config.events.clone(),
-            store.clone(),
-            env.clone(),
-            functions.clone(),
-            gateway.clone(),
-            telemetry.clone(),
-        );
 
         gateway.register(Arc::new(IamApi::new(identity.clone())))?;
         gateway.register(Arc::new(StsApi::new(identity.clone())))?;

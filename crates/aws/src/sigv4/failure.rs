@@ -108,6 +108,14 @@ const MISMATCH: &str = "The request signature we calculated does not match the s
                         AWS Secret Access Key and signing method. Consult the service documentation for details.";
 
 impl Failure {
+    /// A key that is not known, with the token that came with it: where there is one, it is at fault.
+    pub fn unknown(access_key_id: &str, token: Option<&str>) -> Self {
+        match token {
+            Some(_) => Self::InvalidToken,
+            None => Self::UnknownKey { access_key_id: access_key_id.to_owned() },
+        }
+    }
+
     /// The error as a service of that protocol words it.
     pub fn into_error(self, protocol: Protocol) -> Error {
         match protocol {

@@ -230,6 +230,11 @@ pub(crate) fn retain_query(head: &mut Parts, keep: impl Fn(&str) -> bool) {
 }
 
 impl Presented<'_> {
+    /// When it was made.
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
     /// Where it was found, for [`strip`].
     pub fn source(&self) -> Source {
         self.source

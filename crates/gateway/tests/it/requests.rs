@@ -84,6 +84,16 @@ async fn failures_have_the_code_and_the_shape_of_each_protocol() {
     )
     .await;
     statuses(
+        each("echo").map(|c| Call { key: "ASIANOBODY", ..c }.with("x-amz-security-token", "t")),
+        [
+            (400, "InvalidToken"),
+            (400, "UnrecognizedClientException"),
+            (403, "UnrecognizedClientException"),
+            (403, "InvalidClientTokenId"),
+        ],
+    )
+    .await;
+    statuses(
         each("echo").map(|c| Call { key: ENDED, ..c }.with("x-amz-security-token", "t")),
         [
             (400, "ExpiredToken"),

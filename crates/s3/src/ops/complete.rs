@@ -9,7 +9,7 @@ use store::key::after;
 use store::{Stored, Write};
 use types::AccountId;
 
-use crate::checksum::{Checksum, UploadPlan, decode, given_checksums, show_checksum};
+use crate::checksum::{Checksum, Kind, UploadPlan, decode, given_checksums, show_checksum};
 use crate::ops::conditions::WriteConditions;
 use crate::ops::install::{Install, Placement};
 use crate::ops::{MIN_PART_BYTES, etag, lifecycle};
@@ -128,6 +128,12 @@ fn assemble(
         let number = listed_part.part_number.ok_or(Error::MalformedXml)?;
         let tag = listed_part.e_tag.as_ref().ok_or(Error::MalformedXml)?.value().to_owned();
         let invalid = || Error::InvalidPart { upload: upload.to_owned(), number, etag: tag.clone() };
+        if plan.asked && plan.kind == Kind::Composite && given_checksums!(listed_part).next().is_none() {
+            return Err(Error::invalid_request(format!(
+                "The upload was created using a {} checksum. The complete request must include the checksum for each part. It was missing for part {number} in the request.",
+                plan.algorithm.name().to_lowercase()
+            )));
+        }
         let number = u32::try_from(number).map_err(|_| invalid())?;
         let part = parts.get(&number).filter(|part| part.etag == tag).ok_or_else(invalid)?;
         for (algorithm, value) in given_checksums!(listed_part) {

@@ -132,6 +132,7 @@ pub(crate) async fn copy(cx: &Cx, input: CopyObjectInput) -> Result<S3Response<C
             Err(Replaced) => may_keep = false,
         }
     };
+    cx.note(|facts| facts.size = Some(object.size));
     let mut result = CopyObjectResult {
         e_tag: Some(etag(&object.etag)),
         last_modified: Some(timestamp(object.modified)),

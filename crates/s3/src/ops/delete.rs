@@ -382,6 +382,7 @@ pub(crate) async fn many(
     for (key, version_id, outcome) in outcomes {
         match outcome {
             Ok(removed) => {
+                cx.note(|facts| facts.note_deletion(&key, version_id.as_deref(), None));
                 let mut shape = DeletedObject { key: Some(key), version_id, ..DeletedObject::default() };
                 match removed {
                     Removed::Gone => {}
@@ -399,6 +400,7 @@ pub(crate) async fn many(
             }
             Err(error) => {
                 let error = aws::Error::from(error);
+                cx.note(|facts| facts.note_deletion(&key, version_id.as_deref(), Some(&error)));
                 errors.push(s3s::dto::Error {
                     code: Some(error.code.into_owned()),
                     key: Some(key),

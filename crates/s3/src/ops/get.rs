@@ -133,6 +133,7 @@ pub(crate) async fn get(cx: &Cx, input: GetObjectInput) -> Result<S3Response<Get
     let found = read::find(&cx.inner, address, true).await?;
     let Found { object, .. } = &found;
     let key = cx.opener(object.encryption.as_ref()).await?;
+    cx.note(|facts| facts.size = Some(object.size));
     let conditions = ReadConditions {
         if_match: input.if_match.as_ref(),
         if_none_match: input.if_none_match.as_ref(),
@@ -173,6 +174,7 @@ pub(crate) async fn head(cx: &Cx, input: HeadObjectInput) -> Result<S3Response<H
     let found = read::find(&cx.inner, address, false).await?;
     let object = &found.object;
     cx.check_customer(object.encryption.as_ref())?;
+    cx.note(|facts| facts.size = Some(object.size));
     let conditions = ReadConditions {
         if_match: input.if_match.as_ref(),
         if_none_match: input.if_none_match.as_ref(),

@@ -132,6 +132,7 @@ fn filter(prefix: Option<String>, filter: Option<LifecycleRuleFilter>) -> Result
             less_than: filter.object_size_less_than,
             form: Form::Filter,
         },
+        Some(and) if several_of(&and) < 2 => return Err(Error::MalformedXml),
         Some(and) => Filter {
             prefix: and.prefix.unwrap_or_default(),
             tags: and.tags.unwrap_or_default().into_iter().map(pair).collect(),
@@ -140,6 +141,13 @@ fn filter(prefix: Option<String>, filter: Option<LifecycleRuleFilter>) -> Result
             form: Form::And,
         },
     })
+}
+
+/// How many conditions are put together.
+fn several_of(and: &LifecycleRuleAndOperator) -> usize {
+    let alone =
+        [and.prefix.is_some(), and.object_size_greater_than.is_some(), and.object_size_less_than.is_some()];
+    alone.into_iter().filter(|given| *given).count() + and.tags.as_ref().map_or(0, Vec::len)
 }
 
 fn read(cx: &Cx, rule: LifecycleRule) -> Result<Rule, Error> {
@@ -154,6 +162,11 @@ fn read(cx: &Cx, rule: LifecycleRule) -> Result<Rule, Error> {
         _ => return Err(Error::MalformedXml),
     };
     let filter = filter(rule.prefix, rule.filter)?;
+    if let (Some(greater), Some(less)) = (filter.greater_than, filter.less_than)
+        && less <= greater
+    {
+        return Err(invalid("'ObjectSizeLessThan' has to be a value greater than 'ObjectSizeGreaterThan'."));
+    }
     let expire = match rule.expiration {
         None => None,
         Some(expiration) => {

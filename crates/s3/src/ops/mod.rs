@@ -1,6 +1,7 @@
 //! The operations, each named as in S3's model, and the limits and small shapes they share.
 
 pub(crate) mod acl;
+mod actions;
 pub(crate) mod attributes;
 pub(crate) mod bucket;
 pub(crate) mod change;

@@ -1,10 +1,11 @@
 //! PutBucketNotificationConfiguration, GetBucketNotificationConfiguration.
 //!
-//! Lambda functions and queues of SQS can be told. Whether one exists and lets S3 in is seen at delivery, since no
-//! service calls another; `x-amz-skip-destination-validation` is therefore what happens anyway.
+//! Lambda functions and queues of SQS can be told. Each has to exist and to let S3 in when a configuration is set, unless
+//! `x-amz-skip-destination-validation` says otherwise.
 
 use std::str::FromStr;
 
+use aws::Trial;
 use s3s::S3Response;
 use s3s::dto::{
     Event, FilterRule, FilterRuleName, GetBucketNotificationConfigurationInput,
@@ -13,10 +14,10 @@ use s3s::dto::{
     S3KeyFilter,
 };
 use store::Read;
-use types::Arn;
+use types::{AccountId, Arn, ErrorKind};
 
 use crate::Error;
-use crate::notify::Target;
+use crate::notify::{self, Target};
 use crate::ops::install::bucket_of;
 use crate::service::Cx;
 use crate::tables::{self, BUCKETS};
@@ -127,6 +128,9 @@ pub(crate) async fn put(
             ));
         }
     }
+    if !input.skip_destination_validation.unwrap_or(false) {
+        try_out(cx, owner, &targets).await?;
+    }
     let name = input.bucket;
     let key = tables::bucket_key(owner, &name);
     cx.inner
@@ -138,6 +142,41 @@ pub(crate) async fn put(
         })
         .await?;
     Ok(S3Response::new(PutBucketNotificationConfigurationOutput {}))
+}
+
+/// Sees that every function and every queue is there and lets the bucket in; queues get a message that says so.
+async fn try_out(cx: &Cx, owner: AccountId, targets: &[Target]) -> Result<(), Error> {
+    let context = &cx.state.context;
+    let message = notify::test_message(cx.bucket(), context.request_id, cx.now());
+    let source = format!("arn:aws:s3:::{}", cx.bucket());
+    let mut tried: Vec<&str> = Vec::new();
+    for target in targets {
+        if tried.contains(&&*target.arn) {
+            continue;
+        }
+        tried.push(&target.arn);
+        let trial = Trial {
+            account: owner,
+            target: &target.arn,
+            service: notify::SERVICE,
+            source: &source,
+            message: &message,
+            trace: &context.trace,
+        };
+        match cx.inner.rights.targets.try_out(trial).await {
+            Ok(()) => {}
+            Err(error) if error.kind.is_retryable() => return Err(Error::Body(error)),
+            Err(error) => {
+                let reason = match error.kind {
+                    ErrorKind::NotFound if target.is_queue() => "The destination queue does not exist".into(),
+                    ErrorKind::Denied if target.is_queue() => "Permissions on the destination queue do not allow S3 to publish notifications from this bucket".into(),
+                    _ => error.message,
+                };
+                return Err(Error::InvalidTarget { arn: target.arn.clone(), reason });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn invalid(message: &str) -> Error {

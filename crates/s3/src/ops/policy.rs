@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::Error;
 use crate::access::{Ownership, PublicAccessBlock};
+use crate::ops::actions;
 use crate::ops::bucket::{absent, rehome};
 use crate::service::Cx;
 use crate::tables::NameRow;
@@ -75,7 +76,7 @@ fn check_subject(bucket: &str, policy: &str) -> Result<(), Error> {
     let arn = format!("arn:aws:s3:::{bucket}");
     for statement in statements {
         let actions = [texts(&statement["Action"]), texts(&statement["NotAction"])].concat();
-        if actions.iter().any(|action| action != "*" && !action.to_ascii_lowercase().starts_with("s3:")) {
+        if !actions.iter().all(|action| actions::exists(action)) {
             return Err(malformed("Policy has invalid action"));
         }
         let resources = [texts(&statement["Resource"]), texts(&statement["NotResource"])].concat();
@@ -89,6 +90,13 @@ fn check_subject(bucket: &str, policy: &str) -> Result<(), Error> {
         if !resources.iter().all(about) {
             return Err(malformed("Policy has invalid resource"));
         }
+        // What is not named may be anything, so only a named action and a named resource can miss each other.
+        let (actions, resources) = (texts(&statement["Action"]), texts(&statement["Resource"]));
+        let (of_bucket, of_objects) = kinds(&arn, &resources);
+        let applies = |action: &String| actions::applies(action, of_bucket, of_objects);
+        if !resources.is_empty() && !actions.iter().all(applies) {
+            return Err(malformed("Action does not apply to any resource(s) in statement"));
+        }
         for keys in statement["Condition"].as_object().into_iter().flat_map(serde_json::Map::values) {
             for key in keys.as_object().into_iter().flat_map(serde_json::Map::keys) {
                 if !is_known_key(key) {
@@ -98,6 +106,13 @@ fn check_subject(bucket: &str, policy: &str) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Whether there is the bucket among resources, and whether there are objects of it.
+fn kinds(arn: &str, resources: &[String]) -> (bool, bool) {
+    let rests = || resources.iter().filter_map(|resource| resource.strip_prefix(arn));
+    let of_bucket = rests().any(|rest| rest.is_empty() || rest == "*");
+    (of_bucket, rests().any(|rest| rest.starts_with('/') || rest == "*"))
 }
 
 /// Condition keys that a request has here. One that is never there would deny nothing, or allow nothing.
@@ -113,6 +128,7 @@ fn is_known_key(key: &str) -> bool {
         "aws:principaltype",
         "aws:referer",
         "aws:requestedregion",
+        "aws:resourceaccount",
         "aws:securetransport",
         "aws:sourceaccount",
         "aws:sourcearn",
@@ -120,13 +136,23 @@ fn is_known_key(key: &str) -> bool {
         "aws:useragent",
         "aws:userid",
         "aws:username",
+        "s3:authtype",
         "s3:delimiter",
         "s3:if-match",
         "s3:if-none-match",
         "s3:max-keys",
+        "s3:object-lock-legal-hold",
+        "s3:object-lock-mode",
+        "s3:object-lock-remaining-retention-days",
+        "s3:object-lock-retain-until-date",
+        "s3:objectcreationoperation",
         "s3:prefix",
+        "s3:resourceaccount",
+        "s3:signatureage",
+        "s3:signatureversion",
         "s3:versionid",
         "s3:x-amz-acl",
+        "s3:x-amz-content-sha256",
         "s3:x-amz-copy-source",
         "s3:x-amz-grant-full-control",
         "s3:x-amz-grant-read",

@@ -118,7 +118,7 @@ impl Fields {
         let token = self.field("x-amz-security-token");
         let (now, region) = (inner.env.now(), inner.region.as_str());
         let find = async |id: &str| {
-            let unknown = || refuse(Failure::UnknownKey { access_key_id: id.to_owned() });
+            let unknown = || refuse(Failure::unknown(id, token));
             inner.rights.credentials.find(id, token).await?.ok_or_else(unknown)
         };
         let (id, credential) = match self.field("awsaccesskeyid") {

@@ -21,10 +21,16 @@ pub(crate) async fn put(cx: &Cx, input: PutObjectInput) -> Result<S3Response<Put
     let metadata = user_metadata(input.metadata)?;
     let tags = tagging::of_header(input.tagging.as_deref())?;
     let expected = Expected::read(&cx.state.headers)?;
+    if expected.is_empty() && !lock.is_empty() {
+        return Err(Error::invalid_request(
+            "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters",
+        ));
+    }
     let algorithm = expected.algorithm.unwrap_or(Algorithm::Crc64Nvme);
     let limit = cx.inner.config.inline_limit_bytes;
     let (content, digests, size) =
         ingest::request_body(cx, limit, &expected, Hashers::new([algorithm]), Some(&seal)).await?;
+    cx.note(|facts| facts.size = Some(size));
     let (data, bytes, along) = placed(&content);
     let checksum = digests.full(algorithm);
     let object = Object {

@@ -10,7 +10,7 @@ use s3s::dto::{
 use store::{Read, Write};
 use types::AccountId;
 
-use crate::checksum::{Digests, Expected, Hashers, UploadPlan, show_checksum};
+use crate::checksum::{Digests, Expected, Hashers, Kind, UploadPlan, show_checksum};
 use crate::encryption::{CustomerKey, Encryption, Seal};
 use crate::garbage::discard;
 use crate::ingest::Content;
@@ -147,20 +147,20 @@ pub(crate) async fn part(cx: &Cx, input: UploadPartInput) -> Result<S3Response<U
     let upload = find(cx, owner, &input.upload_id).await?;
     let (plan, seal) = (upload.plan, part_seal(cx, &upload).await?);
     let expected = Expected::read(&cx.state.headers)?;
-    if let Some(algorithm) = expected.algorithm
-        && plan.asked
-        && algorithm != plan.algorithm
-    {
+    // Of the parts of a composite checksum each has its own.
+    let may_lack = plan.kind == Kind::FullObject && expected.algorithm.is_none();
+    if plan.asked && !may_lack && expected.algorithm != Some(plan.algorithm) {
         return Err(Error::invalid_request(format!(
             "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}",
             plan.algorithm.name().to_lowercase(),
-            algorithm.name().to_lowercase()
+            expected.algorithm.map_or_else(|| "null".to_owned(), |given| given.name().to_lowercase())
         )));
     }
     let algorithms = [Some(plan.algorithm), expected.algorithm];
     let hashers = Hashers::new(algorithms.into_iter().flatten());
     // A part is a blob however small it is, so that completing moves no bytes.
     let (content, digests, size) = ingest::request_body(cx, 0, &expected, hashers, seal.as_ref()).await?;
+    cx.note(|facts| facts.size = Some(size));
     let etag = encryption::etag(seal.as_ref(), &digests);
     let taken = Taken { content, digests, size, etag };
     let part = commit(cx, owner, &input.upload_id, number, taken).await?;
@@ -206,6 +206,7 @@ pub(crate) async fn part_copy(
         },
     };
     let length = range.end - range.start;
+    cx.note(|facts| facts.size = Some(length));
     if length > MAX_UPLOAD_BYTES {
         return Err(Error::EntityTooLarge { proposed: length, limit: MAX_UPLOAD_BYTES });
     }

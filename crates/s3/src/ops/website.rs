@@ -74,6 +74,11 @@ fn rule(shape: RuleShape) -> Result<RoutingRule, Error> {
         .condition
         .unwrap_or(Condition { http_error_code_returned_equals: None, key_prefix_equals: None });
     let to = shape.redirect;
+    let Redirect { host_name, http_redirect_code, protocol, replace_key_prefix_with, replace_key_with } = &to;
+    let texts = [host_name, http_redirect_code, replace_key_prefix_with, replace_key_with];
+    if texts.into_iter().all(Option::is_none) && protocol.is_none() {
+        return Err(Error::MalformedXml);
+    }
     if to.replace_key_with.is_some() && to.replace_key_prefix_with.is_some() {
         return Err(invalid("You can only define ReplaceKeyPrefix or ReplaceKey but not both."));
     }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use aws::chunked::Trailers;
 use aws::{Access, Api, Caller, RequestContext};
+use base64::Engine as _;
 use blobs::{Blobs, FsBlobs};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
+use md5::Digest as _;
 use store::{FjallConfig, FjallEngine, MemoryEngine, Store};
 use types::{AccountId, Region, RequestId, SharedEnv, SystemEnv, TraceHeader};
 
@@ -65,9 +67,23 @@ impl aws::DataKeys for AnyPolicy {
     }
 }
 
+/// Every function and every queue takes events.
+#[async_trait::async_trait]
+impl aws::EventTargets for AnyPolicy {
+    async fn try_out(&self, _trial: aws::Trial<'_>) -> Result<(), aws::Error> {
+        Ok(())
+    }
+}
+
 fn rights() -> s3::Rights {
     let any = Arc::new(AnyPolicy);
-    s3::Rights { policies: any.clone(), authorizer: any.clone(), credentials: any.clone(), keys: any }
+    s3::Rights {
+        policies: any.clone(),
+        authorizer: any.clone(),
+        credentials: any.clone(),
+        keys: any.clone(),
+        targets: any,
+    }
 }
 
 #[derive(Debug)]
@@ -229,8 +245,13 @@ impl Call<'_> {
         self
     }
 
+    /// A body; a configuration's digest goes with it, as from every client.
     pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
         let body = body.into();
+        if body.starts_with(b"<") && self.target.contains('?') && !self.target.contains("uploadId") {
+            let digest = base64::engine::general_purpose::STANDARD.encode(md5::Md5::digest(&body));
+            self.headers.insert("content-md5", HeaderValue::try_from(digest).unwrap());
+        }
         self.headers.insert("content-length", HeaderValue::from(body.len()));
         self.body = aws::body::full(body);
         self

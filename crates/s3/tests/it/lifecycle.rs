@@ -13,6 +13,8 @@ use types::{AccountId, Env, SharedEnv, SystemEnv, Timestamp};
 
 use crate::harness::{Node, noise};
 
+const MD5_OF_X: &str = "ndTkYSaMgDT1yFZOFVxnpg==";
+
 /// The machine's clock, some days ahead.
 #[derive(Debug)]
 struct Ahead {
@@ -216,6 +218,7 @@ async fn what_is_locked_stays() {
     let kept = node
         .put("/locked/a", "x")
         .header("x-amz-object-lock-mode", "GOVERNANCE")
+        .header("content-md5", MD5_OF_X)
         .header("x-amz-object-lock-retain-until-date", &until)
         .ok()
         .await
@@ -250,6 +253,9 @@ async fn what_is_locked_stays() {
     node.delete(&target).ok().await;
 
     let call = node.put("/photos/a", "x").header("x-amz-object-lock-legal-hold", "ON");
+    assert_eq!(call.fails().await, ("InvalidRequest".into(), 400));
+    let call = node.put("/photos/a", "x").header("x-amz-object-lock-legal-hold", "ON");
+    let call = call.header("content-md5", MD5_OF_X);
     assert_eq!(call.fails().await, ("InvalidRequest".into(), 400));
     assert_eq!(node.get("/photos/a?retention").fails().await, ("InvalidRequest".into(), 400));
 }

@@ -1,5 +1,6 @@
 //! Multipart uploads: parts become an object without being moved.
 
+use base64::Engine as _;
 use http::Method;
 use store::tables;
 use types::AccountId;
@@ -99,15 +100,30 @@ async fn checksums_of_parts_and_wholes() {
         let other =
             node.put(&target, data.clone()).header("x-amz-checksum-sha1", "2jmj7l5rSw0yVb/vlWAYkK/YBwk=");
         assert_eq!(other.fails().await, ("InvalidRequest".into(), 400));
-        let part = node.put(&target, data.clone()).ok().await;
-        let crc = part.header("x-amz-checksum-crc32").to_owned();
+        // Each part of a composite has a checksum of its own.
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, &data);
+        let crc = base64::engine::general_purpose::STANDARD.encode(u32::try_from(crc).unwrap().to_be_bytes());
+        let call = node.put(&target, data.clone());
+        let part = match kind {
+            "COMPOSITE" => {
+                let lacking = node.put(&target, data.clone());
+                assert_eq!(lacking.fails().await, ("InvalidRequest".into(), 400));
+                call.header("x-amz-checksum-crc32", &crc).ok().await
+            }
+            _ => call.ok().await,
+        };
+        assert_eq!(part.header("x-amz-checksum-crc32"), crc);
         let xml = format!(
             "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{}</ETag><ChecksumCRC32>{crc}</ChecksumCRC32></Part></CompleteMultipartUpload>",
             part.header("etag")
         );
         let wrong = xml.replace(&crc, "AAAAAA==");
+        let bare = xml.replace(&format!("<ChecksumCRC32>{crc}</ChecksumCRC32>"), "");
         let complete = |xml: &str| node.post(&format!("/photos/a?uploadId={id}"), xml.to_owned());
         assert_eq!(complete(&wrong).fails().await, ("InvalidPart".into(), 400));
+        if kind == "COMPOSITE" {
+            assert_eq!(complete(&bare).fails().await, ("InvalidRequest".into(), 400));
+        }
         let wrong_size = complete(&xml).header("x-amz-mp-object-size", "7");
         assert_eq!(wrong_size.fails().await, ("InvalidRequest".into(), 400));
         let done = complete(&xml).ok().await;
