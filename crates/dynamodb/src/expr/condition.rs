@@ -2,7 +2,7 @@
 
 use super::path::Path;
 use super::syntax::{self, Call, Comparator, Node, Term};
-use super::{Faults, Placeholders, named};
+use super::{Faults, Placeholders, misused, named};
 use crate::Error;
 use crate::value::{AttributeValue, Kind, ValueView, encode_value};
 
@@ -17,6 +17,10 @@ mod rank {
     pub(super) const DISTINCT: u8 = 6;
     pub(super) const OPERAND_TYPE: u8 = 7;
 }
+
+/// The functions of conditions.
+pub(super) const FUNCTIONS: [&str; 6] =
+    ["attribute_exists", "attribute_not_exists", "attribute_type", "begins_with", "contains", "size"];
 
 /// The most candidates of IN.
 const MAX_IN: usize = 100;
@@ -173,7 +177,7 @@ impl Lowering<'_, '_> {
             Term::Call(call) if call.name == "size" => {
                 let arguments = self.operands(call, 1);
                 let Some(inner) = arguments.into_iter().next() else { return null() };
-                if let Some(kind) = literal_kind(&inner)
+                if let Some(kind) = operand_kind(&inner)
                     && matches!(kind, Kind::N | Kind::Bool | Kind::Null)
                 {
                     self.operand_type("size", kind.name());
@@ -256,6 +260,14 @@ impl Lowering<'_, '_> {
                 self.misused(name);
                 nothing
             }
+            // Of update expressions.
+            "if_not_exists" | "list_append" => {
+                for term in &call.arguments {
+                    self.operand(term);
+                }
+                self.misused(name);
+                nothing
+            }
             _ => {
                 for term in &call.arguments {
                     self.operand(term);
@@ -289,9 +301,7 @@ impl Lowering<'_, '_> {
     }
 
     fn misused(&mut self, name: &str) {
-        self.faults.note(rank::MISUSED_FUNCTION, || {
-            format!("The function is not allowed to be used this way in an expression; function: {name}")
-        });
+        self.faults.note(rank::MISUSED_FUNCTION, || misused(name));
     }
 
     fn operand_count(&mut self, name: &str, count: usize) {

@@ -61,7 +61,7 @@ impl<'a> Tokens<'a> {
                     at += 1;
                     continue;
                 }
-                b'a'..=b'z' | b'A'..=b'Z' | b'_' => (Token::Word(&rest[..run(0)]), run(0)),
+                b'a'..=b'z' | b'A'..=b'Z' => (Token::Word(&rest[..run(0)]), run(0)),
                 b'#' if run(1) > 1 => (Token::Name(&rest[..run(1)]), run(1)),
                 b':' if run(1) > 1 => (Token::Value(&rest[..run(1)]), run(1)),
                 b'0'..=b'9' => {

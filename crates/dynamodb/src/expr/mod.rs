@@ -21,7 +21,7 @@ use indexmap::IndexMap;
 
 use crate::Error;
 use crate::value::AttributeValue;
-use crate::wire::AttributeMap;
+use crate::wire::{AttributeMap, valid_name};
 
 pub(crate) use condition::{Condition, Operand};
 pub(crate) use path::{Path, Step};
@@ -29,11 +29,25 @@ pub(crate) use projection::{Columns, Projection};
 pub(crate) use syntax::Comparator;
 pub(crate) use update::Update;
 
-/// How deep parentheses, NOT and function calls may nest.
-const MAX_NESTING: usize = 64;
-
 /// The most operators and functions in one expression (Developer Guide, "Service, account, and table quotas").
 const MAX_OPERATORS: usize = 300;
+
+/// How deep parentheses, NOT and function calls may nest: as deep as conditions joined by AND or OR can within the limit
+/// of operators.
+const MAX_NESTING: usize = MAX_OPERATORS / 2;
+
+/// There must not be too many operators and functions.
+fn check_operators(count: usize) -> Result<(), Error> {
+    if count <= MAX_OPERATORS {
+        return Ok(());
+    }
+    Err(Error::Validation(format!("The expression contains too many operators; operator count: {count}")))
+}
+
+/// A function that has its place in other expressions.
+fn misused(function: &str) -> String {
+    format!("The function is not allowed to be used this way in an expression; function: {function}")
+}
 
 /// `ExpressionAttributeNames` and `ExpressionAttributeValues`, and which of them have been used.
 #[derive(Debug)]
@@ -63,6 +77,13 @@ impl<'a> Placeholders<'a> {
             }
             if let Some(key) = names.keys().find(|key| !well_formed(key, '#')) {
                 return Err(syntax("ExpressionAttributeNames", key));
+            }
+            for (key, name) in names {
+                if let Err(rule) = valid_name(name) {
+                    return Err(Error::Validation(format!(
+                        "ExpressionAttributeNames contains invalid value: {rule} for key {key}"
+                    )));
+                }
             }
         }
         if let Some(values) = values {

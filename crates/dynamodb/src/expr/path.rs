@@ -129,9 +129,9 @@ impl<'a> RawPath<'a> {
                 break;
             }
         }
-        if steps.len() > MAX_DEPTH + 1 {
+        if steps.len() > MAX_DEPTH {
             return Err(Error::Validation(format!(
-                "The document path has too many nesting elements; nesting elements: {}",
+                "The document path has too many nesting levels; nesting levels: {}",
                 steps.len()
             )));
         }

@@ -2,7 +2,7 @@
 
 use super::lexer::{Token, Tokens};
 use super::path::RawPath;
-use super::{MAX_NESTING, MAX_OPERATORS};
+use super::{MAX_NESTING, check_operators};
 use crate::Error;
 
 /// An operand.
@@ -96,11 +96,11 @@ pub(crate) fn parse(text: &str) -> Result<Syntax<'_>, Error> {
         redundant_parentheses: false,
         last_group: None,
     };
-    let parsed = parser.or()?;
-    let root = parser.condition(parsed)?;
+    let root = parser.whole()?;
     if parser.tokens.peek() != Token::End {
         return Err(parser.tokens.unexpected());
     }
+    check_operators(parser.operators)?;
     Ok(Syntax { root, redundant_parentheses: parser.redundant_parentheses })
 }
 
@@ -119,24 +119,25 @@ struct Parser<'a> {
     last_group: Option<(usize, usize)>,
 }
 
+/// What has been read of a condition, or of one in parentheses.
+#[derive(Default)]
+struct Group<'a> {
+    /// Its first token.
+    start: usize,
+    /// What OR joins.
+    any: Vec<Node<'a>>,
+    /// What AND joins.
+    all: Vec<Node<'a>>,
+    /// How many NOT stand before what comes next.
+    negations: usize,
+}
+
 const KEYWORDS: [&str; 5] = ["AND", "OR", "NOT", "BETWEEN", "IN"];
 
 impl<'a> Parser<'a> {
-    fn operator(&mut self) -> Result<(), Error> {
-        self.operators += 1;
-        if self.operators > MAX_OPERATORS {
-            return Err(Error::Validation(format!(
-                "The expression contains too many operators and functions; the maximum is {MAX_OPERATORS}"
-            )));
-        }
-        Ok(())
-    }
-
     fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         if self.depth >= MAX_NESTING {
-            return Err(Error::Validation(format!(
-                "The expression nests too deep; the maximum is {MAX_NESTING} levels"
-            )));
+            return Err(self.too_deep());
         }
         self.depth += 1;
         let parsed = parse(self);
@@ -153,55 +154,81 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn or(&mut self) -> Result<Parsed<'a>, Error> {
-        self.chain("OR", Self::and, Node::Or)
-    }
-
-    fn and(&mut self) -> Result<Parsed<'a>, Error> {
-        self.chain("AND", Self::not, Node::And)
-    }
-
-    fn chain(
-        &mut self,
-        word: &str,
-        part: impl Fn(&mut Self) -> Result<Parsed<'a>, Error>,
-        join: impl FnOnce(Vec<Node<'a>>) -> Node<'a>,
-    ) -> Result<Parsed<'a>, Error> {
-        let first = part(self)?;
-        if !matches!(self.tokens.peek(), Token::Word(found) if found.eq_ignore_ascii_case(word)) {
-            return Ok(first);
+    /// A whole condition. Parentheses that are open are kept on the heap, since tools write conditions that nest deep.
+    fn whole(&mut self) -> Result<Node<'a>, Error> {
+        let mut outer: Vec<Group<'a>> = Vec::new();
+        let mut group = Group::default();
+        loop {
+            while self.tokens.eat_word("NOT") {
+                self.operators += 1;
+                group.negations += 1;
+            }
+            if self.tokens.eat("(") {
+                if outer.len() + self.depth >= MAX_NESTING || group.negations > MAX_NESTING {
+                    return Err(self.too_deep());
+                }
+                outer.push(std::mem::take(&mut group));
+                group.start = self.tokens.position();
+                continue;
+            }
+            let mut parsed = self.operand().map(Parsed::Term)?;
+            loop {
+                if let Parsed::Term(left) = parsed {
+                    parsed = self.comparison(left)?;
+                }
+                if group.negations > 0 {
+                    if group.negations > MAX_NESTING {
+                        return Err(self.too_deep());
+                    }
+                    let mut node = self.condition(parsed)?;
+                    for _ in 0..std::mem::take(&mut group.negations) {
+                        node = Node::Not(Box::new(node));
+                    }
+                    parsed = Parsed::Condition(node);
+                }
+                if self.tokens.eat_word("AND") {
+                    self.operators += 1;
+                    group.all.push(self.condition(parsed)?);
+                    break;
+                }
+                if !group.all.is_empty() {
+                    group.all.push(self.condition(parsed)?);
+                    parsed = Parsed::Condition(Node::And(std::mem::take(&mut group.all)));
+                }
+                if self.tokens.eat_word("OR") {
+                    self.operators += 1;
+                    group.any.push(self.condition(parsed)?);
+                    break;
+                }
+                if !group.any.is_empty() {
+                    group.any.push(self.condition(parsed)?);
+                    parsed = Parsed::Condition(Node::Or(std::mem::take(&mut group.any)));
+                }
+                let Some(enclosing) = outer.pop() else { return self.condition(parsed) };
+                // `((a = b))`: what stands within is one group itself, from its first token to its last.
+                let place = (group.start, self.tokens.position());
+                self.redundant_parentheses |= self.last_group == Some(place);
+                self.last_group = Some((place.0 - 1, place.1 + 1));
+                self.tokens.expect(")")?;
+                group = enclosing;
+            }
         }
-        let mut parts = vec![self.condition(first)?];
-        while self.tokens.eat_word(word) {
-            self.operator()?;
-            let next = part(self)?;
-            parts.push(self.condition(next)?);
-        }
-        Ok(Parsed::Condition(join(parts)))
     }
 
-    fn not(&mut self) -> Result<Parsed<'a>, Error> {
-        if !self.tokens.eat_word("NOT") {
-            return self.comparison();
-        }
-        self.operator()?;
-        let inner = self.nested(Self::not)?;
-        Ok(Parsed::Condition(Node::Not(Box::new(self.condition(inner)?))))
+    fn too_deep(&self) -> Error {
+        Error::Validation(format!("The expression nests too deep; the maximum is {MAX_NESTING} levels"))
     }
 
-    fn comparison(&mut self) -> Result<Parsed<'a>, Error> {
-        let left = match self.primary()? {
-            Parsed::Term(term) => term,
-            condition => return Ok(condition),
-        };
+    /// What an operand is the beginning of: a comparison, or nothing more.
+    fn comparison(&mut self, left: Term<'a>) -> Result<Parsed<'a>, Error> {
         if let Some(comparator) = Comparator::of(self.tokens.peek()) {
             self.tokens.next();
-            self.operator()?;
+            self.operators += 1;
             let right = self.operand()?;
             return Ok(Parsed::Condition(Node::Compare(comparator, left, right)));
         }
         if self.tokens.eat_word("BETWEEN") {
-            self.operator()?;
+            self.operators += 1;
             let low = self.operand()?;
             if !self.tokens.eat_word("AND") {
                 return Err(self.tokens.unexpected());
@@ -210,26 +237,12 @@ impl<'a> Parser<'a> {
             return Ok(Parsed::Condition(Node::Between(left, low, high)));
         }
         if self.tokens.eat_word("IN") {
-            self.operator()?;
+            self.operators += 1;
             self.tokens.expect("(")?;
             let candidates = self.arguments()?;
             return Ok(Parsed::Condition(Node::In(left, candidates)));
         }
         Ok(Parsed::Term(left))
-    }
-
-    fn primary(&mut self) -> Result<Parsed<'a>, Error> {
-        if !self.tokens.eat("(") {
-            return self.operand().map(Parsed::Term);
-        }
-        let start = self.tokens.position();
-        let inner = self.nested(Self::or)?;
-        // `((a = b))`: what stands within is one group itself, from its first token to its last.
-        let group = (start, self.tokens.position());
-        self.redundant_parentheses |= self.last_group == Some(group);
-        self.last_group = Some((start - 1, group.1 + 1));
-        self.tokens.expect(")")?;
-        Ok(inner)
     }
 
     fn operand(&mut self) -> Result<Term<'a>, Error> {
@@ -249,7 +262,7 @@ impl<'a> Parser<'a> {
                 Err(self.tokens.unexpected())
             }
             (Token::Word(name), Token::Sign("(")) => {
-                self.operator()?;
+                self.operators += 1;
                 self.tokens.next();
                 self.tokens.next();
                 let arguments = self.arguments()?;

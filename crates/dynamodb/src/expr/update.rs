@@ -3,9 +3,9 @@
 use super::lexer::{Token, Tokens};
 use super::path::{Path, RawPath, Step, check_overlap};
 use super::projection::Projection;
-use super::{Faults, MAX_NESTING, MAX_OPERATORS, Placeholders, named};
+use super::{Faults, MAX_NESTING, Placeholders, check_operators, misused, named};
 use crate::Error;
-use crate::value::{AttributeValue, Attributes, Kind, Number};
+use crate::value::{AttributeValue, Attributes, Kind, Number, NumberError};
 
 /// Ranks of faults, most important first.
 mod rank {
@@ -82,6 +82,7 @@ impl Update {
             operators: 0,
         };
         parser.sections()?;
+        check_operators(parser.operators)?;
         let Parser { mut faults, actions, .. } = parser;
         let paths: Vec<_> = actions.iter().map(|(path, _)| path).collect();
         check_overlap(&paths, (rank::OVERLAP, rank::CONFLICT), &mut faults);
@@ -120,6 +121,12 @@ impl Update {
 
     pub(crate) fn delete(&mut self, path: Path, value: AttributeValue) {
         self.actions.push((path, Action::Delete(value)));
+    }
+
+    /// Whether all that it does is to take something away: that leaves nothing where there is no item.
+    pub(crate) fn only_takes_away(&self) -> bool {
+        let takes_away = |action: &Action| matches!(action, Action::Remove | Action::Delete(_));
+        !self.actions.is_empty() && self.actions.iter().all(|(_, action)| takes_away(action))
     }
 
     /// The paths that it changes.
@@ -177,6 +184,8 @@ impl Update {
         for (path, action) in &self.actions {
             match action {
                 Action::Set(source) => sets.push((path, evaluate(source, item)?)),
+                // What an index beyond a list's end meant is not what SET appends to the list.
+                Action::Remove if is_beyond(item, path) => {}
                 Action::Remove => removes.push(path),
                 Action::Add(_) | Action::Delete(_) => {}
             }
@@ -234,7 +243,7 @@ impl Parser<'_, '_, '_> {
                     2 => Action::Add(self.change("ADD")?),
                     _ => Action::Delete(self.change("DELETE")?),
                 };
-                self.operator()?;
+                self.operators += 1;
                 self.actions.push((path, action));
                 if !self.tokens.eat(",") {
                     break;
@@ -244,16 +253,6 @@ impl Parser<'_, '_, '_> {
                 return Ok(());
             }
         }
-    }
-
-    fn operator(&mut self) -> Result<(), Error> {
-        self.operators += 1;
-        if self.operators > MAX_OPERATORS {
-            return Err(Error::Validation(format!(
-                "The expression contains too many operators and functions; the maximum is {MAX_OPERATORS}"
-            )));
-        }
-        Ok(())
     }
 
     fn path(&mut self) -> Result<Path, Error> {
@@ -297,7 +296,7 @@ impl Parser<'_, '_, '_> {
         let left = self.operand()?;
         for sign in ["+", "-"] {
             if self.tokens.eat(sign) {
-                self.operator()?;
+                self.operators += 1;
                 let right = self.operand()?;
                 self.literal_is(sign, &left, Kind::N);
                 self.literal_is(sign, &right, Kind::N);
@@ -310,6 +309,7 @@ impl Parser<'_, '_, '_> {
 
     fn operand(&mut self) -> Result<Source, Error> {
         if self.depth >= MAX_NESTING {
+            check_operators(self.operators)?;
             return Err(Error::Validation(format!(
                 "The expression nests too deep; the maximum is {MAX_NESTING} levels"
             )));
@@ -331,7 +331,7 @@ impl Parser<'_, '_, '_> {
     }
 
     fn call(&mut self, name: &str) -> Result<Source, Error> {
-        self.operator()?;
+        self.operators += 1;
         self.tokens.next();
         self.tokens.next();
         let mut arguments = vec![self.operand()?];
@@ -340,7 +340,12 @@ impl Parser<'_, '_, '_> {
         }
         self.tokens.expect(")")?;
         if !matches!(name, "if_not_exists" | "list_append") {
-            self.faults.note(rank::UNKNOWN_FUNCTION, || format!("Invalid function name; function: {name}"));
+            self.faults.note(rank::UNKNOWN_FUNCTION, || {
+                if super::condition::FUNCTIONS.contains(&name) {
+                    return misused(name);
+                }
+                format!("Invalid function name; function: {name}")
+            });
             return Ok(Source::Value(AttributeValue::Null));
         }
         let [first, second] = match <[Source; 2]>::try_from(arguments) {
@@ -386,6 +391,16 @@ fn incorrect_type() -> Error {
     Error::validation("An operand in the update expression has an incorrect data type")
 }
 
+/// What is calculated has another word for more digits than may be.
+fn overflow(error: NumberError) -> Error {
+    match error {
+        NumberError::Precision => Error::validation(
+            "Number overflow. Attempting to store a number with magnitude larger than supported range",
+        ),
+        other => Error::Validation(other.to_string()),
+    }
+}
+
 fn invalid_path() -> Error {
     Error::validation("The document path provided in the update expression is invalid for update")
 }
@@ -399,9 +414,7 @@ fn evaluate(source: &Source, item: &Attributes) -> Result<AttributeValue, Error>
         AttributeValue::L(list) => Ok(list),
         _ => Err(incorrect_type()),
     };
-    let fits = |result: Result<Number, _>| {
-        result.map(AttributeValue::N).map_err(|error| Error::Validation(format!("{error}")))
-    };
+    let fits = |result: Result<Number, _>| result.map(AttributeValue::N).map_err(overflow);
     match source {
         Source::Value(value) => Ok(value.clone()),
         Source::Path(path) => path.find_in(item).cloned().ok_or_else(|| {
@@ -447,6 +460,13 @@ fn place<'i>(item: &'i mut Attributes, path: &'i Path) -> Result<Place<'i>, Erro
         (Step::Index(index), AttributeValue::L(list)) => Ok(Place::Index(list, *index as usize)),
         _ => Err(invalid_path()),
     }
+}
+
+/// Whether the path ends beyond the end of a list that is there.
+fn is_beyond(item: &Attributes, path: &Path) -> bool {
+    let Some((Step::Index(index), above)) = path.rest.split_last() else { return false };
+    let list = Path { head: path.head.clone(), rest: above.to_vec() };
+    matches!(list.find_in(item), Some(AttributeValue::L(list)) if list.len() <= *index as usize)
 }
 
 impl<'i> Place<'i> {
@@ -506,7 +526,7 @@ fn add(item: &mut Attributes, path: &Path, value: &AttributeValue, to_lists: boo
     };
     match (existing, value) {
         (AttributeValue::N(number), AttributeValue::N(more)) => {
-            *number = number.add(*more).map_err(|error| Error::Validation(error.to_string()))?;
+            *number = number.add(*more).map_err(overflow)?;
         }
         (AttributeValue::Ss(set), AttributeValue::Ss(more)) => union(set, more),
         (AttributeValue::Ns(set), AttributeValue::Ns(more)) => union(set, more),

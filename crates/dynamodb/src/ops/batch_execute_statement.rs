@@ -13,7 +13,7 @@ use super::statement::{Prepared, StatementInput};
 use crate::Error;
 use crate::partiql::{Statement, whole_key};
 use crate::service::{Node, Scope};
-use crate::wire::{self, Constraints, write};
+use crate::wire::{self, Constraints, counted, write};
 
 /// The most statements of a batch.
 const MAX_BATCH: usize = 25;
@@ -43,7 +43,7 @@ impl Run for BatchExecuteStatement {
             .required(input.statements.as_ref(), "statements");
         let statements = input.statements.unwrap_or_default();
         if !constraints.any() {
-            let shown = format!("'[{} statements]'", statements.len());
+            let shown = counted(statements.len(), "statements");
             constraints.len(statements.len(), shown, "statements", 1, MAX_BATCH);
         }
         for (nth, statement) in (1..).zip(&statements) {

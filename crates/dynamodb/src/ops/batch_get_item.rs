@@ -19,7 +19,7 @@ use crate::service::{Node, Scope};
 use crate::table::{Attempt, Table};
 use crate::throttle::Side;
 use crate::value::{Attributes, ItemView};
-use crate::wire::{self, AttributeMap, Constraints, MapOf, Modelled, write};
+use crate::wire::{self, AttributeMap, Constraints, MapOf, Modelled, counted, write};
 
 /// The most keys of one request, and the most bytes of items of one answer.
 const MAX_KEYS: usize = 100;
@@ -89,7 +89,7 @@ impl Run for BatchGetItem {
             let at = format!("requestItems.{table}.member.keys");
             constraints.required(keys.keys.as_ref(), &at);
             if let Some(keys) = &keys.keys {
-                constraints.len(keys.len(), format_args!("'[{} keys]'", keys.len()), &at, 1, MAX_KEYS);
+                constraints.len(keys.len(), counted(keys.len(), "keys"), &at, 1, MAX_KEYS);
             }
         }
         constraints.finish()?;

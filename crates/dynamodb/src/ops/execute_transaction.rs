@@ -53,6 +53,9 @@ impl Run for ExecuteTransaction {
         if statements.iter().any(Prepared::is_write) && !statements.iter().all(Prepared::is_write) {
             return Err(Error::validation("Statements of a transaction must either all read or all write"));
         }
+        if statements.iter().any(Prepared::gives_back) {
+            return Err(Error::validation("RETURNING is not supported in a transaction"));
+        }
         Ok(Self {
             statements,
             token: RequestToken::of(input.client_request_token, body),

@@ -263,6 +263,9 @@ impl ItemWrite {
                 Ok((change, outcome(before, None)))
             }
             Action::Check { .. } => Ok((Change::Keep, outcome(before.clone(), before))),
+            Action::Update { update, .. } if old.is_none() && update.only_takes_away() => {
+                Ok((Change::Keep, outcome(None, None)))
+            }
             Action::Update { key, update } => {
                 let mut item = match old {
                     Some(bytes) => decode_item(bytes).map_err(store::Error::from)?,

@@ -7,7 +7,7 @@ use crate::Error;
 use crate::expr::key_condition::{KeyTest, KeyTests};
 use crate::expr::{Comparator, Condition, Operand, Path, Projection, Update};
 use crate::value::{AttributeValue, Kind, ValueView, encode_value};
-use crate::wire::{Constraints, MapOf, Modelled, SingleValue};
+use crate::wire::{Constraints, MapOf, Modelled, SingleValue, valid_name};
 
 /// The words of `ComparisonOperator`, in the order in which DynamoDB lists them.
 const OPERATORS: [&str; 13] = [
@@ -121,11 +121,16 @@ pub(super) fn attributes_constraints(names: Option<&Vec<String>>, at: &str, cons
 
 /// `AttributesToGet`, as a projection.
 pub(super) fn attributes_to_get(names: &[String]) -> Result<Projection, Error> {
+    names.iter().try_for_each(|name| check_name(name))?;
     let mut seen = std::collections::HashSet::new();
     if let Some(name) = names.iter().find(|name| !seen.insert(*name)) {
         return Err(Error::invalid_parameter(format_args!("Duplicate value in attribute name: {name}")));
     }
     Ok(Projection::of(&names.iter().map(|name| path(name)).collect::<Vec<_>>()))
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    valid_name(name).map_err(Error::validation)
 }
 
 fn path(name: &str) -> Path {
@@ -208,7 +213,11 @@ fn condition(name: &str, operator: &str, values: &[AttributeValue]) -> Condition
         "GT" => compare(Comparator::Gt),
         "GE" => compare(Comparator::Ge),
         "CONTAINS" => Condition::Contains(place(), operand(&values[0])),
-        "NOT_CONTAINS" => Condition::Not(Box::new(Condition::Contains(place(), operand(&values[0])))),
+        // Nothing is said of what is not there.
+        "NOT_CONTAINS" => Condition::And(vec![
+            Condition::Exists(path(name)),
+            Condition::Not(Box::new(Condition::Contains(place(), operand(&values[0])))),
+        ]),
         "BEGINS_WITH" => Condition::BeginsWith(place(), operand(&values[0])),
         "IN" => Condition::In(place(), values.iter().map(operand).collect()),
         "BETWEEN" => Condition::Between(place(), operand(&values[0]), operand(&values[1])),
@@ -248,6 +257,7 @@ fn checked(input: &ConditionInput) -> Result<(&str, Vec<AttributeValue>), Error>
 pub(super) fn filter(conditions: &Conditions, operator: Option<&str>) -> Result<Condition, Error> {
     let mut out = Vec::with_capacity(conditions.len());
     for (name, input) in conditions {
+        check_name(name)?;
         let (operator, values) = checked(input)?;
         out.push(condition(name, operator, &values));
     }
@@ -282,6 +292,7 @@ pub(super) fn key_conditions(conditions: &Conditions) -> Result<KeyTests, Error>
 pub(super) fn expected(expected: &Expected, operator: Option<&str>) -> Result<Option<Condition>, Error> {
     let mut out = Vec::with_capacity(expected.len());
     for (name, input) in expected {
+        check_name(name)?;
         out.push(expectation(name, input)?);
     }
     Ok((!out.is_empty()).then(|| joined(out, operator)))
@@ -306,6 +317,7 @@ fn expectation(name: &str, input: &ExpectedInput) -> Result<Condition, Error> {
         }
         let values = value.map_or(values, |value| vec![value]);
         check_values(operator, &values)?;
+        check_kinds(operator, &values)?;
         check_bounds(operator, &values)?;
         return Ok(condition(name, operator, &values));
     }
@@ -325,6 +337,7 @@ fn expectation(name: &str, input: &ExpectedInput) -> Result<Condition, Error> {
 pub(super) fn updates(updates: &Updates) -> Result<Update, Error> {
     let mut out = Update::legacy();
     for (name, input) in updates {
+        check_name(name)?;
         let value = input.value.as_ref().map(|value| value.valid().cloned()).transpose()?;
         let action = input.action.as_deref().unwrap_or("PUT");
         let path = path(name);

@@ -128,6 +128,9 @@ pub(super) fn schema_constraints(
             .required(element.attribute_name.as_ref(), &at("attributeName"))
             .required(element.key_type.as_ref(), &at("keyType"))
             .one_of(element.key_type.as_deref(), &at("keyType"), &["HASH", "RANGE"]);
+        if let Some(name) = &element.attribute_name {
+            constraints.text_len(name, &at("attributeName"), 1, 255);
+        }
     }
 }
 
@@ -350,6 +353,14 @@ impl Schema {
         provisioned: bool,
     ) -> Result<Self, Error> {
         let definitions = definitions(given);
+        for (at, key) in definitions.iter().enumerate() {
+            if definitions[..at].iter().any(|other| other.name == key.name) {
+                return Err(Error::invalid_parameter(format_args!(
+                    "Cannot have duplicate attribute definitions: {}",
+                    key.name
+                )));
+            }
+        }
         if names(schema).len() > definitions.len() {
             return Err(Error::validation("Invalid KeySchema: Some index key attribute have no definition"));
         }

@@ -12,7 +12,7 @@ use crate::place::Place;
 use crate::service::{Node, Scope};
 use crate::table::Table;
 use crate::value::ItemView;
-use crate::wire::{AttributeMap, Constraints, SingleValue, write};
+use crate::wire::{AttributeMap, Constraints, SingleValue, counted, write};
 
 /// A statement as it is given: alone, or in a batch or transaction.
 #[derive(Deserialize)]
@@ -35,7 +35,7 @@ impl StatementInput {
         if let Some(parameters) = &self.parameters {
             constraints.len(
                 parameters.len(),
-                format_args!("'[{} values]'", parameters.len()),
+                counted(parameters.len(), "values"),
                 &name("parameters"),
                 1,
                 usize::MAX,
@@ -81,6 +81,16 @@ impl Prepared {
     /// Whether it changes an item.
     pub(super) fn is_write(&self) -> bool {
         !self.statement.is_read()
+    }
+
+    /// Whether it has a RETURNING.
+    pub(super) fn gives_back(&self) -> bool {
+        match &self.statement {
+            Statement::Update { returning, .. } | Statement::Delete { returning, .. } => {
+                *returning != Returning::Nothing
+            }
+            Statement::Select(_) | Statement::Insert { .. } | Statement::Exists(_) => false,
+        }
     }
 
     /// The right that it needs.
@@ -131,10 +141,23 @@ impl Prepared {
         let access = Access::new(action, resource)
             .with("dynamodb:Attributes", names)
             .with("dynamodb:LeadingKeys", leading);
-        if self.statement.is_read() {
-            return access.with("dynamodb:FullTableScan", vec![scans.to_string()]);
+        match &self.statement {
+            Statement::Select(select) => {
+                let select = match (select.columns.is_empty(), index) {
+                    (false, _) => "SPECIFIC_ATTRIBUTES",
+                    (true, None) => "ALL_ATTRIBUTES",
+                    (true, Some(_)) => "ALL_PROJECTED_ATTRIBUTES",
+                };
+                access
+                    .with("dynamodb:Select", vec![select.to_owned()])
+                    .with("dynamodb:FullTableScan", vec![scans.to_string()])
+            }
+            Statement::Exists(_) => access.with("dynamodb:FullTableScan", vec![scans.to_string()]),
+            Statement::Update { returning, .. } | Statement::Delete { returning, .. } => {
+                access.with("dynamodb:ReturnValues", vec![returning.return_values().to_owned()])
+            }
+            Statement::Insert { .. } => access.with("dynamodb:ReturnValues", vec!["NONE".to_owned()]),
         }
-        access
     }
 
     /// The change of an item that it is.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use aws::Access;
 use indexmap::IndexMap;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use store::{Key, Read};
 
@@ -23,7 +24,7 @@ use crate::stream::Moment;
 use crate::table::{Attempt, Table, check_not_empty};
 use crate::tables::{TOKENS, Token};
 use crate::throttle::Side;
-use crate::value::size_bytes;
+use crate::value::{Number, size_bytes};
 use crate::wire::{self, AttributeMap, Constraints};
 
 /// The most actions of one transaction, and the most bytes of their items.
@@ -74,18 +75,67 @@ pub(crate) struct TransactWriteItems {
     metrics: bool,
 }
 
-/// A client request token, and the digest of the request that it came with.
+/// A client request token, and the digest of what the request that it came with means.
 pub(super) struct RequestToken {
     token: String,
     fingerprint: String,
 }
 
 impl RequestToken {
-    /// Of a request with that body. Retries of SDKs repeat it to the byte.
+    /// Of a request with that body. The order of members may be another when it is sent again, since some languages
+    /// write maps in any order; what the answer is to tell does not count.
     pub(super) fn of(token: Option<String>, body: &[u8]) -> Option<Self> {
-        let fingerprint = || Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
-        token.map(|token| Self { token, fingerprint: fingerprint() })
+        let token = token?;
+        let mut digest = Sha256::new();
+        match serde_json::from_slice::<Map<String, Value>>(body) {
+            Ok(mut members) => {
+                for told in ["ClientRequestToken", "ReturnConsumedCapacity", "ReturnItemCollectionMetrics"] {
+                    members.remove(told);
+                }
+                digest_members(&mut digest, &members);
+            }
+            Err(_) => digest.update(body),
+        }
+        let fingerprint = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(Self { token, fingerprint })
     }
+}
+
+/// Members in the order of their names; those that are null are none.
+fn digest_members(digest: &mut Sha256, members: &Map<String, Value>) {
+    let mut sorted: Vec<_> = members.iter().filter(|(_, value)| !value.is_null()).collect();
+    sorted.sort_by_key(|(name, _)| *name);
+    digest.update("{");
+    for (name, value) in &sorted {
+        digest_text(digest, name);
+        match value {
+            // One number has several forms.
+            Value::String(text) if sorted.len() == 1 && *name == "N" => {
+                let number = Number::parse(text).map_or_else(|_| text.clone(), |number| number.to_string());
+                digest_text(digest, &number);
+            }
+            value => digest_value(digest, value),
+        }
+    }
+    digest.update("}");
+}
+
+fn digest_value(digest: &mut Sha256, value: &Value) {
+    match value {
+        Value::Object(members) => digest_members(digest, members),
+        Value::Array(elements) => {
+            digest.update("[");
+            elements.iter().for_each(|element| digest_value(digest, element));
+            digest.update("]");
+        }
+        Value::String(text) => digest_text(digest, text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => digest.update(value.to_string()),
+    }
+}
+
+fn digest_text(digest: &mut Sha256, text: &str) {
+    digest.update((text.len() as u64).to_be_bytes());
+    digest.update(text);
 }
 
 /// How a transaction went.
@@ -106,13 +156,14 @@ pub(super) fn count_actions(count: usize) -> Result<(), Error> {
 }
 
 fn count_members(count: usize, what: &str, at: &str) -> Result<(), Error> {
+    let shown = if count == 0 { String::new() } else { format!("{count} {what}") };
     let constraint = match count {
         0 => "greater than or equal to 1",
         101.. => "less than or equal to 100",
         _ => return Ok(()),
     };
     Err(Error::Validation(format!(
-        "1 validation error detected: Value '[{count} {what}]' at '{at}' failed to satisfy constraint: Member must have length {constraint}"
+        "1 validation error detected: Value '[{shown}]' at '{at}' failed to satisfy constraint: Member must have length {constraint}"
     )))
 }
 
@@ -387,5 +438,30 @@ impl TransactWriteItems {
             .await?;
         let Some(outcomes) = outcomes else { return Ok(Done::Before) };
         Ok(Done::Now(outcomes, tables))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_the_same_whatever_their_form() {
+        let of = |body: &str| RequestToken::of(Some("t".into()), body.as_bytes()).unwrap().fingerprint;
+        let one = of(
+            r#"{"TransactItems":[{"Put":{"TableName":"t","Item":{"a":{"S":"1"},"b":{"N":"1"}}}}],"ClientRequestToken":"t"}"#,
+        );
+        let same = of(
+            r#"{"ReturnConsumedCapacity":"NONE","TransactItems":[{"Put":{"Item":{"b":{"N":"1.0"},"a":{"S":"1","N":null}},"TableName":"t"}}]}"#,
+        );
+        assert_eq!(one, same);
+        for other in [
+            r#"{"TransactItems":[{"Put":{"TableName":"t","Item":{"a":{"S":"1"},"b":{"N":"2"}}}}]}"#,
+            r#"{"TransactItems":[{"Put":{"TableName":"t","Item":{"a":{"S":"1.0"},"b":{"N":"1"}}}}]}"#,
+            r#"{"TransactItems":[{"Put":{"TableName":"tItem","":{"a":{"S":"1"},"b":{"N":"1"}}}}]}"#,
+            r#"{"TransactItems":[]}"#,
+        ] {
+            assert_ne!(one, of(other), "{other}");
+        }
     }
 }

@@ -418,10 +418,22 @@ impl UpdateTable {
                 None => known.push(given.clone()),
                 Some(key) if key == given => {}
                 Some(key) => {
+                    let shown = |key: &KeyAttribute, is_partition: bool| {
+                        let role = if is_partition { "HASH" } else { "RANGE" };
+                        format!(
+                            "Schema:[SchemaElement: key{{{}:{}:{role}}}]",
+                            key.name,
+                            key.kind.kind().name()
+                        )
+                    };
+                    let partitions = || record.indexes.iter().flat_map(|index| &index.partition);
+                    let was =
+                        std::iter::once(&record.partition).chain(partitions()).any(|k| k.name == key.name);
+                    let is = index.partition.iter().any(|k| k.name == key.name);
                     return Err(Error::invalid_parameter(format_args!(
-                        "Attribute {} is defined with type {} already",
-                        key.name,
-                        key.kind.kind().name()
+                        "Attributes cannot be redefined. Please check that your attribute has the same type as previously defined. Existing schema: {} New schema: {}",
+                        shown(key, was),
+                        shown(given, is)
                     )));
                 }
             }

@@ -68,6 +68,19 @@ pub(crate) enum Returning {
     ModifiedNew,
 }
 
+impl Returning {
+    /// The same in the words of `ReturnValues`, which policies ask about.
+    pub(crate) fn return_values(self) -> &'static str {
+        match self {
+            Self::Nothing => "NONE",
+            Self::AllOld => "ALL_OLD",
+            Self::ModifiedOld => "UPDATED_OLD",
+            Self::AllNew => "ALL_NEW",
+            Self::ModifiedNew => "UPDATED_NEW",
+        }
+    }
+}
+
 impl Statement {
     /// Reads a statement with its parameters.
     pub(crate) fn parse(text: &str, parameters: &[SingleValue]) -> Result<Self, Error> {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 pub(crate) use codec::{
     ItemView, Sequence, ValueView, decode_item, encode_item, encode_value, item_size, project_item,
 };
-pub(crate) use number::Number;
+pub(crate) use number::{Number, NumberError};
 
 /// The deepest that lists and maps may nest (Developer Guide, "Service, account, and table quotas").
 pub(crate) const MAX_DEPTH: usize = 32;

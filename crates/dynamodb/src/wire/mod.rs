@@ -6,5 +6,5 @@ pub(crate) mod read;
 pub(crate) mod validate;
 pub(crate) mod write;
 
-pub(crate) use read::{AttributeMap, Long, MapOf, Modelled, SingleValue, input};
-pub(crate) use validate::Constraints;
+pub(crate) use read::{AttributeMap, Long, MapOf, Modelled, SingleValue, input, valid_name};
+pub(crate) use validate::{Constraints, counted};

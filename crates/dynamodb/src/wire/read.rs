@@ -18,6 +18,23 @@ use serde::{Deserialize, Deserializer};
 use crate::Error;
 use crate::value::{AttributeValue, Attributes, Kind, MAX_DEPTH, Number};
 
+const EMPTY_VALUE: &str =
+    "Supplied AttributeValue is empty, must contain exactly one of the supported datatypes";
+
+/// The longest name of an attribute, in bytes.
+const MAX_NAME_BYTES: usize = 65_535;
+
+/// The rule that an attribute's name breaks.
+pub(crate) fn valid_name(name: &str) -> Result<(), &'static str> {
+    match name.len() {
+        0 => Err("One or more parameter values were invalid: Empty attribute name"),
+        1..=MAX_NAME_BYTES => Ok(()),
+        _ => Err(
+            "One or more parameter values were invalid: Attribute name is too large, must be less than 65536 bytes",
+        ),
+    }
+}
+
 /// Attributes by name as they came in.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct AttributeMap {
@@ -67,7 +84,9 @@ impl<'de> Deserialize<'de> for AttributeMap {
                 let rule = RefCell::new(None);
                 let mut out = AttributeMap::default();
                 while let Some(name) = map.next_key::<String>()? {
-                    let value = map.next_value_seed(ValueSeed { rule: &rule, depth: 0 })?;
+                    let seed = ValueSeed { rule: &rule, depth: 0 };
+                    seed.name(&name);
+                    let value = map.next_value_seed(seed)?;
                     if let (None, Some(rule)) = (&out.fault, rule.take()) {
                         out.fault = Some((name.clone(), rule));
                     }
@@ -121,6 +140,12 @@ impl ValueSeed<'_> {
         self.broken(format_args!("One or more parameter values were invalid: {rule}"));
     }
 
+    fn name(&self, name: &str) {
+        if let Err(rule) = valid_name(name) {
+            self.broken(rule);
+        }
+    }
+
     fn number(&self, text: &str) -> Number {
         Number::parse(text).unwrap_or_else(|error| {
             self.broken(error);
@@ -164,7 +189,8 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
-            let next = self.value_of(kind, &mut map)?;
+            // A member that is null is none.
+            let Some(next) = self.value_of(kind, &mut map)? else { continue };
             if value.replace(next).is_some() {
                 self.broken(
                     "Supplied AttributeValue has more than one datatypes set, must contain exactly one of the supported datatypes",
@@ -172,62 +198,102 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
             }
         }
         Ok(value.unwrap_or_else(|| {
-            self.broken(
-                "Supplied AttributeValue is empty, must contain exactly one of the supported datatypes",
-            );
+            self.broken(EMPTY_VALUE);
             AttributeValue::Null
         }))
     }
 }
 
 impl ValueSeed<'_> {
-    fn value_of<'de, A: MapAccess<'de>>(self, kind: Kind, map: &mut A) -> Result<AttributeValue, A::Error> {
+    fn value_of<'de, A: MapAccess<'de>>(
+        self,
+        kind: Kind,
+        map: &mut A,
+    ) -> Result<Option<AttributeValue>, A::Error> {
         Ok(match kind {
-            Kind::S => AttributeValue::S(map.next_value()?),
-            Kind::N => AttributeValue::N(self.number(&map.next_value::<Text<'_>>()?.0)),
-            Kind::B => AttributeValue::B(map.next_value::<Blob>()?.0),
-            Kind::Bool => AttributeValue::Bool(map.next_value::<Truth>()?.0),
-            Kind::Null => {
-                if !map.next_value::<Truth>()?.0 {
+            Kind::S => map.next_value::<Option<String>>()?.map(AttributeValue::S),
+            Kind::N => {
+                map.next_value::<Option<Text<'_>>>()?.map(|text| AttributeValue::N(self.number(&text.0)))
+            }
+            Kind::B => map.next_value::<Option<Blob>>()?.map(|blob| AttributeValue::B(blob.0)),
+            Kind::Bool => map.next_value::<Option<Truth>>()?.map(|truth| AttributeValue::Bool(truth.0)),
+            Kind::Null => map.next_value::<Option<Truth>>()?.map(|truth| {
+                if !truth.0 {
                     self.invalid_parameter("Null attribute value types must have the value of true");
                 }
                 AttributeValue::Null
-            }
-            Kind::Ss => {
-                let members: Vec<String> = map.next_value()?;
+            }),
+            Kind::Ss => self.members::<String, _>(map)?.map(|members| {
                 let listed = format!("[{}]", members.join(", "));
                 AttributeValue::Ss(self.set(members, "An string set  may not be empty", || {
                     format!("One or more parameter values were invalid: Input collection {listed} contains duplicates.")
                 }))
-            }
-            Kind::Ns => {
-                let members: Vec<Text<'_>> = map.next_value()?;
+            }),
+            Kind::Ns => self.members::<Text<'_>, _>(map)?.map(|members| {
                 let members = members.iter().map(|text| self.number(&text.0)).collect();
                 AttributeValue::Ns(self.set(members, "An number set  may not be empty", || {
                     "Input collection contains duplicates".into()
                 }))
-            }
-            Kind::Bs => {
-                let members: Vec<Blob> = map.next_value()?;
+            }),
+            Kind::Bs => self.members::<Blob, _>(map)?.map(|members| {
                 let listed: Vec<_> = members.iter().map(|blob| STANDARD.encode(&blob.0)).collect();
                 let members = members.into_iter().map(|blob| blob.0).collect();
                 AttributeValue::Bs(self.set(members, "Binary sets should not be empty", || {
                     let listed = listed.join(", ");
                     format!("One or more parameter values were invalid: Input collection [{listed}]of type BS contains duplicates.")
                 }))
-            }
+            }),
             Kind::L | Kind::M if self.depth >= MAX_DEPTH => {
                 self.broken("Nesting Levels have exceeded supported limits");
                 map.next_value::<IgnoredAny>()?;
-                AttributeValue::Null
+                Some(AttributeValue::Null)
             }
-            Kind::L => AttributeValue::L(map.next_value_seed(ListSeed(self.deeper()))?),
-            Kind::M => AttributeValue::M(map.next_value_seed(MapSeed(self.deeper()))?),
+            Kind::L => map.next_value_seed(Optional(ListSeed(self.deeper())))?.map(AttributeValue::L),
+            Kind::M => map.next_value_seed(Optional(MapSeed(self.deeper())))?.map(AttributeValue::M),
         })
+    }
+
+    /// The members of a set, none of which may be null.
+    fn members<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
+        &self,
+        map: &mut A,
+    ) -> Result<Option<Vec<T>>, A::Error> {
+        let Some(members) = map.next_value::<Option<Vec<Option<T>>>>()? else { return Ok(None) };
+        if members.iter().any(Option::is_none) {
+            self.broken(EMPTY_VALUE);
+        }
+        Ok(Some(members.into_iter().flatten().collect()))
     }
 
     fn deeper(self) -> Self {
         Self { depth: self.depth + 1, ..self }
+    }
+}
+
+/// What may be null instead.
+struct Optional<S>(S);
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Optional<S> {
+    type Value = Option<S::Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_option(self)
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de>> Visitor<'de> for Optional<S> {
+    type Value = Option<S::Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("attribute values")
+    }
+
+    fn visit_none<E: serde::de::Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        self.0.deserialize(deserializer).map(Some)
     }
 }
 
@@ -277,6 +343,7 @@ impl<'de> Visitor<'de> for MapSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Attributes, A::Error> {
         let mut out = Attributes::new();
         while let Some(name) = map.next_key::<String>()? {
+            self.0.name(&name);
             out.insert(name, map.next_value_seed(self.0)?);
         }
         Ok(out)

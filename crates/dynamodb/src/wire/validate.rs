@@ -4,6 +4,11 @@ use std::fmt::{Display, Write};
 
 use crate::Error;
 
+/// A list as messages show it: how many members it has, of which there may be more than anybody wants to read.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    if count == 0 { "'[]'".to_owned() } else { format!("'[{count} {what}]'") }
+}
+
 /// Collects broken constraints.
 #[derive(Debug, Default)]
 pub(crate) struct Constraints {
