@@ -152,9 +152,14 @@ def test_policies_and_users(node, s3, bucket):
     with pytest.raises(ClientError) as e:
         mighty.get_object(Bucket=bucket, Key="k")
     assert code(e) == ("AccessDenied", 403) and "explicit deny" in str(e.value)
-    # The root of the account is not locked out.
-    everybody = {"Effect": "Deny", "Action": "s3:*", "Principal": "*"}
+    # The root of the account is bound as everybody is, but it can lift what binds it.
+    everybody = {"Effect": "Deny", "Action": "s3:*", "Principal": "*", "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]}
     s3.put_bucket_policy(Bucket=bucket, Policy=policy(bucket, everybody))
+    for call in (lambda: s3.get_object(Bucket=bucket, Key="k"), lambda: s3.list_objects_v2(Bucket=bucket)):
+        with pytest.raises(ClientError) as e:
+            call()
+        assert code(e) == ("AccessDenied", 403) and "explicit deny" in str(e.value)
+    assert s3.get_bucket_policy(Bucket=bucket)["Policy"]
     s3.delete_bucket_policy(Bucket=bucket)
     assert mighty.get_object(Bucket=bucket, Key="k")["Body"].read() == b"hello"
 

@@ -78,6 +78,11 @@ def test_forms_keep_to_their_policy(s3, bucket):
     assert send(acl="public-read") == (403, "AccessDenied")
     name = "x-amz-signature" if "x-amz-signature" in post["fields"] else "signature"
     assert send(**{name: "0" * len(post["fields"][name])}) == (403, "SignatureDoesNotMatch")
+    # To another bucket, whatever a field says.
+    other = unique("other")
+    s3.create_bucket(Bucket=other)
+    answer = requests.post(post["url"].replace(bucket, other), data={**post["fields"], "bucket": bucket}, files={"file": b"123"})
+    assert answer.status_code == 403 and "$bucket" in answer.text
     expired = s3.generate_presigned_post(bucket, "k", ExpiresIn=-10)
     answer = requests.post(expired["url"], data=expired["fields"], files={"file": b"x"})
     assert answer.status_code == 403 and "Policy expired" in answer.text

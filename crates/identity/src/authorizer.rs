@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws::{Access, Authorizer, Caller};
+use aws::{Access, Authorizer, Caller, Origin};
 use types::{AccountId, ErrorKind, Principal};
 
 use crate::policy::{Context, Decision, Kind, Policy, evaluate_all};
@@ -54,6 +54,15 @@ fn account_of(resource: &str) -> Option<&str> {
 fn is_foreign(resource: &str, account: AccountId) -> bool {
     account_of(resource).is_some_and(|owner| owner.parse() != Ok(account))
 }
+
+/// What the root of an account may always do with what is its own: see and change what others may.
+const UNLOCKING: &[&str] = &[
+    "s3:DeleteBucketPolicy",
+    "s3:GetBucketPolicy",
+    "s3:PutBucketPolicy",
+    "sqs:GetQueueAttributes",
+    "sqs:SetQueueAttributes",
+];
 
 impl Identity {
     pub(crate) fn session_policy(&self, text: &str) -> Result<Arc<Policy>, Error> {
@@ -165,11 +174,15 @@ impl Identity {
             Some(guard) => guard.owner != caller.account,
             None => is_foreign(&need.resource, caller.account),
         };
-        // The root of an account needs nobody's leave in it, and a resource can not lock it out.
+        // The root of an account needs nobody's leave in it. What a resource denies to everybody it denies to the root,
+        // too, but for what lifts that again; keys of KMS alone can not be denied to it.
         if let Principal::Root { .. } = caller.principal
             && !foreign
         {
-            return Ok(Ok(()));
+            let binds = need.guard.as_ref().is_some_and(|guard| guard.policy.is_some() && !guard.decisive);
+            let is_bound = binds && caller.origin != Origin::Platform && !UNLOCKING.contains(&&*need.action);
+            let is_denied = is_bound && self.resource_side(caller, need, foreign).await? == Decision::Deny;
+            return Ok(if is_denied { Err(Denial::Explicit(RESOURCE)) } else { Ok(()) });
         }
         let resource = self.resource_side(caller, need, foreign).await?;
         if resource == Decision::Deny {

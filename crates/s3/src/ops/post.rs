@@ -149,6 +149,8 @@ impl Fields {
         for (_, value) in fields.iter_mut().filter(|(name, _)| name == "key") {
             *value = value.replace(FILE_NAME, &self.file_name);
         }
+        // The bucket is the one that is asked, whatever a field says.
+        fields.retain(|(name, _)| name != "bucket");
         fields.push(("bucket".to_owned(), bucket.to_owned()));
         policy.check(&fields)?;
         let signer = Caller {
