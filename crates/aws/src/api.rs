@@ -106,6 +106,18 @@ pub trait Api: Send + Sync + fmt::Debug {
         self.protocol() == Protocol::RestXml
     }
 
+    /// For `RestJson`: whether a path is one of this service's. A request without a signature does not say which
+    /// service it is for; where a path says it, such a request is refused in the service's own words.
+    fn has_path(&self, _path: &str) -> bool {
+        false
+    }
+
+    /// Whether the first segment of a path names something that this service stores: for S3, which requests without a
+    /// signature go to if nothing else is known, and whose buckets may be called as other services' paths begin.
+    async fn holds(&self, _path: &str) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     /// The largest body that is read before its signature can be verified, for clients that do not name its
     /// hash in a header. At least the largest body that an operation takes.
     fn max_signed_body_bytes(&self) -> usize {

@@ -339,6 +339,10 @@ impl Api for Functions {
         Protocol::RestJson
     }
 
+    fn has_path(&self, path: &str) -> bool {
+        crate::wire::has_path(path)
+    }
+
     /// Packages come within requests.
     fn max_signed_body_bytes(&self) -> usize {
         crate::wire::DEPLOY_LIMIT

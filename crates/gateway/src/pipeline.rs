@@ -214,14 +214,14 @@ impl Gateway {
             }
         }
         if is_question {
-            return self.admit_anonymous(connection, exchange, shape, head, incoming);
+            return self.admit_anonymous(connection, exchange, shape, head, incoming).await;
         }
         let Some(presented) = Presented::read(head).map_err(|failure| failure.into_error(shape.protocol))?
         else {
             if sigv2::is_presented(head) {
                 return self.authenticate_v2(connection, exchange, shape, head, incoming).await;
             }
-            return self.admit_anonymous(connection, exchange, shape, head, incoming);
+            return self.admit_anonymous(connection, exchange, shape, head, incoming).await;
         };
         let service = presented.service();
         let api = match url {
@@ -327,12 +327,12 @@ impl Gateway {
     }
 
     /// The bucket in the host name, for S3.
-    fn bucket_of<'a>(&self, head: &'a Parts) -> Option<&'a str> {
+    pub(crate) fn bucket_of<'a>(&self, head: &'a Parts) -> Option<&'a str> {
         bucket_of_host(text(&head.headers, HOST.as_str())?, &self.config.domains)
     }
 
     /// Lets a request without a signature through to the services that decide themselves.
-    fn admit_anonymous(
+    async fn admit_anonymous(
         &self,
         connection: &Connection,
         exchange: &mut Exchange,
@@ -341,7 +341,7 @@ impl Gateway {
         incoming: Incoming,
     ) -> Result<Authentic, Error> {
         let missing = |shape: &Shape| Failure::Missing.into_error(shape.protocol);
-        let api = self.route_unsigned(head).ok_or_else(|| missing(shape))?;
+        let api = self.route_unsigned(head).await?.ok_or_else(|| missing(shape))?;
         exchange.service = api.signing_name();
         *shape = Shape { protocol: api.protocol(), namespace: api.namespace() };
         if !api.accepts_anonymous() {

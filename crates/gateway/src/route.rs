@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use aws::{Api, Protocol};
+use aws::{Api, Error, Protocol};
 use http::header::{CONTENT_TYPE, HOST, HeaderMap};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
@@ -27,16 +27,36 @@ impl Gateway {
         if is_url { self.api("lambda-url") } else { None }
     }
 
-    /// The service of a request that is not signed: by its target, by the node's own paths, else S3.
-    pub(crate) fn route_unsigned(&self, head: &Parts) -> Option<Arc<dyn Api>> {
+    /// The service of a request that is not signed: by its target, by the node's own paths, else S3. A path of
+    /// another service's is that service's unless there is a bucket of that name: `2015-03-31` is a legal one.
+    pub(crate) async fn route_unsigned(&self, head: &Parts) -> Result<Option<Arc<dyn Api>>, Error> {
+        let found = |is_it: &dyn Fn(&dyn Api) -> bool| {
+            self.apis.load().values().find(|api| is_it(api.as_ref())).cloned()
+        };
         if let Some(target) = text(&head.headers, "x-amz-target") {
-            let (prefix, _) = target.split_once('.')?;
-            return self.apis.load().values().find(|api| api.target_prefix() == prefix).cloned();
+            let prefix = target.split_once('.').map(|(prefix, _)| prefix);
+            return Ok(prefix.and_then(|prefix| found(&|api| api.target_prefix() == prefix)));
         }
-        if head.uri.path().starts_with(OWN_PATHS) {
-            return self.api("hawker");
+        let path = head.uri.path();
+        if path.starts_with(OWN_PATHS) {
+            return Ok(self.api("hawker"));
         }
-        if guess_protocol(head) == Protocol::RestXml { self.api("s3") } else { None }
+        if guess_protocol(head) != Protocol::RestXml {
+            return Ok(None);
+        }
+        let objects = self.api("s3");
+        if self.bucket_of(head).is_none()
+            && let Some(other) = found(&|api| api.has_path(path))
+        {
+            let is_bucket = match &objects {
+                Some(objects) => objects.holds(path).await?,
+                None => false,
+            };
+            if !is_bucket {
+                return Ok(Some(other));
+            }
+        }
+        Ok(objects)
     }
 }
 

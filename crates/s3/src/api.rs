@@ -36,6 +36,11 @@ impl Api for S3 {
         Protocol::RestXml
     }
 
+    async fn holds(&self, path: &str) -> Result<bool, aws::Error> {
+        let (bucket, _) = bucket_and_key(path)?;
+        Ok(self.inner.home(&bucket).await?.is_some())
+    }
+
     async fn parse(&self, request: Request) -> Result<Box<dyn Operation>, aws::Error> {
         let Request { mut head, body, context } = request;
         if head.method == Method::OPTIONS {

@@ -102,6 +102,38 @@ pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dy
         segments.push(decoded.map_err(|_| unknown(&head))?.into_owned());
     }
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+/// How Lambda's paths begin.
+const PATHS: &[(&str, &str)] = &[
+    ("2014-11-13", "functions"),
+    ("2015-03-31", "event-source-mappings"),
+    ("2015-03-31", "functions"),
+    ("2016-08-19", "account-settings"),
+    ("2017-03-31", "tags"),
+    ("2017-10-31", "functions"),
+    ("2018-10-31", "layers"),
+    ("2019-09-25", "functions"),
+    ("2019-09-30", "functions"),
+    ("2020-04-22", "code-signing-configs"),
+    ("2020-06-30", "functions"),
+    ("2021-07-20", "functions"),
+    ("2021-10-31", "functions"),
+    ("2021-11-15", "functions"),
+    ("2024-08-31", "functions"),
+    ("2025-11-30", "capacity-providers"),
+    ("2025-11-30", "functions"),
+    ("2025-12-01", "durable-execution-callbacks"),
+    ("2025-12-01", "durable-executions"),
+    ("2025-12-01", "functions"),
+    ("2026-07-09", "resource-policy"),
+];
+
+/// Whether a path is one of Lambda's, served here or not.
+pub(crate) fn has_path(path: &str) -> bool {
+    let mut segments = path.trim_start_matches('/').splitn(3, '/');
+    let (Some(date), Some(what)) = (segments.next(), segments.next()) else { return false };
+    PATHS.contains(&(date, what))
+}
+
     let account = context.caller.account;
     let name = |text: &str| FunctionName::parse(text, account, &inner.region);
     let mut query = Query::parse(&head.uri);
