@@ -4,6 +4,7 @@ import json
 import urllib.request
 
 import pytest
+from conftest import eventually
 from functions import function
 
 pytestmark = pytest.mark.local
@@ -38,3 +39,37 @@ def test_a_trace_of_w3c_reaches_the_function(node):
     # Below this node's own span.
     assert parent != "00f067aa0ba902b7" and f"Parent={parent}" in seen["x-amzn-trace-id"]
     assert seen["tracestate"] == "vendor=1"
+
+
+CALLS = """
+import boto3, os
+def handler(event, context):
+    boto3.client("sts").get_caller_identity()
+    return os.environ["_X_AMZN_TRACE_ID"]
+"""
+
+
+def test_functions_are_told_what_was_decided(node):
+    with function(node, CALLS) as fn:
+        given = {}
+        fn.client.meta.events.register("before-send.lambda.Invoke", lambda request, **_: request.headers.update(given))
+        told = fn.result()
+        assert ";Sampled=0;Kept=1" in told
+        # The node's own trace goes through the function to what it called.
+        root = dict(part.split("=") for part in told.split(";"))["Root"]
+
+        def names():
+            return node.hawker("trace", root).stdout
+
+        eventually(lambda: "GetCallerIdentity" in names())
+        for flag in "01":
+            given["X-Amzn-Trace-Id"] = f"{ROOT};Sampled={flag}"
+            told = fn.result()
+            assert told.startswith(ROOT) and f";Sampled={flag}" in told and "Kept" not in told
+        fn.client.update_function_configuration(FunctionName=fn.name, TracingConfig={"Mode": "Active"})
+        fn.client.get_waiter("function_updated_v2").wait(FunctionName=fn.name)
+        given["X-Amzn-Trace-Id"] = f"{ROOT};Sampled=0"
+        assert ";Sampled=0" in fn.result()
+        given.clear()
+        told = fn.result()
+        assert ";Sampled=1" in told and "Kept" not in told

@@ -67,7 +67,8 @@ impl Record for Spans {
         let mut spans = Vec::new();
         while !reader.0.is_empty() {
             let (id, parent) = (reader.text()?, reader.optional()?);
-            let trace = TraceHeader { root: root.clone(), parent, sampled: true, lineage: None };
+            let trace =
+                TraceHeader { root: root.clone(), parent, sampled: true, undecided: false, lineage: None };
             let (name, started_at) = (reader.text()?, reader.time()?);
             let (duration_us, error) = (reader.number()?, reader.optional()?);
             spans.push(Span { account, trace, id, name, started_at, duration_us, error });
@@ -146,7 +147,7 @@ impl Record for Invocations {
                 memory_mb,
                 max_memory_mb,
                 outcome,
-                trace: TraceHeader { root, parent, sampled: flags & 0x20 != 0, lineage },
+                trace: TraceHeader { root, parent, sampled: flags & 0x20 != 0, undecided: false, lineage },
                 redeliverable: flags & 0x10 != 0,
             });
         }
@@ -294,7 +295,7 @@ mod tests {
         let trace = TraceHeader {
             root: "1-00000000-000000000000000000000001".into(),
             parent: parent.map(Into::into),
-            ..TraceHeader::new(&*env)
+            ..TraceHeader::new(&*env).decided()
         };
         Span {
             account: AccountId::DEFAULT,
@@ -324,7 +325,7 @@ mod tests {
             memory_mb: 10_240,
             max_memory_mb: 0,
             outcome,
-            trace: TraceHeader { sampled: init_us.is_some(), ..TraceHeader::new(&*env) },
+            trace: TraceHeader { sampled: init_us.is_some(), ..TraceHeader::new(&*env).decided() },
             redeliverable,
         };
         let rows = OUTCOMES.map(|outcome| row(Some(0), outcome, true)).into_iter();

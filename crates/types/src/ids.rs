@@ -161,11 +161,20 @@ pub struct TraceHeader {
     pub root: String,
     /// The causing span, 16 hex digits.
     pub parent: Option<String>,
-    /// Whether the trace is kept.
+    /// Whether the node keeps the trace.
     pub sampled: bool,
+    /// Nobody has decided that it is to be sampled: the node keeps it of its own accord. A function that is not to trace
+    /// actively is told that it is not sampled.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub undecided: bool,
     /// Which functions the chain of causes went through, and how often: `<8 hex>:<times>`, joined by `|`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// How many functions a lineage names.
@@ -177,22 +186,36 @@ impl TraceHeader {
         let mut bytes = [0; 12];
         env.fill(&mut bytes);
         let root = format!("1-{:08x}-{}", env.now().as_second(), hex::encode(bytes));
-        Self { root, parent: None, sampled: true, lineage: None }
+        Self { root, parent: None, sampled: true, undecided: true, lineage: None }
     }
 
     /// Reads the header; `None` if it has no well-formed `Root`.
     pub fn parse(header: &str) -> Option<Self> {
-        let mut trace = Self { root: String::new(), parent: None, sampled: true, lineage: None };
+        let mut trace =
+            Self { root: String::new(), parent: None, sampled: true, undecided: true, lineage: None };
+        let mut kept = false;
         for part in header.split(';') {
             match part.trim().split_once('=') {
                 Some(("Root", root)) if is_root(root) => trace.root = root.to_owned(),
                 Some(("Parent", id)) if is_hex(id, 16) => trace.parent = Some(id.to_owned()),
-                Some(("Sampled", flag)) => trace.sampled = flag != "0",
+                Some(("Sampled", flag @ ("0" | "1"))) => {
+                    (trace.sampled, trace.undecided) = (flag == "1", false);
+                }
+                Some(("Kept", "1")) => kept = true,
                 Some(("Lineage", lineage)) if is_lineage(lineage) => trace.lineage = Some(lineage.to_owned()),
                 _ => {}
             }
         }
+        if kept && !trace.sampled {
+            (trace.sampled, trace.undecided) = (true, true);
+        }
         (!trace.root.is_empty()).then_some(trace)
+    }
+
+    /// The same for those who trace actively: it is decided that it is sampled, if the node keeps it.
+    #[must_use]
+    pub fn decided(self) -> Self {
+        Self { undecided: false, ..self }
     }
 
     /// The trace that a request names: by X-Ray's header, else by W3C's `traceparent`.
@@ -216,11 +239,12 @@ impl TraceHeader {
             root: format!("1-{seconds}-{rest}"),
             parent: Some(parent.to_owned()),
             sampled: u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1),
+            undecided: false,
             lineage: None,
         })
     }
 
-    /// As a `traceparent`; `None` if no span is named.
+    /// As a `traceparent`, whose flag says whether the node keeps the trace; `None` if no span is named.
     pub fn to_w3c(&self) -> Option<String> {
         let parent = self.parent.as_ref()?.to_ascii_lowercase();
         let trace: String = self.root.split('-').skip(1).collect();
@@ -284,7 +308,11 @@ impl fmt::Display for TraceHeader {
         if let Some(parent) = &self.parent {
             write!(f, ";Parent={parent}")?;
         }
-        write!(f, ";Sampled={}", u8::from(self.sampled))?;
+        write!(f, ";Sampled={}", u8::from(self.sampled && !self.undecided))?;
+        if self.sampled && self.undecided {
+            // So that the node knows its own trace again when it comes back with a function's calls.
+            f.write_str(";Kept=1")?;
+        }
         match &self.lineage {
             Some(lineage) => write!(f, ";Lineage={lineage}"),
             None => Ok(()),
@@ -296,6 +324,26 @@ impl fmt::Display for TraceHeader {
 mod tests {
     use super::*;
     use crate::SystemEnv;
+
+    #[test]
+    fn what_nobody_decided_is_told_as_not_sampled_and_known_again() {
+        let root = "Root=1-5759e988-bd862e3fe1be46a994272793";
+        for (given, told, kept) in [
+            ("", ";Sampled=0;Kept=1", true),
+            (";Sampled=?", ";Sampled=0;Kept=1", true),
+            (";Sampled=0;Kept=1", ";Sampled=0;Kept=1", true),
+            (";Sampled=1", ";Sampled=1", true),
+            (";Kept=1;Sampled=1", ";Sampled=1", true),
+            (";Sampled=0", ";Sampled=0", false),
+        ] {
+            let trace = TraceHeader::parse(&format!("{root}{given}")).unwrap();
+            assert_eq!((trace.to_string(), trace.sampled), (format!("{root}{told}"), kept), "{given}");
+            let active = trace.decided().to_string();
+            assert_eq!(active, format!("{root};Sampled={}", u8::from(kept)), "{given}");
+        }
+        let fresh = TraceHeader::new(&*SystemEnv::new());
+        assert_eq!(TraceHeader::parse(&fresh.to_string()), Some(fresh));
+    }
 
     #[test]
     fn traces_are_written_as_w3c_does_too() {

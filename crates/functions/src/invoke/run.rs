@@ -70,6 +70,9 @@ impl Inner {
         let timeout = Duration::from_secs(u64::from(deployed.row.timeout_s));
         let request = InvokeRequest {
             request_id: run.request_id,
+        if deployed.row.tracing == "Active" {
+            run.trace = run.trace.decided();
+        }
             event: std::mem::replace(&mut run.event, Event::Json(Bytes::new())),
             stream: run.stream.take(),
             deadline: started_at + timeout,
