@@ -184,4 +184,8 @@ pub trait RoleSource: Send + Sync + fmt::Debug {
         service: &str,
         duration: std::time::Duration,
     ) -> Result<TemporaryCredentials, Error>;
+
+    /// Whether the user or the role of that ARN is there. `None` if nothing is known of it: it is neither, or of an
+    /// account that is not this node's.
+    async fn is_there(&self, arn: &str) -> Result<Option<bool>, Error>;
 }

@@ -70,6 +70,9 @@ pub enum Error {
     /// The event is not JSON.
     #[error("Could not parse request body into json: {0}")]
     Content(String),
+    /// The client context is not what it has to be; the message says what that is.
+    #[error("Client context must be {0}.")]
+    ClientContext(&'static str),
     /// The request's body is not what the service's model says.
     #[error("{0}")]
     Serialization(String),
@@ -139,6 +142,7 @@ impl Error {
             Self::InvalidParameter(_)
             | Self::Validation(_)
             | Self::Content(_)
+            | Self::ClientContext(_)
             | Self::Serialization(_)
             | Self::PolicyLength { .. }
             | Self::Recursion
@@ -173,7 +177,7 @@ impl From<Error> for aws::Error {
             Error::Conflict(_) => ("ResourceConflictException", 409, "User"),
             Error::Revision => ("PreconditionFailedException", 412, "User"),
             Error::TooLarge { .. } => ("RequestTooLargeException", 413, "User"),
-            Error::Content(_) => ("InvalidRequestContentException", 400, "User"),
+            Error::Content(_) | Error::ClientContext(_) => ("InvalidRequestContentException", 400, "User"),
             Error::Serialization(_) => ("SerializationException", 400, "User"),
             Error::Throttled(_) => ("TooManyRequestsException", 429, "User"),
             Error::PolicyLength { .. } => ("PolicyLengthExceededException", 400, "User"),

@@ -265,8 +265,13 @@ pub enum RunError {
         max_memory_bytes: u64,
     },
     /// Its process ended before it asked for the event, which any other instance can run.
-    #[error("the runtime ended before it asked for the event")]
-    NotTaken(Box<InvokeRequest>),
+    #[error("the runtime ended before it asked for the event: {error}")]
+    NotTaken {
+        /// The event.
+        request: Box<InvokeRequest>,
+        /// How the process ended.
+        error: Box<RunError>,
+    },
 }
 
 /// Why an instance did not get ready.
@@ -275,8 +280,10 @@ pub enum StartError {
     /// The code failed while it was loaded: the error object it reported, or one made for it.
     #[error("the function failed to initialise")]
     Init {
-        /// JSON error object, as an invocation answers with it.
+        /// JSON error object, as the function reported it, or as the platform words it.
         payload: Bytes,
+        /// Whether the function reported it; else it ended, or was ended, without a word.
+        reported: bool,
         /// How long init took.
         duration: Duration,
         /// True if the memory limit killed it.

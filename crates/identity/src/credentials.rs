@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use aws::{Credential, CredentialSource, Origin, RoleSource, TemporaryCredentials};
 use types::{AccountId, Principal, Timestamp};
 
-use crate::holders::Holder;
+use crate::holders::{Holder, HolderKey};
 use crate::policy::{Context, Decision};
 use crate::sessions::{Claims, Who};
-use crate::tables::{self, ACCESS_KEYS, AccessKey, KeyOwner};
+use crate::tables::{self, ACCESS_KEYS, ACCOUNTS, AccessKey, HolderKind, KeyOwner};
 use crate::{Error, Identity, ids};
 
 impl Identity {
@@ -118,6 +118,23 @@ impl CredentialSource for Identity {
 
 #[async_trait]
 impl RoleSource for Identity {
+    async fn is_there(&self, arn: &str) -> Result<Option<bool>, aws::Error> {
+        let Ok(parsed) = arn.parse::<types::Arn>() else { return Ok(None) };
+        let kind = match parsed.resource.split_once('/') {
+            Some(("user", _)) => HolderKind::User,
+            Some(("role", _)) => HolderKind::Role,
+            Some(_) | None => return Ok(None),
+        };
+        let (Ok(account), "iam") = (parsed.account.parse(), parsed.service.as_str()) else { return Ok(None) };
+        let known = ACCOUNTS.get(&self.store, tables::account(account)).await.map_err(Error::from)?;
+        if known.is_none() {
+            return Ok(None);
+        }
+        let name = parsed.resource.rsplit('/').next().unwrap_or_default();
+        let holder = self.holder(HolderKey::new(account, kind, name)).await?;
+        Ok(Some(holder.is_some_and(|holder| holder.arn == arn)))
+    }
+
     async fn assume(
         &self,
         account: AccountId,

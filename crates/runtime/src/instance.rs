@@ -111,6 +111,10 @@ impl Instance for ProcessInstance {
     async fn invoke(&mut self, request: InvokeRequest) -> Result<InvokeResult, RunError> {
         self.report();
         let began = Instant::now();
+        if !self.sandbox.is_whole() {
+            let error = self.break_off(None, began).await;
+            return Err(RunError::NotTaken { request: Box::new(request), error: Box::new(error) });
+        }
         let deadline = began + request.timeout;
         // Only for those who listen.
         let told = (!self.telemetry.is_silent()).then(|| request.request_id.to_string());
@@ -164,13 +168,16 @@ impl Instance for ProcessInstance {
                     logs,
                 })
             }
-            What::Broken(fault) => match self.exchange.take_back() {
-                Some(request) => {
-                    self.end(Reason::Failure).await;
-                    Err(RunError::NotTaken(Box::new(request)))
-                }
-                None => Err(self.break_off(fault, began).await),
-            },
+            What::Broken(fault) => {
+                let untaken = self.exchange.take_back();
+                let error = self.break_off(fault, began).await;
+                Err(match untaken {
+                    Some(request) => {
+                        RunError::NotTaken { request: Box::new(request), error: Box::new(error) }
+                    }
+                    None => error,
+                })
+            }
             What::TimedOut => Err(self.time_out().await),
         }
     }
@@ -199,8 +206,9 @@ impl Instance for ProcessInstance {
         }
     }
 
+    /// A function that has ended beside an extension that goes on is of no use.
     fn is_alive(&mut self) -> bool {
-        self.sandbox.is_alive()
+        self.sandbox.is_whole()
     }
 
     async fn stop(mut self: Box<Self>) {

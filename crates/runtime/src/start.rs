@@ -41,7 +41,7 @@ enum Place {
 /// How an attempt went.
 enum Attempt {
     Ready(Box<ProcessInstance>, Vec<LogEvent>),
-    Failed { payload: Bytes, out_of_memory: bool, logs: Vec<LogEvent> },
+    Failed { payload: Bytes, reported: bool, out_of_memory: bool, logs: Vec<LogEvent> },
     TimedOut { logs: Vec<LogEvent>, out_of_memory: bool },
 }
 
@@ -86,9 +86,10 @@ impl ProcessRuntime {
                     before.extend(logs);
                     return Ok(Started { instance, init_duration: duration, logs: before });
                 }
-                Attempt::Failed { payload, out_of_memory, logs } => {
+                Attempt::Failed { payload, reported, out_of_memory, logs } => {
                     before.extend(logs);
-                    return Err(StartError::Init { payload, duration, out_of_memory, logs: before });
+                    let logs = before;
+                    return Err(StartError::Init { payload, reported, duration, out_of_memory, logs });
                 }
                 Attempt::TimedOut { logs, .. } if again => {
                     before.extend(logs);
@@ -100,7 +101,8 @@ impl ProcessRuntime {
                     before.extend(logs);
                     let message = format!("Task timed out after {:.2} seconds", patience.as_secs_f64());
                     let payload = error_payload("Sandbox.Timedout", &message);
-                    return Err(StartError::Init { payload, duration, out_of_memory, logs: before });
+                    let (reported, logs) = (false, before);
+                    return Err(StartError::Init { payload, reported, duration, out_of_memory, logs });
                 }
             }
         }
@@ -262,11 +264,6 @@ impl ProcessRuntime {
                 }
             }
         };
-        let failed = |instance: &ProcessInstance, payload: Bytes, out_of_memory: bool| Attempt::Failed {
-            payload,
-            out_of_memory,
-            logs: instance.logs.take(),
-        };
         Ok(match what {
             What::Ready => {
                 if has_more_cpu {
@@ -280,12 +277,14 @@ impl ProcessRuntime {
             }
             What::Fault(message, kind) => {
                 instance.end(Reason::Failure).await;
-                failed(&instance, error_payload(kind, &message), false)
+                let payload = error_payload(kind, &message);
+                let logs = instance.logs.take();
+                Attempt::Failed { payload, reported: false, out_of_memory: false, logs }
             }
             What::Ended => {
                 let end = instance.end(Reason::Failure).await;
-                let payload = match (instance.exchange.init_error(), &end.failure) {
-                    (Some(payload), _) => payload,
+                let (payload, reported) = match (instance.exchange.init_error(), &end.failure) {
+                    (Some(payload), _) => (payload, true),
                     // It could not be filled: nothing of the function has run.
                     (None, Some(failure)) if stood_ready => {
                         self.ready.distrust(failure);
@@ -294,10 +293,11 @@ impl ProcessRuntime {
                     (None, Some(failure)) => return Err(StartError::Platform(failure.clone())),
                     (None, None) => {
                         let (message, kind) = exit_reason_of(&end, &parts.extensions);
-                        error_payload(kind, &format!("Error: {message}"))
+                        (error_payload(kind, &message), false)
                     }
                 };
-                failed(&instance, payload, end.out_of_memory)
+                let (out_of_memory, logs) = (end.out_of_memory, instance.logs.take());
+                Attempt::Failed { payload, reported, out_of_memory, logs }
             }
             What::TimedOut => {
                 let end = instance.end(Reason::Timeout).await;

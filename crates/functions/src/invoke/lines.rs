@@ -127,18 +127,22 @@ pub(crate) fn init_report(
     duration: Duration,
     error_type: &str,
 ) -> Option<String> {
+    let timed_out = error_type == "Sandbox.Timedout";
     match format {
-        LogFormat::Text => Some(format!(
-            "INIT_REPORT Init Duration: {}\tPhase: init\tStatus: error\tError Type: {error_type}",
-            millis(duration)
-        )),
+        LogFormat::Text => {
+            let status =
+                if timed_out { "timeout".to_owned() } else { format!("error\tError Type: {error_type}") };
+            Some(format!("INIT_REPORT Init Duration: {}\tPhase: init\tStatus: {status}", millis(duration)))
+        }
         LogFormat::Json { .. } => {
-            let record = json!({
+            let mut record = json!({
                 "phase": "init",
-                "status": "error",
-                "errorType": error_type,
+                "status": if timed_out { "timeout" } else { "error" },
                 "metrics": { "durationMs": json_millis(duration) },
             });
+            if !timed_out {
+                record["errorType"] = json!(error_type);
+            }
             event(format, LogLevel::Warn, at, "initReport", &record)
         }
     }
@@ -240,15 +244,28 @@ impl Report<'_> {
     }
 }
 
+/// How much of a log an answer has, in bytes.
+const TAIL_LIMIT: usize = 4096;
+
+/// The events that the last 4 KB of a log are of.
+pub(crate) fn last(events: &[LogEvent]) -> &[LogEvent] {
+    let mut size = 0;
+    let count = events.iter().rev().take_while(|event| {
+        let wanted = size < TAIL_LIMIT;
+        size += event.message.len() + 1;
+        wanted
+    });
+    &events[events.len() - count.count()..]
+}
+
 /// The last 4 KB of an invocation's log, as `X-Amz-Log-Result` carries it before base64.
-pub(crate) fn tail(events: &[LogEvent]) -> Vec<u8> {
-    const LIMIT: usize = 4096;
+pub(crate) fn tail<'a>(events: impl Iterator<Item = &'a LogEvent>) -> Vec<u8> {
     let mut text = Vec::new();
     for event in events {
         text.extend_from_slice(event.message.as_bytes());
         text.push(b'\n');
     }
-    let from = text.len().saturating_sub(LIMIT);
+    let from = text.len().saturating_sub(TAIL_LIMIT);
     text.split_off(from)
 }
 
@@ -296,6 +313,11 @@ mod tests {
         assert_eq!(versioned("python3.12"), "python:3.12");
         assert_eq!(versioned("provided.al2023"), "provided.al:2023");
         assert_eq!(iso(at), "2026-11-23T09:08:07.005Z");
+        let events = ["a".repeat(9), "b".repeat(4000), "c".repeat(95)];
+        let events = events.map(|message| LogEvent { timestamp: at, message });
+        assert_eq!(last(&events), &events[1..]);
+        assert_eq!((last(&events[..1]), last(&[])), (&events[..1], &[][..]));
+        assert_eq!(tail(events.iter()), tail(last(&events).iter()));
         assert_eq!(
             stream(at, Version::Latest, [0xAB; 16]),
             format!("2026/11/23/[$LATEST]{}", "ab".repeat(16))

@@ -186,10 +186,8 @@ impl Inner {
             let lease = self.place(&pool, &deployed, invocation.queue_timeout).await?;
             let ran = match lease {
                 Ok(lease) => Detached::new(self.clone().run(lease, run)).await,
-                Err(StartFailure::Init { deployed, log_stream, payload, duration, out_of_memory }) => {
-                    let failed =
-                        self.clone().init_failed(deployed, log_stream, run, payload, duration, out_of_memory);
-                    Ok(Detached::new(failed).await)
+                Err(StartFailure::Init(failure)) => {
+                    Ok(Detached::new(self.clone().init_failed(run, *failure)).await)
                 }
                 Err(StartFailure::Other(error)) => return Err(error),
             };
@@ -248,7 +246,7 @@ impl Inner {
 
 /// Decodes a client context: base64 of a JSON object.
 pub(crate) fn client_context(text: &str) -> Result<String, Error> {
-    let invalid = || Error::Content("the client context is not base64 of a JSON object".into());
+    let invalid = || Error::ClientContext("a valid Base64-encoded JSON object");
     let bytes = STANDARD.decode(text).map_err(|_| invalid())?;
     let json = String::from_utf8(bytes).map_err(|_| invalid())?;
     let object: serde_json::Value = serde_json::from_str(&json).map_err(|_| invalid())?;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use telemetry::LogEvent;
 use tokio::sync::oneshot;
 
 use super::function::Deployed;
@@ -97,17 +98,26 @@ impl Live {
     }
 }
 
+/// How a function's own code failed.
+#[derive(Debug)]
+pub(crate) struct InitFailure {
+    pub(crate) deployed: Arc<Deployed>,
+    pub(crate) log_stream: String,
+    /// The error object.
+    pub(crate) payload: bytes::Bytes,
+    /// Whether the function reported it itself.
+    pub(crate) reported: bool,
+    pub(crate) duration: Duration,
+    pub(crate) out_of_memory: bool,
+    /// The end of what is in the log of it.
+    pub(crate) events: Vec<LogEvent>,
+}
+
 /// Why an instance did not get ready, for the request that waited longest.
 #[derive(Debug)]
 pub(crate) enum StartFailure {
     /// The function's own code failed.
-    Init {
-        deployed: Arc<Deployed>,
-        log_stream: String,
-        payload: bytes::Bytes,
-        duration: Duration,
-        out_of_memory: bool,
-    },
+    Init(Box<InitFailure>),
     /// Anything else.
     Other(Error),
 }

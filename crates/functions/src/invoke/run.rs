@@ -13,7 +13,7 @@ use types::{RequestId, Timestamp, TraceHeader};
 
 use super::function::Deployed;
 use super::lines::{Report, iso};
-use super::pool::Lease;
+use super::pool::{InitFailure, Lease};
 use super::start::{error_type, log_format};
 use super::{Outcome, lines};
 use crate::service::Inner;
@@ -52,6 +52,8 @@ struct Ended {
     error_type: Option<String>,
     /// What the platform adds to the log.
     line: Option<String>,
+    /// What is in the log already and belongs to the invocation: of an init that failed.
+    before: Vec<LogEvent>,
     logs: Vec<LogEvent>,
     duration: Duration,
     init: Option<Duration>,
@@ -68,11 +70,11 @@ impl Inner {
         let span = self.span_id();
         let started_at = self.env.now();
         let timeout = Duration::from_secs(u64::from(deployed.row.timeout_s));
-        let request = InvokeRequest {
-            request_id: run.request_id,
         if deployed.row.tracing == "Active" {
             run.trace = run.trace.decided();
         }
+        let request = InvokeRequest {
+            request_id: run.request_id,
             event: std::mem::replace(&mut run.event, Event::Json(Bytes::new())),
             stream: run.stream.take(),
             deadline: started_at + timeout,
@@ -90,10 +92,11 @@ impl Inner {
                 drop(lease);
                 answered(result, init)
             }
-            Err(RunError::NotTaken(request)) if run.tries < MOST_TRIES => {
+            Err(RunError::NotTaken { request, error }) if run.tries < MOST_TRIES => {
                 run.tries += 1;
-                tracing::debug!(request = %run.request_id, "an instance ended before it took a request");
+                tracing::debug!(request = %run.request_id, %error, "an instance ended before it took a request");
                 lease.lost();
+                self.keep_logs(&deployed, log_stream, *error).await;
                 (run.event, run.stream) = (request.event, request.stream);
                 return Err(Box::new(run));
             }
@@ -103,6 +106,17 @@ impl Inner {
             }
         };
         Ok(self.record(&deployed, log_stream, started_at, span, run, ended).await)
+    }
+
+    /// What an instance wrote for no invocation is in its log all the same.
+    async fn keep_logs(&self, deployed: &Deployed, stream: String, error: RunError) {
+        let (RunError::Exited { logs: events, .. } | RunError::Timeout { logs: events, .. }) = error else {
+            return;
+        };
+        if !events.is_empty() {
+            let (account, group) = (deployed.account, deployed.row.log_group.clone());
+            self.telemetry.log(LogLines { account, group, stream, events }).await;
+        }
     }
 
     /// Answers while extensions still work on the event; what they take belongs to the invocation, so the record
@@ -154,28 +168,24 @@ impl Inner {
     }
 
     /// The outcome of a request whose instance failed to start through the function's own fault.
-    pub(super) async fn init_failed(
-        self: Arc<Self>,
-        deployed: Arc<Deployed>,
-        log_stream: String,
-        run: Run,
-        payload: Bytes,
-        init: Duration,
-        out_of_memory: bool,
-    ) -> Outcome {
+    pub(super) async fn init_failed(self: Arc<Self>, run: Run, failure: InitFailure) -> Outcome {
+        let InitFailure { deployed, log_stream, payload, reported, duration, out_of_memory, events } =
+            failure;
         let started_at = self.env.now();
-        let error_type = Some(error_type(&payload, out_of_memory));
+        let reported_type = error_type(&payload, out_of_memory);
         let ended = Ended {
             ending: if out_of_memory { Ending::OutOfMemory } else { Ending::Error },
-            payload,
             function_error: Some("Unhandled".to_owned()),
-            error_type,
+            payload,
+            error_type: Some(reported_type),
             line: None,
+            before: events,
             logs: Vec::new(),
             duration: Duration::ZERO,
-            init: Some(init),
+            init: Some(duration),
             max_memory_bytes: 0,
         };
+        let ended = if reported { ended } else { without_a_word(ended, run.request_id, started_at) };
         let span = self.span_id();
         self.record(&deployed, log_stream, started_at, span, run, ended).await
     }
@@ -219,7 +229,7 @@ impl Inner {
         events.extend(ended.logs);
         let last = [ended.line, lines::end(format, request_id), report.line(format, now)];
         events.extend(last.into_iter().flatten().map(|line| at(now, line)));
-        let log_tail = run.log_tail.then(|| lines::tail(&events));
+        let log_tail = run.log_tail.then(|| lines::tail(ended.before.iter().chain(&events)));
 
         let lines = LogLines { account, group: row.log_group.clone(), stream, events };
         let error = match ended.ending {
@@ -271,6 +281,7 @@ fn answered(result: InvokeResult, init: Option<Duration>) -> Ended {
         function_error: result.function_error,
         error_type: None,
         line: None,
+        before: Vec::new(),
         logs: result.logs,
         duration: result.duration,
         init,
@@ -308,6 +319,7 @@ fn failed(
                 function_error: Some("Unhandled".to_owned()),
                 error_type: Some("Sandbox.Timedout".to_owned()),
                 line: Some(format!("{} {request_id} {told}", iso(now))),
+                before: Vec::new(),
                 logs,
                 duration: timeout,
                 init,
@@ -323,21 +335,33 @@ fn failed(
                 function_error: Some("Unhandled".to_owned()),
                 line: Some(format!("{told}\n{error_type}")),
                 error_type: Some(reported),
+                before: Vec::new(),
                 logs,
                 duration,
                 init,
                 max_memory_bytes,
             }
         }
-        RunError::NotTaken(_) => {
-            let message = "Runtime exited without providing a reason".to_owned();
-            let error_type = "Runtime.ExitError".to_owned();
-            let (out_of_memory, duration, logs, max_memory_bytes) = (false, Duration::ZERO, Vec::new(), 0);
-            let exited =
-                RunError::Exited { message, error_type, out_of_memory, duration, logs, max_memory_bytes };
-            failed(exited, init, request_id, timeout, now)
-        }
+        RunError::NotTaken { error, .. } => failed(*error, init, request_id, timeout, now),
     }
+}
+
+/// An init that ended without saying why: the platform does, in the answer and in the log.
+fn without_a_word(ended: Ended, request_id: RequestId, now: Timestamp) -> Ended {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Told {
+        error_type: String,
+        error_message: String,
+    }
+    let Ok(Told { error_type, error_message }) = serde_json::from_slice(&ended.payload) else { return ended };
+    let told = format!("RequestId: {request_id} Error: {error_message}");
+    let payload = error_object(&error_type, &told);
+    if error_type == "Sandbox.Timedout" {
+        let line = Some(format!("{} {request_id} {error_message}", iso(now)));
+        return Ended { ending: Ending::Timeout, payload, line, ..ended };
+    }
+    Ended { payload, line: Some(format!("{told}\n{error_type}")), ..ended }
 }
 
 fn error_object(error_type: &str, message: &str) -> Bytes {

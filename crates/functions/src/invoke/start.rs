@@ -9,7 +9,7 @@ use types::{AccountId, ErrorKind};
 use super::function::Deployed;
 use super::lines::{self, InitStart};
 use super::machine::Grant;
-use super::pool::{Live, Pool, StartFailure};
+use super::pool::{InitFailure, Live, Pool, StartFailure};
 use crate::code::FetchBlob;
 use crate::service::Inner;
 use crate::tables::{CodeRef, FunctionRow, ImageRow, LoggingRow};
@@ -141,18 +141,20 @@ impl Inner {
                     grant,
                 })
             }
-            Err(StartError::Init { payload, duration, out_of_memory, logs }) => {
+            Err(StartError::Init { payload, reported, duration, out_of_memory, logs }) => {
                 events.extend(logs);
                 let error_type = error_type(&payload, out_of_memory);
                 let now = self.env.now();
                 events.extend(at(now, lines::init_report(log_format, now, duration, &error_type)));
-                Err(StartFailure::Init {
+                Err(StartFailure::Init(Box::new(InitFailure {
                     deployed: deployed.clone(),
                     log_stream: log_stream.clone(),
                     payload,
+                    reported,
                     duration,
                     out_of_memory,
-                })
+                    events: lines::last(&events).to_vec(),
+                })))
             }
             Err(StartError::Unsupported(message)) => Err(other(Error::Runtime(message))),
             Err(StartError::Code(message)) => Err(other(Error::Code(message))),

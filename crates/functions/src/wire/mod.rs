@@ -31,6 +31,9 @@ const SYNC_LIMIT: usize = 6_291_456;
 pub(crate) const ASYNC_LIMIT: usize = 1_048_576;
 
 /// The most items that clients can ask for of a list, where the service's model has no other number.
+/// Largest client context, in bytes of base64.
+const CLIENT_CONTEXT_LIMIT: usize = 3583;
+
 const LIST_MOST: usize = 10_000;
 
 /// The parameters of a query string.
@@ -492,3 +495,6 @@ async fn invoke(
     std::str::from_utf8(&payload).map_err(|error| Error::Content(error.to_string()))?;
     Ok(Invoke { function, kind, log_tail, client_context, idempotency_key, payload })
 }
+        if text.len() > CLIENT_CONTEXT_LIMIT {
+            return Err(Error::ClientContext("no more than 3583 bytes when it is Base64-encoded").into());
+        }

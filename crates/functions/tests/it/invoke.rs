@@ -7,6 +7,7 @@ use std::time::Duration;
 use functions::{Config, Error, RunError, Throttle};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use types::Timestamp;
 
 use crate::support::{Handler, Node, creation, handler, until};
 
@@ -317,6 +318,34 @@ async fn a_failed_init_answers_the_request_and_is_tried_again() {
         assert_eq!(serde_json::from_slice::<Value>(&outcome.payload).unwrap(), error);
         let tail = String::from_utf8(outcome.log_tail.unwrap()).unwrap();
         assert!(tail.ends_with("Status: error\tError Type: Runtime.ImportModuleError\n"), "{tail}");
+        let report = "INIT_REPORT Init Duration: 5.00 ms\tPhase: init\tStatus: error\tError Type: \
+                      Runtime.ImportModuleError\nSTART RequestId: ";
+        assert!(tail.starts_with("INIT_START ") && tail.contains(&format!("\nloading\n{report}")), "{tail}");
+    }
+    // What ends without a word is told of by the platform.
+    for (kind, message, status) in [
+        (
+            "Runtime.ExitError",
+            "Runtime exited with error: exit status 7",
+            "error\tError Type: Runtime.ExitError",
+        ),
+        ("Sandbox.Timedout", "Task timed out after 3.00 seconds", "timeout"),
+    ] {
+        let error = json!({ "errorMessage": message, "errorType": kind, "reported": false });
+        *node.runtime.init_error.lock().unwrap() = Some(error);
+        let mut invocation = node.invocation("f", json!({}));
+        invocation.log_tail = true;
+        let id = invocation.request_id;
+        let outcome = node.functions.invoke(invocation).await.unwrap();
+        let error: Value = serde_json::from_slice(&outcome.payload).unwrap();
+        let told = format!("RequestId: {id} Error: {message}");
+        assert_eq!(error, json!({ "errorMessage": told, "errorType": kind }));
+        let tail = String::from_utf8(outcome.log_tail.unwrap()).unwrap();
+        let line = match status {
+            "timeout" => format!("Z {id} {message}\nEND RequestId: {id}\n"),
+            _ => format!("\n{told}\n{kind}\nEND RequestId: {id}\n"),
+        };
+        assert!(tail.contains(&line) && tail.ends_with(&format!("Status: {status}\n")), "{tail}");
     }
     *node.runtime.init_error.lock().unwrap() = None;
     node.invoke("f", json!({})).await.unwrap();
@@ -434,4 +463,46 @@ async fn no_request_hangs_and_no_room_is_lost() {
     let service = node.tasks.lock().unwrap().pop().unwrap();
     service.await.unwrap();
     assert_eq!(node.runtime.live.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn what_was_never_taken_is_placed_again_and_ends_with_the_true_error() {
+    let node = Node::start(Config::default()).await;
+    let (tries, dying) = (Arc::<AtomicUsize>::default(), Arc::new(AtomicUsize::new(2)));
+    let (counted, deaths) = (tries.clone(), dying.clone());
+    let ends_first = handler(move |request, _| {
+        let number = counted.fetch_add(1, Ordering::SeqCst);
+        let dies = number < deaths.load(Ordering::SeqCst);
+        async move {
+            if !dies {
+                return Ok(json!(number));
+            }
+            let error = RunError::Exited {
+                message: "Runtime exited with error: exit status 4".into(),
+                error_type: "Runtime.ExitError".into(),
+                out_of_memory: false,
+                duration: Duration::from_millis(2),
+                logs: vec![telemetry::LogEvent {
+                    timestamp: Timestamp::UNIX_EPOCH,
+                    message: "last words".into(),
+                }],
+                max_memory_bytes: 1 << 20,
+            };
+            Err(RunError::NotTaken { request: Box::new(request), error: Box::new(error) })
+        }
+    });
+    node.deploy("f", ends_first).await;
+    assert_eq!(node.invoke("f", json!({})).await.unwrap(), json!(2));
+    tries.store(0, Ordering::SeqCst);
+    dying.store(usize::MAX, Ordering::SeqCst);
+    let mut invocation = node.invocation("f", json!({}));
+    invocation.log_tail = true;
+    let id = invocation.request_id;
+    let outcome = node.functions.invoke(invocation).await.unwrap();
+    let error: Value = serde_json::from_slice(&outcome.payload).unwrap();
+    let told = format!("RequestId: {id} Error: Runtime exited with error: exit status 4");
+    assert_eq!(error, json!({ "errorType": "Runtime.ExitError", "errorMessage": told }));
+    let tail = String::from_utf8(outcome.log_tail.unwrap()).unwrap();
+    assert!(tail.contains(&format!("\nlast words\n{told}\nRuntime.ExitError\nEND")), "{tail}");
+    assert_eq!(tries.load(Ordering::SeqCst), 4);
 }

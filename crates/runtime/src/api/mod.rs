@@ -174,7 +174,7 @@ impl Exchange {
     /// Takes back the event that the function has not asked for.
     pub(crate) fn take_back(&self) -> Option<InvokeRequest> {
         let event = self.lock().queued.take()?;
-        Arc::into_inner(event.request)
+        Some(Arc::unwrap_or_clone(event.request))
     }
 
     /// Lets go of the event that is out: whoever reads its answer sees the end. A function that asks for the next one

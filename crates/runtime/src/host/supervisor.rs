@@ -194,6 +194,11 @@ impl Sandbox {
         self.end.borrow().is_none() && self.end.has_changed().is_ok()
     }
 
+    /// True while all of its programs run.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_alive() && self.exits.programs.borrow().is_empty()
+    }
+
     /// Waits until a program has ended, or everything.
     pub(crate) async fn broken(&self) {
         let mut end = self.end.clone();

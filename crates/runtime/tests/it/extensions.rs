@@ -147,7 +147,7 @@ async fn extensions_that_fail_end_the_instance() {
         (error["errorType"].as_str().unwrap().to_owned(), error["errorMessage"].as_str().unwrap().to_owned())
     };
     let (kind, message) = failed("#!/bin/sh\nexit 3\n").await;
-    assert_eq!((kind.as_str(), message.as_str()), ("Extension.Crash", "Error: exit code 3"));
+    assert_eq!((kind.as_str(), message.as_str()), ("Extension.Crash", "exit code 3"));
     let (kind, message) = failed("not a program").await;
     assert_eq!(kind, "Extension.LaunchError");
     assert!(message.contains("exec format error"), "{message}");
@@ -174,6 +174,34 @@ async fn a_function_that_ends_beside_extensions_is_an_error_of_the_function() {
     assert_eq!(error_type, "Runtime.ExitError");
     assert_eq!(message, "Runtime exited with error: exit status 5");
     assert!(lines(&logs).contains(&"watch got SHUTDOWN failure"), "{logs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_function_beside_extensions_never_took_is_given_back() {
+    let house = House::new().await;
+    let watch = extension("watch", BOTH, "", "");
+    // It ends between two events, while the extension goes on.
+    let text = "import os, threading, time
+def late():
+    time.sleep(0.2)
+    print('gone', flush=True)
+    os._exit(5)
+def handler(event, context):
+    threading.Thread(target=late).start()
+    return 1";
+    let mut f = house.runtime.start(with_extensions(text, &[("watch", &watch)])).await.unwrap().instance;
+    assert_eq!(ask(&mut f, "{}").await, 1);
+    f.settle().await.unwrap();
+    while f.is_alive() {
+        tokio::task::yield_now().await;
+    }
+    let next = try_invoke(&mut f, "[1]").await;
+    let Err(RunError::NotTaken { request, error }) = next else { panic!("{next:?}") };
+    assert!(matches!(&request.event, functions::Event::Json(event) if &event[..] == b"[1]"));
+    let RunError::Exited { error_type, message, logs, .. } = *error else { panic!("{error:?}") };
+    assert_eq!(error_type, "Runtime.ExitError");
+    assert_eq!(message, "Runtime exited with error: exit status 5");
+    assert!(lines(&logs).contains(&"gone"), "{logs:?}");
 }
 
 /// A function that is its own extension.

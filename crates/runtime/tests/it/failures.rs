@@ -114,7 +114,7 @@ async fn init_that_ends_or_never_ends_is_an_init_error() {
     };
     let (error, logs) = failed(house.shell("echo going; exit 7").await);
     assert_eq!(error["errorType"], "Runtime.ExitError");
-    assert_eq!(error["errorMessage"], "Error: Runtime exited with error: exit status 7");
+    assert_eq!(error["errorMessage"], "Runtime exited with error: exit status 7");
     assert_eq!(lines(&logs), ["going"]);
 
     let mut slow = request("provided.al2023", "x", &[("bootstrap", b"#!/bin/sh\nwhile :; do :; done\n")]);

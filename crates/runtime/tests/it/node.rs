@@ -142,8 +142,11 @@ async fn what_nobody_catches_ends_the_instance_with_an_error() {
         assert_eq!(error["errorType"], kind);
         // It had not asked for this one.
         let next = try_invoke(&mut f, "[1]").await;
-        let Err(functions::RunError::NotTaken(request)) = next else { panic!("{next:?}") };
+        let Err(functions::RunError::NotTaken { request, error }) = next else { panic!("{next:?}") };
         assert!(matches!(&request.event, functions::Event::Json(event) if &event[..] == b"[1]"));
+        assert!(
+            matches!(&*error, functions::RunError::Exited { error_type, .. } if error_type == "Runtime.ExitError")
+        );
     }
     // Also while the next event is awaited.
     let text = "exports.handler = async () => { setTimeout(() => { throw new RangeError('late'); }, 30); return 1; };";
