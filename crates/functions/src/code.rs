@@ -22,7 +22,8 @@ use types::{AccountId, Timestamp};
 
 use crate::service::Inner;
 use crate::tables::{
-    CODE, CODE_UNUSED, CodeRef, CodeRow, IMAGES, ImagePackageRow, UnusedRow, code_key, image_key, unused_key,
+    CODE, CODE_UNUSED, CodeRef, CodeRow, IMAGES, ImagePackageRow, LayerRef, UnusedRow, code_key, image_key,
+    unused_key,
 };
 use crate::{CodeFetch, Error};
 
@@ -42,6 +43,8 @@ pub(crate) struct Package {
     source: Source,
     sha256: String,
     size_bytes: u64,
+    /// As its entries say; 0 of an image.
+    unzipped_bytes: u64,
 }
 
 /// Where the bytes of a package are.
@@ -74,10 +77,10 @@ impl Package {
         }
         // Hashing takes tenths of a second for the largest packages: not on a thread that others wait for.
         let checked = tokio::task::spawn_blocking(move || {
-            check(&zip)?;
+            let unzipped_bytes = check(&zip)?;
             let sha256 = hex::encode(Sha256::digest(&zip));
             let size_bytes = zip.len() as u64;
-            Ok(Self { source: Source::Memory(zip), sha256, size_bytes })
+            Ok(Self { source: Source::Memory(zip), sha256, size_bytes, unzipped_bytes })
         });
         checked.await.map_err(|_| unreadable())?
     }
@@ -98,12 +101,17 @@ impl Package {
             hasher.update(&piece);
         }
         let sha256 = hex::encode(hasher.finalize());
-        Ok(Self { source: Source::Object(archive), sha256, size_bytes })
+        Ok(Self { source: Source::Object(archive), sha256, size_bytes, unzipped_bytes: 0 })
     }
 
     /// Its digest as Lambda shows it.
     pub(crate) fn reference(&self) -> CodeRef {
-        CodeRef { sha256: self.sha256.clone(), blob: String::new(), size_bytes: self.size_bytes }
+        CodeRef {
+            sha256: self.sha256.clone(),
+            blob: String::new(),
+            size_bytes: self.size_bytes,
+            unzipped_bytes: self.unzipped_bytes,
+        }
     }
 }
 
@@ -113,18 +121,42 @@ fn unreadable() -> Error {
     )
 }
 
-fn check(zip: &Bytes) -> Result<(), Error> {
+/// Refuses what could not be unpacked later; how much it takes then.
+fn check(zip: &Bytes) -> Result<u64, Error> {
     let mut archive = zip::ZipArchive::new(Cursor::new(zip)).map_err(|_| unreadable())?;
     if archive.is_empty() {
         return Err(Error::InvalidParameter("Uploaded file must be a non-empty zip".into()));
     }
     let mut unzipped = 0u64;
     for index in 0..archive.len() {
-        unzipped = unzipped.saturating_add(archive.by_index_raw(index).map_err(|_| unreadable())?.size());
+        let entry = archive.by_index_raw(index).map_err(|_| unreadable())?;
+        // Such a path leads out of where it is unpacked.
+        if entry.enclosed_name().is_none() || entry.name_raw().starts_with(b"/") {
+            return Err(unreadable());
+        }
+        unzipped = unzipped.saturating_add(entry.size());
     }
     if unzipped > UNZIPPED_LIMIT {
         return Err(Error::InvalidParameter(format!(
             "Unzipped size must be smaller than {UNZIPPED_LIMIT} bytes"
+        )));
+    }
+    Ok(unzipped)
+}
+
+/// Refuses layers that are too large together, or too large with the code that they are for.
+pub(crate) fn check_unzipped(code: &CodeRef, layers: &[LayerRef]) -> Result<(), Error> {
+    let layers: u64 = layers.iter().map(|layer| layer.code.unzipped_bytes).sum();
+    if layers > UNZIPPED_LIMIT {
+        return Err(Error::InvalidParameter(format!(
+            "Layers consume more than the available size of {UNZIPPED_LIMIT} bytes"
+        )));
+    }
+    let all = layers + code.unzipped_bytes;
+    if all > UNZIPPED_LIMIT {
+        return Err(Error::InvalidParameter(format!(
+            "Function code combined with layers exceeds the maximum allowed size of {UNZIPPED_LIMIT} bytes. The \
+             actual size is {all} bytes."
         )));
     }
     Ok(())
@@ -290,7 +322,7 @@ impl Inner {
     pub(crate) async fn made_of(&self, account: AccountId, digest: &str) -> Result<Option<Uploaded>, Error> {
         let Some(row) = IMAGES.get(&self.store, image_key(account, digest)).await? else { return Ok(None) };
         let ImagePackageRow { sha256, size_bytes } = row.value;
-        let code = CodeRef { sha256, blob: String::new(), size_bytes };
+        let code = CodeRef { sha256, blob: String::new(), size_bytes, unzipped_bytes: 0 };
         Ok(Some(Uploaded { code, written: None, image: Some(digest.to_owned()) }))
     }
 
@@ -327,7 +359,7 @@ impl Inner {
         self.store.write(moved).await?;
         let size_bytes = put?;
         let sha256 = hex::encode(hasher.lock().expect("no holder of this lock panics").clone().finalize());
-        let code = CodeRef { sha256, blob: String::new(), size_bytes };
+        let code = CodeRef { sha256, blob: String::new(), size_bytes, unzipped_bytes: 0 };
         Ok(Uploaded { code, written: Some((blob, now)), image: Some(digest.to_owned()) })
     }
 
@@ -395,7 +427,8 @@ impl Inner {
         code: &CodeRef,
     ) -> Result<Uploaded, Error> {
         let source = Source::Object(Arc::new(Stored { inner: self.clone(), code: code.clone() }));
-        let package = Package { source, sha256: code.sha256.clone(), size_bytes: code.size_bytes };
+        let CodeRef { sha256, size_bytes, unzipped_bytes, .. } = code.clone();
+        let package = Package { source, sha256, size_bytes, unzipped_bytes };
         self.upload(account, &package).await
     }
 }

@@ -117,7 +117,7 @@ impl FunctionRow {
             allow_recursion: false,
             description: String::new(),
             pull: None,
-            code: CodeRef { blob: String::new(), ..row.code.clone() },
+            code: CodeRef { blob: String::new(), unzipped_bytes: 0, ..row.code.clone() },
             ..row.clone()
         };
         essence(self) == essence(other)
@@ -324,12 +324,20 @@ pub(crate) struct CodeRef {
     /// The blob that holds it, 32 hexadecimal digits.
     pub(crate) blob: String,
     pub(crate) size_bytes: u64,
+    /// What it takes unpacked; 0 if that is not known: of images, and of what was stored without it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) unzipped_bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl CodeRef {
     /// Of a function whose package is still to come.
     pub(crate) fn missing() -> Self {
-        Self { sha256: String::new(), blob: String::new(), size_bytes: 0 }
+        Self { sha256: String::new(), blob: String::new(), size_bytes: 0, unzipped_bytes: 0 }
     }
 
     pub(crate) fn is_missing(&self) -> bool {

@@ -9,7 +9,7 @@ use types::ErrorKind;
 use super::code::ImageSource;
 use super::{Cx, settings};
 use crate::Error;
-use crate::code::Uses;
+use crate::code::{Uses, check_unzipped};
 use crate::name::FunctionName;
 use crate::queue;
 use crate::tables::{CodeRef, FUNCTIONS, FunctionRow, TOTALS, by_name, totals_key};
@@ -46,6 +46,7 @@ impl Cx {
             },
             None => self.package(code).await?,
         };
+        check_unzipped(&package.reference(), &row.layers)?;
         let row = loop {
             let (account, row) = (self.account, row.clone());
             let mut uses = Uses::of(account);

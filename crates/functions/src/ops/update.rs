@@ -7,7 +7,7 @@ use super::code::ImageSource;
 use super::pulled::check_not_updating;
 use super::{Cx, check_revision, settings};
 use crate::Error;
-use crate::code::Uses;
+use crate::code::{Uses, check_unzipped};
 use crate::name::FunctionName;
 use crate::tables::{FUNCTIONS, FunctionRow, ImageRow, TOTALS, by_name, totals_key};
 use crate::wire::input::{PublishVersion, UpdateFunctionCode, UpdateFunctionConfiguration};
@@ -62,6 +62,7 @@ impl Cx {
             },
             None => (self.package(input.take_code()).await?, None),
         };
+        check_unzipped(&package.reference(), &before.layers)?;
         if input.dry_run {
             let row = FunctionRow { code: package.reference(), ..before };
             return Ok(self.configuration(&row));
@@ -141,6 +142,7 @@ impl Cx {
             let Some((mut writes, Some(code))) = uses.decide(&pages[2..], now)? else {
                 return Ok((Vec::new(), None));
             };
+            check_unzipped(&code, &stored.value.layers)?;
             let mut totals = TOTALS.first(&pages[1])?.map(|stored| stored.value).unwrap_or_default();
             totals.code_bytes = (totals.code_bytes + code.size_bytes).saturating_sub(old.size_bytes);
             let row = FunctionRow {
@@ -182,6 +184,7 @@ impl Cx {
                 if stored.value.layers != before.layers {
                     return Ok((Vec::new(), false));
                 }
+                check_unzipped(&stored.value.code, &layers)?;
                 let Some((mut writes, _)) = uses.decide(&pages[1..], now)? else {
                     return Ok((Vec::new(), false));
                 };
