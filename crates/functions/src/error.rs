@@ -54,11 +54,11 @@ pub enum Error {
     /// An idempotent invocation with the same key has not ended within the time there was.
     #[error("An invocation with the same idempotency key is still running; try again.")]
     IdempotencyBusy,
-    /// The caller's `RevisionId` is not the current one.
+    /// The caller's `RevisionId` is not the current one, which this operation tells.
     #[error(
-        "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id"
+        "The Revision Id provided does not match the latest Revision Id. Call the {0} API to retrieve the latest Revision Id"
     )]
-    Revision,
+    Revision(&'static str),
     /// A body over a limit, in bytes.
     #[error("Request must be smaller than {limit} bytes for the {operation} operation")]
     TooLarge {
@@ -151,7 +151,7 @@ impl Error {
             Self::Unsupported(_) | Self::Runtime(_) => ErrorKind::Unsupported,
             Self::NotFound(_) | Self::NotProvisioned => ErrorKind::NotFound,
             Self::Conflict(_) => ErrorKind::Conflict,
-            Self::Revision => ErrorKind::PreconditionFailed,
+            Self::Revision(_) => ErrorKind::PreconditionFailed,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::Throttled(_) | Self::IdempotencyBusy => ErrorKind::Throttled,
             Self::RoleNotAssumable | Self::ImageAccess(_) => ErrorKind::Denied,
@@ -175,7 +175,7 @@ impl From<Error> for aws::Error {
             Error::IdempotencyMismatch => ("InvalidParameterValueException", 400, "User"),
             Error::IdempotencyBusy => ("TooManyRequestsException", 429, "User"),
             Error::Conflict(_) => ("ResourceConflictException", 409, "User"),
-            Error::Revision => ("PreconditionFailedException", 412, "User"),
+            Error::Revision(_) => ("PreconditionFailedException", 412, "User"),
             Error::TooLarge { .. } => ("RequestTooLargeException", 413, "User"),
             Error::Content(_) | Error::ClientContext(_) => ("InvalidRequestContentException", 400, "User"),
             Error::Serialization(_) => ("SerializationException", 400, "User"),

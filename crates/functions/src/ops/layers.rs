@@ -10,7 +10,7 @@ use store::key::{after, prefix_end};
 use store::{Range, Read, Write};
 use types::AccountId;
 
-use super::{Cx, check_revision, settings};
+use super::{Cx, check_revision_of, settings};
 use crate::Error;
 use crate::code::{Uses, sha256_base64};
 use crate::service::Inner;
@@ -425,7 +425,7 @@ impl Cx {
         let add = move |policy: Option<PolicyRow>| {
             let mut statements = match policy {
                 Some(policy) => {
-                    check_revision(revision.as_deref(), policy.revision)?;
+                    check_revision_of(revision.as_deref(), policy.revision, "GetLayerPolicy")?;
                     policy.statements
                 }
                 None => Vec::new(),
@@ -459,7 +459,7 @@ impl Cx {
         let remove = move |policy: Option<PolicyRow>| {
             let absent = || Error::NotFound(format!("Statement {sid} is not found in resource policy."));
             let mut policy = policy.ok_or_else(absent)?;
-            check_revision(revision.as_deref(), policy.revision)?;
+            check_revision_of(revision.as_deref(), policy.revision, "GetLayerPolicy")?;
             let before = policy.statements.len();
             policy.statements.retain(|one| one.sid != sid);
             if policy.statements.len() == before {

@@ -491,7 +491,7 @@ impl Operation for Call {
             }
             Op::GetFunctionConcurrency(function) => Ok(cx.get_function_concurrency(function).await?),
             Op::DeleteFunctionConcurrency(function) => Ok(cx.delete_function_concurrency(function).await?),
-            Op::AddPermission(function, input) => Ok(cx.add_permission(function, *input).await?),
+            Op::AddPermission(function, input) => cx.add_permission(function, *input).await,
             Op::RemovePermission { function, statement, revision } => {
                 Ok(cx.remove_permission(function, statement, revision).await?)
             }
@@ -545,15 +545,20 @@ impl Cx {
         function.require_latest(self.account, &self.inner.region)
     }
 
-    /// The row that has to be there for something to belong to a function, a version or an alias.
-    fn owner_key(&self, function: &FunctionName) -> Key {
+    /// What something belongs to.
+    fn owner_of(&self, function: &FunctionName) -> Owner {
         match function.owner() {
-            None => by_name(&FUNCTIONS, self.account, &function.name),
+            None => Owner::Function(by_name(&FUNCTIONS, self.account, &function.name)),
             Some(owner) => match owner.parse() {
-                Ok(number) => by_number(&VERSIONS, self.account, &function.name, number),
-                Err(_) => by_qualifier(&ALIASES, self.account, &function.name, Some(owner)),
+                Ok(number) => Owner::Version(by_number(&VERSIONS, self.account, &function.name, number)),
+                Err(_) => Owner::Alias(by_qualifier(&ALIASES, self.account, &function.name, Some(owner))),
             },
         }
+    }
+
+    /// The row that has to be there for something to belong to a function, a version or an alias.
+    fn owner_key(&self, function: &FunctionName) -> Key {
+        self.owner_of(function).key()
     }
 
     /// That it is not.
@@ -569,6 +574,48 @@ impl Cx {
     }
 }
 
+/// The row of what something belongs to.
+#[derive(Debug, Clone)]
+enum Owner {
+    Function(Key),
+    Version(Key),
+    Alias(Key),
+}
+
+impl Owner {
+    fn key(&self) -> Key {
+        match self {
+            Self::Function(key) | Self::Version(key) | Self::Alias(key) => key.clone(),
+        }
+    }
+
+    /// Its revision, if it is there: `page` is of its key.
+    fn revision(&self, page: &store::Page) -> Result<Option<RequestId>, Error> {
+        Ok(match self {
+            Self::Function(_) => FUNCTIONS.first(page)?.map(|stored| stored.value.revision),
+            Self::Version(_) => VERSIONS.first(page)?.map(|stored| stored.value.function.revision),
+            Self::Alias(_) => ALIASES.first(page)?.map(|stored| stored.value.revision),
+        })
+    }
+
+    /// Gives it another revision, if it is there.
+    fn revised(&self, page: &store::Page, revision: RequestId) -> Result<Option<Write>, Error> {
+        Ok(match self {
+            Self::Function(key) => FUNCTIONS.first(page)?.map(|stored| {
+                FUNCTIONS.put(key.clone(), &crate::tables::FunctionRow { revision, ..stored.value })
+            }),
+            Self::Version(key) => VERSIONS.first(page)?.map(|stored| {
+                let mut row = stored.value;
+                row.function.revision = revision;
+                VERSIONS.put(key.clone(), &row)
+            }),
+            Self::Alias(key) => ALIASES.first(page)?.map(|stored| {
+                ALIASES.put(key.clone(), &crate::tables::AliasRow { revision, ..stored.value })
+            }),
+        })
+    }
+}
+
 /// Removes what belongs to a version or an alias.
 fn belongings(account: AccountId, name: &str, qualifier: Option<&str>) -> Vec<Write> {
     vec![
@@ -581,8 +628,13 @@ fn belongings(account: AccountId, name: &str, qualifier: Option<&str>) -> Vec<Wr
 
 /// Refuses a change whose author has seen another state.
 fn check_revision(expected: Option<&str>, current: RequestId) -> Result<(), Error> {
+    check_revision_of(expected, current, "GetFunction/GetAlias")
+}
+
+/// The same, of what the operation `told_by` tells of.
+fn check_revision_of(expected: Option<&str>, current: RequestId, told_by: &'static str) -> Result<(), Error> {
     match expected {
-        Some(expected) if expected != current.to_string() => Err(Error::Revision),
+        Some(expected) if expected != current.to_string() => Err(Error::Revision(told_by)),
         _ => Ok(()),
     }
 }

@@ -4,7 +4,7 @@ use aws::Response;
 use serde_json::{Value, json};
 use store::{Read, Write};
 
-use super::{Cx, check_revision};
+use super::{Cx, Owner, check_revision, check_revision_of};
 use crate::Error;
 use crate::name::{FunctionName, LATEST};
 use crate::tables::{POLICIES, PolicyRow, Statement, by_qualifier};
@@ -119,11 +119,15 @@ fn check(input: &AddPermission, region: &types::Region) -> Result<(), Error> {
     }
     let principal = input.principal.as_str();
     if principal != "*" && !is_service(principal) && !is_identity(principal) {
-        return Err(Error::InvalidParameter(
-            "The provided principal was invalid. Please check the principal and try again.".into(),
-        ));
+        return Err(no_principal());
     }
     Ok(())
+}
+
+fn no_principal() -> Error {
+    Error::InvalidParameter(
+        "The provided principal was invalid. Please check the principal and try again.".into(),
+    )
 }
 
 fn action_name(action: &str) -> &str {
@@ -132,26 +136,30 @@ fn action_name(action: &str) -> &str {
 
 impl Cx {
     /// Where a policy is, what must be there for it, and the ARN that it is about.
-    fn policy_of(&self, function: &FunctionName) -> (store::Key, Read, String) {
+    fn policy_of(&self, function: &FunctionName) -> (store::Key, Owner, String) {
         let owner = function.owner();
         let key = by_qualifier(&POLICIES, self.account, &function.name, owner);
         let resource = match owner {
             Some(owner) => format!("{}:{owner}", self.arn(&function.name)),
             None => self.arn(&function.name),
         };
-        (key, Read::Key(self.owner_key(function)), resource)
+        (key, self.owner_of(function), resource)
     }
 
     pub(super) async fn add_permission(
         &self,
         function: FunctionName,
         input: AddPermission,
-    ) -> Result<Response, Error> {
+    ) -> Result<Response, aws::Error> {
         check(&input, &self.inner.region)?;
+        if self.inner.roles.is_there(&input.principal).await? == Some(false) {
+            return Err(no_principal().into());
+        }
         if function.qualifier.as_deref() == Some(LATEST) {
             return Err(Error::InvalidParameter(
                 "We currently do not support adding policies for $LATEST.".into(),
-            ));
+            )
+            .into());
         }
         let (key, owner, resource) = self.policy_of(&function);
         let statement = Statement {
@@ -164,19 +172,13 @@ impl Cx {
             via_url: input.invoked_via_function_url,
         };
         let shown = document(&statement, &resource).to_string();
-        let reads = vec![owner, Read::Key(key.clone())];
+        let reads = vec![Read::Key(owner.key()), Read::Key(key.clone())];
         let (not_found, fresh, revision) = (self.no_owner(&function), self.fresh_id(), input.revision_id);
         let added = self.inner.store.transact(reads, move |pages, _| -> Result<_, Error> {
-            if pages[0].first().is_none() {
-                return Err(not_found.clone());
-            }
-            let mut statements = match POLICIES.first(&pages[1])? {
-                Some(stored) => {
-                    check_revision(revision.as_deref(), stored.value.revision)?;
-                    stored.value.statements
-                }
-                None => Vec::new(),
-            };
+            let Some(current) = owner.revision(&pages[0])? else { return Err(not_found.clone()) };
+            check_revision_of(revision.as_deref(), current, "GetPolicy")?;
+            let stored = POLICIES.first(&pages[1])?.map(|stored| stored.value);
+            let mut statements = stored.map(|policy| policy.statements).unwrap_or_default();
             if statements.iter().any(|one| one.sid == statement.sid) {
                 return Err(Error::Conflict(format!(
                     "The statement id ({}) provided already exists. Please provide a new statement id, or \
@@ -190,7 +192,9 @@ impl Cx {
             if size > POLICY_LIMIT {
                 return Err(Error::PolicyLength { size, limit: POLICY_LIMIT });
             }
-            Ok((vec![POLICIES.put(key.clone(), &policy)], ()))
+            let mut writes = vec![POLICIES.put(key.clone(), &policy)];
+            writes.extend(owner.revised(&pages[0], fresh)?);
+            Ok((writes, ()))
         });
         added.await?;
         self.inner.changed(self.account, &function.name, false);
@@ -204,40 +208,44 @@ impl Cx {
         revision: Option<String>,
     ) -> Result<Response, Error> {
         let (key, owner, _) = self.policy_of(&function);
-        let reads = vec![owner, Read::Key(key.clone())];
+        let reads = vec![Read::Key(owner.key()), Read::Key(key.clone())];
         let (not_found, fresh) = (self.no_owner(&function), self.fresh_id());
         let removed = self.inner.store.transact(reads, move |pages, _| -> Result<_, Error> {
-            if pages[0].first().is_none() {
-                return Err(not_found.clone());
-            }
-            let absent = || Error::NotFound(format!("Statement {sid} is not found in resource policy."));
-            let mut policy = POLICIES.first(&pages[1])?.ok_or_else(absent)?.value;
-            check_revision(revision.as_deref(), policy.revision)?;
+            let Some(current) = owner.revision(&pages[0])? else { return Err(not_found.clone()) };
+            let Some(stored) = POLICIES.first(&pages[1])? else {
+                return Err(Error::NotFound("No policy is associated with the given resource.".into()));
+            };
+            let mut policy = stored.value;
             let before = policy.statements.len();
             policy.statements.retain(|one| one.sid != sid);
             if policy.statements.len() == before {
-                return Err(absent());
+                return Err(Error::NotFound(format!("Statement {sid} is not found in resource policy.")));
             }
+            check_revision(revision.as_deref(), current)?;
             policy.revision = fresh;
             let write = if policy.statements.is_empty() {
                 Write::Delete(key.clone())
             } else {
                 POLICIES.put(key.clone(), &policy)
             };
-            Ok((vec![write], ()))
+            let mut writes = vec![write];
+            writes.extend(owner.revised(&pages[0], fresh)?);
+            Ok((writes, ()))
         });
         removed.await?;
         self.inner.changed(self.account, &function.name, false);
         Ok(aws::json::empty(204))
     }
 
+    /// A policy has no revision of its own: it is a part of what it belongs to.
     pub(super) async fn get_policy(&self, function: FunctionName) -> Result<Response, Error> {
-        self.require_owner(&function).await?;
-        let (key, _, resource) = self.policy_of(&function);
-        let Some(stored) = POLICIES.get(&self.inner.store, key).await? else {
+        let (key, owner, resource) = self.policy_of(&function);
+        let pages = self.inner.store.read(vec![Read::Key(owner.key()), Read::Key(key)]).await?;
+        let Some(revision) = owner.revision(&pages[0])? else { return Err(self.no_owner(&function)) };
+        let Some(stored) = POLICIES.first(&pages[1])? else {
             return Err(Error::NotFound("The resource you requested does not exist.".into()));
         };
         let policy = policy_document(&stored.value, &resource);
-        Ok(aws::json::output(&json!({ "Policy": policy, "RevisionId": stored.value.revision })))
+        Ok(aws::json::output(&json!({ "Policy": policy, "RevisionId": revision })))
     }
 }
