@@ -4,14 +4,16 @@ use aws::Response;
 use serde_json::{Value, json};
 use store::{Read, Write};
 
+use super::provisioned::{check_alias, there_on};
 use super::{Cx, check_revision, settings};
 use crate::Error;
 use crate::invoke::MOST_QUALIFIERS;
 use crate::name::{FunctionName, Version};
 use crate::tables::{
-    ALIASES, AliasRow, FUNCTIONS, VERSIONS, all_of, by_name, by_number, by_qualifier, page_of,
+    ALIASES, AliasRow, FUNCTIONS, PROVISIONED, VERSIONS, all_of, by_name, by_number, by_qualifier, page_of,
 };
 use crate::wire::input::{Alias, RoutingConfig};
+use crate::wire::marker;
 
 fn check_name(name: &str) -> Result<(), Error> {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
@@ -171,7 +173,8 @@ impl Cx {
         let versions: Vec<_> =
             [version, routing.flatten().map(|(version, _)| version)].into_iter().flatten().collect();
         let key = by_qualifier(&ALIASES, self.account, &function.name, Some(&name));
-        let mut reads = vec![Read::Key(key.clone())];
+        let provisioned = all_of(&PROVISIONED, self.account, &function.name, MOST_QUALIFIERS);
+        let mut reads = vec![Read::Key(key.clone()), Read::Range(provisioned)];
         reads.extend(self.version_reads(&function.name, &versions));
         let (no_alias, arn) = (self.no_alias(&function.name, &name), self.arn(&function.name));
         let (fresh, expected) = (self.fresh_id(), input.revision_id);
@@ -179,13 +182,14 @@ impl Cx {
             let Some(stored) = ALIASES.first(&pages[0])? else { return Err(no_alias.clone()) };
             let mut alias = stored.value;
             check_revision(expected.as_deref(), alias.revision)?;
-            require_versions(&versions, &pages[1..], &arn)?;
+            require_versions(&versions, &pages[2..], &arn)?;
             alias.version = version.unwrap_or(alias.version);
             alias.shifted = routing.unwrap_or(alias.shifted);
             if let Some(description) = &description {
                 alias.description.clone_from(description);
             }
             check_pair(alias.version, alias.shifted)?;
+            check_alias(&alias, &there_on(&pages[1])?)?;
             alias.revision = fresh;
             Ok((vec![ALIASES.put(key.clone(), &alias)], alias))
         });
@@ -250,7 +254,7 @@ impl Cx {
             .collect();
         let mut output = json!({ "Aliases": shown });
         if let Some(last) = last {
-            output["NextMarker"] = json!(last);
+            output["NextMarker"] = json!(marker::give("ListAliases", &last));
         }
         Ok(aws::json::output(&output))
     }

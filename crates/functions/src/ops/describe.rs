@@ -14,6 +14,7 @@ use crate::code::{UNZIPPED_LIMIT, ZIPPED_LIMIT};
 use crate::name::{FunctionName, Version};
 use crate::registry::Reference;
 use crate::tables::{CodeRef, FUNCTIONS, FunctionRow, TOTALS, VERSIONS, all_of, by_name, totals_key};
+use crate::wire::marker;
 use crate::wire::output::FunctionConfiguration;
 
 /// What AWS stores for one account at most, in bytes.
@@ -111,7 +112,7 @@ impl Cx {
         }
         let mut output = json!({ "Functions": functions });
         if let Some(last) = last {
-            output["NextMarker"] = json!(last);
+            output["NextMarker"] = json!(marker::give("ListFunctions", &last));
         }
         Ok(aws::json::output(&output))
     }

@@ -13,6 +13,7 @@ use crate::tables::{
     EVENT_CONFIGS, EventConfigRow, FUNCTIONS, by_name, by_qualifier, marker_of, page_of, qualifier_of,
 };
 use crate::wire::input::{Destination, EventInvokeConfig};
+use crate::wire::marker;
 
 fn within(value: i64, at: &str, least: u32, most: u32) -> Result<u32, Error> {
     u32::try_from(value).ok().filter(|value| (least..=most).contains(value)).ok_or_else(|| {
@@ -196,7 +197,8 @@ impl Cx {
             .collect();
         let mut output = json!({ "FunctionEventInvokeConfigs": shown });
         if let Some(last) = rows.last().filter(|_| more) {
-            output["NextMarker"] = json!(marker_of(&last.key));
+            output["NextMarker"] =
+                json!(marker::give("ListFunctionEventInvokeConfigs", &marker_of(&last.key)));
         }
         Ok(aws::json::output(&output))
     }

@@ -19,6 +19,7 @@ use crate::tables::{
     by_name, by_number, totals_key,
 };
 use crate::wire::input::{AddLayerVersionPermission, PublishLayerVersion};
+use crate::wire::marker;
 use crate::wire::members;
 use crate::wire::output::iso_time;
 
@@ -292,7 +293,7 @@ impl Cx {
         }
         let mut output = json!({ "Layers": layers });
         if let Some(last) = names.last().filter(|_| page.more) {
-            output["NextMarker"] = json!(last);
+            output["NextMarker"] = json!(marker::give("ListLayers", last));
         }
         Ok(aws::json::output(&output))
     }
@@ -343,7 +344,7 @@ impl Cx {
             .collect();
         let mut output = json!({ "LayerVersions": shown });
         if let Some(last) = rows.last().filter(|_| more) {
-            output["NextMarker"] = json!(last.value.number.to_string());
+            output["NextMarker"] = json!(marker::give("ListLayerVersions", &last.value.number.to_string()));
         }
         Ok(aws::json::output(&output))
     }

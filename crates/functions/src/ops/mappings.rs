@@ -14,6 +14,7 @@ use crate::name::FunctionName;
 use crate::queue;
 use crate::source::{MAPPINGS, POSITIONS, SourceMapping, by_id};
 use crate::wire::input::{EventSourceMapping, FilterCriteria};
+use crate::wire::marker;
 
 /// Most mappings of one function and of one stream that a search looks at.
 const MOST: usize = 1000;
@@ -491,7 +492,7 @@ impl Cx {
         }
         let mut output = json!({ "EventSourceMappings": shown });
         if let Some(last) = rows.last().filter(|_| more) {
-            output["NextMarker"] = json!(last.value.id);
+            output["NextMarker"] = json!(marker::give("ListEventSourceMappings", &last.value.id));
         }
         Ok(aws::json::output(&output))
     }

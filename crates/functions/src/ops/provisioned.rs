@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws::Response;
 use serde_json::{Value, json};
-use store::{Read, Write};
+use store::{Page, Read, Write};
 use types::AccountId;
 
 use super::Cx;
@@ -16,6 +16,7 @@ use crate::tables::{
     ALIASES, AliasRow, FUNCTIONS, PROVISIONED, ProvisionedRow, VERSIONS, all_of, by_name, by_number,
     by_qualifier, marker_of, page_of, qualifier_of,
 };
+use crate::wire::marker;
 
 impl Inner {
     /// Has the versions of a function that are to be kept ready make what is missing.
@@ -55,22 +56,38 @@ impl Inner {
     }
 }
 
+/// The qualifiers on a page that have something provisioned.
+pub(super) fn there_on(page: &Page) -> Result<Vec<String>, Error> {
+    let names = page.entries.iter().map(|entry| Ok(qualifier_of(&PROVISIONED.decode(entry)?.key)));
+    Ok(names.collect::<Result<Vec<_>, Error>>()?.into_iter().flatten().collect())
+}
+
+/// Refuses an alias with something provisioned that leads to what can not be kept ready, or is kept ready itself:
+/// `there` are the qualifiers that have something provisioned.
+pub(super) fn check_alias(alias: &AliasRow, there: &[String]) -> Result<(), Error> {
+    if there.contains(&alias.name) { check_target(alias, there) } else { Ok(()) }
+}
+
+fn check_target(alias: &AliasRow, there: &[String]) -> Result<(), Error> {
+    if alias.version == Version::Latest {
+        return Err(unpublished());
+    }
+    if there.contains(&alias.version.to_string()) {
+        return Err(Error::Conflict(
+            "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version"
+                .into(),
+        ));
+    }
+    Ok(())
+}
+
 /// Refuses aliases of what can not be kept ready, and what is kept ready under another name: `there` are the
 /// qualifiers that have something provisioned.
 fn check_others(own: &str, aliases: &[AliasRow], there: &[String]) -> Result<(), Error> {
-    let is_there = |qualifier: &str| there.iter().any(|other| other == qualifier);
     if let Some(alias) = aliases.iter().find(|alias| alias.name == own) {
-        if alias.version == Version::Latest {
-            return Err(unpublished());
-        }
-        if is_there(&alias.version.to_string()) {
-            return Err(Error::Conflict(
-                "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version"
-                    .into(),
-            ));
-        }
+        check_target(alias, there)?;
     }
-    if aliases.iter().any(|alias| alias.version.to_string() == own && is_there(&alias.name)) {
+    if aliases.iter().any(|alias| alias.version.to_string() == own && there.contains(&alias.name)) {
         return Err(Error::Conflict("Version is pointed by a Provisioned Concurrency alias".into()));
     }
     Ok(())
@@ -158,14 +175,13 @@ impl Cx {
                 return Err(not_found.clone());
             }
             let mut sum = requested;
-            let mut there = Vec::new();
             for entry in &pages[2].entries {
                 let other = PROVISIONED.decode(entry)?;
                 if qualifier_of(&other.key).as_deref() != Some(&own) {
                     sum = sum.saturating_add(other.value.requested);
                 }
-                there.extend(qualifier_of(&other.key));
             }
+            let there = there_on(&pages[2])?;
             let aliases = pages[3].entries.iter().map(|entry| Ok(ALIASES.decode(entry)?.value));
             check_others(&own, &aliases.collect::<Result<Vec<_>, Error>>()?, &there)?;
             let limit = stored.value.reserved_concurrency.unwrap_or(limit);
@@ -229,7 +245,8 @@ impl Cx {
         }
         let mut output = json!({ "ProvisionedConcurrencyConfigs": shown });
         if let Some(last) = rows.last().filter(|_| more) {
-            output["NextMarker"] = json!(marker_of(&last.key));
+            output["NextMarker"] =
+                json!(marker::give("ListProvisionedConcurrencyConfigs", &marker_of(&last.key)));
         }
         Ok(aws::json::output(&output))
     }

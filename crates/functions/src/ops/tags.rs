@@ -36,13 +36,18 @@ impl Cx {
         function: FunctionName,
         tags: BTreeMap<String, String>,
     ) -> Result<Response, Error> {
+        if tags.is_empty() {
+            return Err(Error::InvalidParameter(
+                "An error occurred and the request cannot be processed.".into(),
+            ));
+        }
         self.retag(&function, move |row| row.extend(tags.clone())).await?;
         Ok(aws::json::empty(204))
     }
 
     pub(super) async fn untag(&self, function: FunctionName, keys: Vec<String>) -> Result<Response, Error> {
         if keys.is_empty() {
-            return Err(Error::InvalidParameter("tagKeys must name at least one tag.".into()));
+            return Err(Error::missing("tagKeys"));
         }
         self.retag(&function, move |row| row.retain(|key, _| !keys.contains(key))).await?;
         Ok(aws::json::empty(204))

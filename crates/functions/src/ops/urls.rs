@@ -15,6 +15,7 @@ use crate::tables::{
 };
 use crate::url::UrlId;
 use crate::wire::input::FunctionUrlConfig;
+use crate::wire::marker;
 use crate::wire::output::iso_time;
 
 /// The key of a URL's id.
@@ -205,7 +206,7 @@ impl Cx {
             .collect();
         let mut output = json!({ "FunctionUrlConfigs": shown });
         if let Some(last) = rows.last().filter(|_| more) {
-            output["NextMarker"] = json!(marker_of(&last.key));
+            output["NextMarker"] = json!(marker::give("ListFunctionUrlConfigs", &marker_of(&last.key)));
         }
         Ok(aws::json::output(&output))
     }

@@ -13,6 +13,7 @@ use crate::tables::{
     ALIASES, FUNCTIONS, FunctionRow, TOTALS, VERSIONS, VersionRow, all_of, by_name, by_number, totals_key,
 };
 use crate::wire::input::PublishVersion;
+use crate::wire::marker;
 use crate::wire::output::FunctionConfiguration;
 
 /// The newest version of a function.
@@ -200,7 +201,7 @@ impl Cx {
         let mut output = json!({ "Versions": versions });
         if more {
             let next = rows.last().map_or(1, |row| row.value.number + 1);
-            output["NextMarker"] = json!(next.to_string());
+            output["NextMarker"] = json!(marker::give("ListVersionsByFunction", &next.to_string()));
         }
         Ok(aws::json::output(&output))
     }

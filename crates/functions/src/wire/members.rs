@@ -14,6 +14,11 @@ const URL_FUNCTION: &str = "(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-g
                             (\\d{12}:)?(function:)?([a-zA-Z0-9-_]{1,64})(:((?!\\d+$)[0-9a-zA-Z-_]+))?";
 const ARN: &str = "arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\\-])+:((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1})?:\
                    (\\d{12})?:(.*)";
+/// What has tags.
+const TAGGABLE: &str = "arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:\\d{12}:\
+                        (function:[a-zA-Z0-9-_]+(:(\\$LATEST|[a-zA-Z0-9-_]+))?|layer:([a-zA-Z0-9-_]+)|\
+                        code-signing-config:csc-[a-z0-9]{17}|event-source-mapping:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-\
+                        [0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|capacity-provider:[a-zA-Z0-9-_]+)";
 /// The runtimes that a layer can be for.
 const RUNTIMES: &[&str] = &[
     "nodejs",
@@ -219,6 +224,28 @@ pub(crate) fn arn(value: &str, member: &str, region: &types::Region) -> Result<(
     if fits { Ok(()) } else { Err(Error::pattern(value, member, ARN)) }
 }
 
+/// Checks the ARN of what has tags: here that is functions.
+pub(super) fn taggable(value: &str, region: &types::Region) -> Result<(), Error> {
+    let invalid = || Error::pattern(value, "resource", TAGGABLE);
+    arn(value, "resource", region).map_err(|_| invalid())?;
+    let parts: Vec<&str> = value.split(':').collect();
+    let [_, _, "lambda", place, account, kind, name, qualifier @ ..] = parts.as_slice() else {
+        return Err(invalid());
+    };
+    let is_qualifier = |text: &&str| *text == LATEST || is_word(text);
+    let fits = !place.is_empty() && is_account(account) && is_word(name);
+    match (*kind, qualifier) {
+        ("function", []) if fits => Ok(()),
+        ("function", [qualifier]) if fits && is_qualifier(qualifier) => Err(Error::InvalidParameter(
+            "Tags on function aliases and versions are not supported. Please specify a function ARN.".into(),
+        )),
+        ("layer" | "code-signing-config" | "event-source-mapping" | "capacity-provider", []) if fits => {
+            Err(Error::Unsupported(format!("Tags of a {kind} are not supported by this node.")))
+        }
+        _ => Err(invalid()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,6 +262,27 @@ mod tests {
         url_qualifier("1x").unwrap();
         for text in ["1", "$LATEST", "a.b"] {
             assert!(matches!(url_qualifier(text), Err(Error::Validation(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn tags_are_of_functions_by_their_arns() {
+        let region = types::Region::new("here");
+        let arn = |rest: &str| format!("arn:aws:lambda:here:000000000000:{rest}");
+        taggable(&arn("function:f"), &region).unwrap();
+        for qualified in ["function:f:live", "function:f:1", "function:f:$LATEST"] {
+            let refused = taggable(&arn(qualified), &region);
+            assert!(matches!(refused, Err(Error::InvalidParameter(_))), "{qualified}");
+        }
+        for other in ["layer:l", "event-source-mapping:00000000-0000-4000-8000-000000000000"] {
+            assert!(matches!(taggable(&arn(other), &region), Err(Error::Unsupported(_))), "{other}");
+        }
+        for text in ["f", "function:f", "arn:aws:s3:::f", "arn:aws:lambda:here:1:function:f"] {
+            assert!(matches!(taggable(text, &region), Err(Error::Validation(_))), "{text}");
+        }
+        for rest in ["function", "function:a.b", "function:f:a.b", "function:f:1:2", "foobar:f", "layer:l:1"]
+        {
+            assert!(matches!(taggable(&arn(rest), &region), Err(Error::Validation(_))), "{rest}");
         }
     }
 

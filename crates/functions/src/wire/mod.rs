@@ -2,6 +2,7 @@
 
 mod document;
 pub(crate) mod input;
+pub(crate) mod marker;
 pub(crate) mod members;
 pub(crate) mod output;
 
@@ -30,10 +31,10 @@ const SYNC_LIMIT: usize = 6_291_456;
 /// Largest event of an asynchronous invocation.
 pub(crate) const ASYNC_LIMIT: usize = 1_048_576;
 
-/// The most items that clients can ask for of a list, where the service's model has no other number.
 /// Largest client context, in bytes of base64.
 const CLIENT_CONTEXT_LIMIT: usize = 3583;
 
+/// The most items that clients can ask for of a list, where the service's model has no other number.
 const LIST_MOST: usize = 10_000;
 
 /// The parameters of a query string.
@@ -55,6 +56,11 @@ impl Query {
 
     fn take_all(&mut self, name: &str) -> Vec<String> {
         self.0.remove(name).unwrap_or_default()
+    }
+
+    /// Where a list goes on.
+    fn take_marker(&mut self, list: &str) -> Result<Option<String>, Error> {
+        marker::take(list, self.take("Marker"))
     }
 
     /// A page's length: at most `limit`, of which clients can ask for up to `most`.
@@ -96,15 +102,6 @@ impl Query {
     }
 }
 
-/// Reads an operation.
-pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dyn Operation>, aws::Error> {
-    let Request { head, body, context } = request;
-    let mut segments = Vec::new();
-    for segment in head.uri.path().trim_matches('/').split('/') {
-        let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
-        segments.push(decoded.map_err(|_| unknown(&head))?.into_owned());
-    }
-    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
 /// How Lambda's paths begin.
 const PATHS: &[(&str, &str)] = &[
     ("2014-11-13", "functions"),
@@ -137,6 +134,15 @@ pub(crate) fn has_path(path: &str) -> bool {
     PATHS.contains(&(date, what))
 }
 
+/// Reads an operation.
+pub(crate) async fn parse(inner: &Arc<Inner>, request: Request) -> Result<Box<dyn Operation>, aws::Error> {
+    let Request { head, body, context } = request;
+    let mut segments = Vec::new();
+    for segment in head.uri.path().trim_matches('/').split('/') {
+        let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
+        segments.push(decoded.map_err(|_| unknown(&head))?.into_owned());
+    }
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let account = context.caller.account;
     let name = |text: &str| FunctionName::parse(text, account, &inner.region);
     let mut query = Query::parse(&head.uri);
@@ -155,7 +161,7 @@ pub(crate) fn has_path(path: &str) -> bool {
                 members::one_of(versions, "functionVersion", &["ALL"])?;
             }
             let every_version = versions.is_some();
-            let (marker, limit) = (query.take("Marker"), query.take_max_items(50, LIST_MOST)?);
+            let (marker, limit) = (query.take_marker("ListFunctions")?, query.take_max_items(50, LIST_MOST)?);
             Op::ListFunctions { every_version, marker, limit }
         }
         (_, ["2015-03-31", "functions", function, rest @ ..]) => {
@@ -192,7 +198,7 @@ pub(crate) fn has_path(path: &str) -> bool {
                 },
                 ("GET", ["versions"]) => Op::ListVersionsByFunction {
                     function,
-                    marker: query.take("Marker"),
+                    marker: query.take_marker("ListVersionsByFunction")?,
                     limit: query.take_max_items(50, LIST_MOST)?,
                 },
                 ("POST", ["versions"]) => {
@@ -202,7 +208,8 @@ pub(crate) fn has_path(path: &str) -> bool {
                     Op::PublishVersion(function, input)
                 }
                 ("GET", ["aliases"]) => {
-                    let (version, marker) = (query.take("FunctionVersion"), query.take("Marker"));
+                    let (version, marker) =
+                        (query.take("FunctionVersion"), query.take_marker("ListAliases")?);
                     Op::ListAliases { function, version, marker, limit: query.take_max_items(50, LIST_MOST)? }
                 }
                 ("POST", ["aliases"]) => {
@@ -242,10 +249,12 @@ pub(crate) fn has_path(path: &str) -> bool {
             }
         }
         ("GET", ["2019-09-25", "functions", function, "event-invoke-config", "list"]) => {
-            let (marker, limit) = (query.take("Marker"), query.take_max_items(50, 50)?);
+            let (marker, limit) =
+                (query.take_marker("ListFunctionEventInvokeConfigs")?, query.take_max_items(50, 50)?);
             Op::ListFunctionEventInvokeConfigs { function: name(function)?, marker, limit }
         }
         (_, ["2017-03-31", "tags", resource]) => {
+            members::taggable(resource, &inner.region)?;
             let function = name(resource)?;
             match method {
                 "GET" => Op::ListTags(function),
@@ -267,7 +276,8 @@ pub(crate) fn has_path(path: &str) -> bool {
         }
         ("GET", ["2015-03-31", "event-source-mappings"]) => {
             let function = query.take("FunctionName").map(|function| name(&function)).transpose()?;
-            let (source, marker) = (query.take("EventSourceArn"), query.take("Marker"));
+            let (source, marker) =
+                (query.take("EventSourceArn"), query.take_marker("ListEventSourceMappings")?);
             Op::ListEventSourceMappings {
                 source,
                 function,
@@ -297,7 +307,7 @@ pub(crate) fn has_path(path: &str) -> bool {
             Op::GetLayerVersion { layer: layers::layer_version(&arn, &inner.region)?, by_arn: true }
         }
         ("GET", ["2018-10-31", "layers"]) => {
-            let (wanted, marker) = (wanted_layers(&mut query)?, query.take("Marker"));
+            let (wanted, marker) = (wanted_layers(&mut query)?, query.take_marker("ListLayers")?);
             Op::ListLayers { wanted, marker, limit: query.take_max_items(50, 50)? }
         }
         (_, ["2018-10-31", "layers", layer, "versions", rest @ ..]) => {
@@ -317,7 +327,8 @@ pub(crate) fn has_path(path: &str) -> bool {
                     Op::PublishLayerVersion(name, Box::new(input))
                 }
                 ("GET", []) => {
-                    let (wanted, marker) = (wanted_layers(&mut query)?, query.take("Marker"));
+                    let (wanted, marker) =
+                        (wanted_layers(&mut query)?, query.take_marker("ListLayerVersions")?);
                     Op::ListLayerVersions { name, wanted, marker, limit: query.take_max_items(50, 50)? }
                 }
                 ("GET", [_]) => Op::GetLayerVersion { layer, by_arn: false },
@@ -357,12 +368,14 @@ pub(crate) fn has_path(path: &str) -> bool {
             }
         }
         ("GET", ["2021-10-31", "functions", function, "urls"]) => {
-            let (marker, limit) = (query.take("Marker"), query.take_max_items(50, 50)?);
+            let (marker, limit) =
+                (query.take_marker("ListFunctionUrlConfigs")?, query.take_max_items(50, 50)?);
             Op::ListFunctionUrlConfigs { function: name(function)?, marker, limit }
         }
         (_, ["2019-09-30", "functions", function, "provisioned-concurrency"]) => {
             if method == "GET" && query.take("List").as_deref() == Some("ALL") {
-                let (marker, limit) = (query.take("Marker"), query.take_max_items(50, 50)?);
+                let (marker, limit) =
+                    (query.take_marker("ListProvisionedConcurrencyConfigs")?, query.take_max_items(50, 50)?);
                 Op::ListProvisionedConcurrencyConfigs { function: name(function)?, marker, limit }
             } else {
                 let function = query.qualify(name(function)?, members::provisioned_qualifier)?;
@@ -482,6 +495,9 @@ async fn invoke(
     let idempotency_key = header("idempotency-key")?.map(str::to_owned);
     let client_context = header("x-amz-client-context")?.map(str::to_owned);
     if let Some(text) = &client_context {
+        if text.len() > CLIENT_CONTEXT_LIMIT {
+            return Err(Error::ClientContext("no more than 3583 bytes when it is Base64-encoded").into());
+        }
         crate::invoke::client_context(text)?;
     }
     let limit = if kind == InvocationType::Event { ASYNC_LIMIT } else { SYNC_LIMIT };
@@ -495,6 +511,3 @@ async fn invoke(
     std::str::from_utf8(&payload).map_err(|error| Error::Content(error.to_string()))?;
     Ok(Invoke { function, kind, log_tail, client_context, idempotency_key, payload })
 }
-        if text.len() > CLIENT_CONTEXT_LIMIT {
-            return Err(Error::ClientContext("no more than 3583 bytes when it is Base64-encoded").into());
-        }

@@ -472,7 +472,7 @@ pub(crate) fn zip(content: &str) -> Vec<u8> {
 pub(crate) fn zip_of(name: &str, content: &str) -> Vec<u8> {
     use std::io::Write as _;
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    writer.start_file("app.py", zip::write::SimpleFileOptions::default()).unwrap();
+    writer.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
     writer.write_all(content.as_bytes()).unwrap();
     writer.finish().unwrap().into_inner()
 }

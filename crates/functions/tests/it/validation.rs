@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use functions::Config;
 use serde_json::{Value, json};
 
-use crate::support::{Node, handler, zip};
+use crate::support::{Node, handler, zip, zip_of};
 
 const F: &str = "/2015-03-31/functions";
 const LAYERS: &str = "/2018-10-31/layers";
@@ -226,4 +226,146 @@ async fn inputs_are_told_by_their_members() {
     let path = format!("{F}/f/configuration");
     refused(&node, "PUT", &path, wrong, serialization, "Unexpected value type in payload: STRING_VALUE")
         .await;
+}
+
+#[tokio::test]
+async fn packages_are_refused_when_they_come() {
+    let node = node().await;
+    let unreadable = "Could not unzip uploaded file. Please check your file, then try to upload again.";
+    for name in ["../app.py", "a/../../app.py", "/etc/app.py"] {
+        let file = STANDARD.encode(zip_of(name, "x"));
+        refused(&node, "PUT", &format!("{F}/f/code"), json!({ "ZipFile": file }), PARAMETER, unreadable)
+            .await;
+        let layer = json!({ "Content": { "ZipFile": file } });
+        refused(&node, "POST", &format!("{LAYERS}/l/versions"), layer, PARAMETER, unreadable).await;
+    }
+    let inside = STANDARD.encode(zip_of("a/../app.py", "x"));
+    node.json("PUT", &format!("{F}/f/code"), json!({ "ZipFile": inside })).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_policy_is_a_part_of_what_it_belongs_to() {
+    let node = node().await;
+    let permission = |sid: &str, revision: &Value| {
+        json!({
+            "StatementId": sid, "Action": "lambda:InvokeFunction", "Principal": "s3.amazonaws.com",
+            "RevisionId": revision,
+        })
+    };
+    let words = |api: &str| {
+        format!(
+            "The Revision Id provided does not match the latest Revision Id. Call the {api} API to retrieve the \
+             latest Revision Id"
+        )
+    };
+    for (qualifier, shown) in [
+        ("", format!("{F}/f/configuration")),
+        ("?Qualifier=1", format!("{F}/f/configuration?Qualifier=1")),
+        ("?Qualifier=live", format!("{F}/f/aliases/live")),
+    ] {
+        let policy = format!("{F}/f/policy{qualifier}");
+        let revision = async || node.json("GET", &shown, Value::Null).await.unwrap()["RevisionId"].clone();
+        let first = revision().await;
+        node.json("POST", &policy, permission("a", &first)).await.unwrap();
+        let second = revision().await;
+        assert_ne!(first, second);
+        assert_eq!(node.json("GET", &policy, Value::Null).await.unwrap()["RevisionId"], second);
+        let stale = permission("b", &first);
+        refused(&node, "POST", &policy, stale, "PreconditionFailedException", &words("GetPolicy")).await;
+        let separator = if qualifier.is_empty() { "?" } else { "&" };
+        let remove = |sid: &str, revision: &Value| {
+            let revision = revision.as_str().unwrap();
+            format!("{F}/f/policy/{sid}{qualifier}{separator}RevisionId={revision}")
+        };
+        let gone = "Statement b is not found in resource policy.";
+        refused(&node, "DELETE", &remove("b", &second), Value::Null, "ResourceNotFoundException", gone).await;
+        let stale = words("GetFunction/GetAlias");
+        let code = "PreconditionFailedException";
+        refused(&node, "DELETE", &remove("a", &first), Value::Null, code, &stale).await;
+        node.json("DELETE", &remove("a", &second), Value::Null).await.unwrap();
+        assert_ne!(revision().await, second);
+        let none = "No policy is associated with the given resource.";
+        refused(&node, "DELETE", &remove("a", &second), Value::Null, "ResourceNotFoundException", none).await;
+    }
+}
+
+#[tokio::test]
+async fn provisioned_aliases_stay_with_what_can_be_kept_ready() {
+    let node = node().await;
+    node.json("PUT", &format!("{F}/f/configuration"), json!({ "Timeout": 9 })).await.unwrap();
+    node.json("POST", &format!("{F}/f/versions"), json!({})).await.unwrap();
+    let one = || json!({ "ProvisionedConcurrentExecutions": 1 });
+    for qualifier in ["live", "2"] {
+        let path = format!("/2019-09-30/functions/f/provisioned-concurrency?Qualifier={qualifier}");
+        node.json("PUT", &path, one()).await.unwrap();
+    }
+    let alias = format!("{F}/f/aliases/live");
+    let to = |version: &str| json!({ "FunctionVersion": version });
+    let words = "Provisioned Concurrency Configs cannot be applied to unpublished function versions.";
+    refused(&node, "PUT", &alias, to("$LATEST"), PARAMETER, words).await;
+    let words =
+        "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version";
+    refused(&node, "PUT", &alias, to("2"), "ResourceConflictException", words).await;
+    node.json("PUT", &format!("{F}/f/aliases/latest"), to("2")).await.unwrap();
+    let path = "/2019-09-30/functions/f/provisioned-concurrency?Qualifier=live";
+    node.json("DELETE", path, Value::Null).await.unwrap();
+    node.json("PUT", &alias, to("2")).await.unwrap();
+}
+
+#[tokio::test]
+async fn principals_of_the_node_are_there() {
+    let node = node().await;
+    let permission = |sid: &str, principal: &str| json!({ "StatementId": sid, "Action": "lambda:InvokeFunction", "Principal": principal });
+    let path = format!("{F}/f/policy");
+    let words = "The provided principal was invalid. Please check the principal and try again.";
+    let missing = permission("s", "arn:aws:iam::000000000000:role/missing");
+    refused(&node, "POST", &path, missing, PARAMETER, words).await;
+    for (i, principal) in ["000000000000:role/there", "000000000009:role/missing"].iter().enumerate() {
+        let permission = permission(&format!("s{i}"), &format!("arn:aws:iam::{principal}"));
+        node.json("POST", &path, permission).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn tags_are_of_arns_and_pages_begin_where_lists_say() {
+    let node = node().await;
+    let tags = |resource: &str| format!("/2017-03-31/tags/{resource}");
+    for (method, body) in [("GET", Value::Null), ("POST", json!({ "Tags": { "a": "b" } }))] {
+        refused(&node, method, &tags("f"), body.clone(), VALIDATION, "Value 'f' at 'resource' failed").await;
+        let words = "Tags on function aliases and versions are not supported. Please specify a function ARN.";
+        refused(&node, method, &tags(&format!("{ARN}:f:live")), body, PARAMETER, words).await;
+    }
+    let none = format!("{}?tagKeys=a", tags("f"));
+    refused(&node, "DELETE", &none, Value::Null, VALIDATION, "Value 'f' at 'resource' failed").await;
+    let null = "1 validation error detected: Value null at 'tagKeys' failed to satisfy constraint: Member must not be \
+                null";
+    refused(&node, "DELETE", &tags(&format!("{ARN}:f")), Value::Null, VALIDATION, null).await;
+    let words = "An error occurred and the request cannot be processed.";
+    refused(&node, "POST", &tags(&format!("{ARN}:f")), json!({ "Tags": {} }), PARAMETER, words).await;
+
+    node.deploy("g", handler(|_, _| async move { Ok(json!(null)) })).await;
+    let first = node.json("GET", &format!("{F}?MaxItems=1"), Value::Null).await.unwrap();
+    let marker = first["NextMarker"].as_str().unwrap();
+    let second = node.json("GET", &format!("{F}?Marker={marker}"), Value::Null).await.unwrap();
+    assert_eq!(second["Functions"][0]["FunctionName"], "g");
+    for list in [
+        F.to_owned(),
+        format!("{F}/f/versions"),
+        format!("{F}/f/aliases"),
+        "/2019-09-25/functions/f/event-invoke-config/list".to_owned(),
+        "/2015-03-31/event-source-mappings".to_owned(),
+        LAYERS.to_owned(),
+        format!("{LAYERS}/l/versions"),
+        "/2021-10-31/functions/f/urls".to_owned(),
+        "/2019-09-30/functions/f/provisioned-concurrency?List=ALL".to_owned(),
+    ] {
+        let separator = if list.contains('?') { "&" } else { "?" };
+        let words = "Marker is not one that was given out.";
+        let mut markers = vec!["f".to_owned(), "1".to_owned(), "garbage".to_owned()];
+        markers.extend((list != F).then(|| marker.to_owned()));
+        for marker in markers {
+            let path = format!("{list}{separator}Marker={marker}");
+            refused(&node, "GET", &path, Value::Null, PARAMETER, words).await;
+        }
+    }
 }
