@@ -211,7 +211,8 @@ def test_what_is_wrong_is_refused(node, tables):
             ({"ParallelizationFactor": 11}, "ValidationException", "parallelizationFactor"),
             ({"MaximumRecordAgeInSeconds": 59}, "ValidationException", "maximumRecordAgeInSeconds"),
             ({"MaximumRetryAttempts": 10_001}, "ValidationException", "maximumRetryAttempts"),
-            ({"TumblingWindowInSeconds": 5}, "InvalidParameterValueException", "TumblingWindowInSeconds"),
+            ({"TumblingWindowInSeconds": 901}, "ValidationException", "tumblingWindowInSeconds"),
+            ({"TumblingWindowInSeconds": 5, "ParallelizationFactor": 2}, "InvalidParameterValueException", "ParallelizationFactor"),
             ({"FilterCriteria": {"Filters": [{"Pattern": "{\"a\": 1}"}]}}, "InvalidParameterValueException", "filter pattern"),
             ({"DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:000000000000:q"}}}, "InvalidParameterValueException", "SendMessage"),
             ({"DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sns:us-east-1:000000000000:t"}}}, "InvalidParameterValueException", "no topics"),
@@ -313,3 +314,48 @@ def test_templates_map_streams(node):
     cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
     with pytest.raises(ClientError):
         client.get_event_source_mapping(UUID=outputs["Mapping"])
+
+
+# Counts the records of each item in a window, and notes what it came to.
+AGGREGATE = """
+import boto3, json, os
+table = boto3.resource("dynamodb").Table(os.environ["NOTES"])
+def handler(event, context):
+    state = event["state"]
+    for record in event["Records"]:
+        key = record["dynamodb"]["Keys"]["id"]["S"]
+        state[key] = state.get(key, 0) + 1
+    if event["isFinalInvokeForWindow"]:
+        assert event["Records"] == [] and event["shardId"] and event["eventSourceARN"]
+        table.put_item(Item={"id": event["window"]["start"], "seen": json.dumps(state), "end": event["window"]["end"]})
+    return {"state": state}
+"""
+
+
+def test_windows_keep_their_state_in_a_crash(tmp_path, shared_cache):
+    node = Node(tmp_path / "data", "--cache", shared_cache).start()
+    try:
+        source, notes = Table(node), Table(node, None)
+        with function(node, AGGREGATE, READS, WRITES, **settings(notes)) as f:
+            client = node.client("lambda")
+            made = client.create_event_source_mapping(
+                EventSourceArn=source.stream, FunctionName=f.name, StartingPosition="LATEST", BatchSize=2,
+                TumblingWindowInSeconds=4,
+            )
+            assert made["TumblingWindowInSeconds"] == 4
+            for n in range(30):
+                source.put(f"k{n % 3}", n)
+                time.sleep(0.2)
+                if n in (9, 20):
+                    node.kill()
+                    node.start()
+                    source.client = notes.client = node.client("dynamodb")
+            counts = lambda: [sum(window[k] for window in notes.notes() if k in window) for k in ("k0", "k1", "k2")]
+            eventually(lambda: counts() == [10, 10, 10], 120)
+            assert len(notes.notes()) >= 2
+            client = node.client("lambda")
+            client.update_event_source_mapping(UUID=made["UUID"], TumblingWindowInSeconds=0)
+            assert client.get_event_source_mapping(UUID=made["UUID"])["TumblingWindowInSeconds"] == 0
+    finally:
+        if node.process.poll() is None:
+            node.kill()

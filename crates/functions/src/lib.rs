@@ -40,5 +40,5 @@ pub use runtime::{
     Started,
 };
 pub use service::{AsyncSettings, Functions};
-pub use source::{SourceMapping, SourcePosition};
+pub use source::{SourceMapping, SourcePosition, SourceWindow};
 pub use url::FunctionUrls;

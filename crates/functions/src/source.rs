@@ -34,6 +34,9 @@ pub struct SourceMapping {
     pub batch_size: u32,
     /// How long a batch is waited for to be full, in seconds.
     pub window_s: u32,
+    /// How long the windows are over which the function aggregates a stream, in seconds; 0: it does not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tumbling_s: u32,
     /// How many invocations there may be at a time; records of one item stay in their order.
     pub parallelization: u32,
     /// Most invocations at a time that a queue causes.
@@ -63,6 +66,22 @@ pub struct SourceMapping {
 
 impl JsonRecord for SourceMapping {}
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// A window of time over which a function aggregates the records of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceWindow {
+    /// When it begins, in seconds since the epoch.
+    pub start: i64,
+    /// When it ends, likewise: the first second that is not in it.
+    pub end: i64,
+    /// What the function has made of its records up to the position.
+    pub state: serde_json::Value,
+}
+
 /// How far a source was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourcePosition {
@@ -73,6 +92,9 @@ pub struct SourcePosition {
     /// What was to come next is not there any more: the oldest record comes next.
     #[serde(default)]
     pub from_oldest: bool,
+    /// The window that is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<SourceWindow>,
 }
 
 impl JsonRecord for SourcePosition {}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws::Caller;
 use bytes::Bytes;
-use functions::{Outcome, SourceMapping, is_queue};
+use functions::{Outcome, SourceMapping, SourceWindow, is_queue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -14,6 +14,7 @@ use types::{AccountId, ErrorKind, RequestId, Timestamp, TraceHeader};
 
 use super::invocation;
 use super::reader::{MOST_BYTES, Record};
+use super::windows::{End, state_of};
 use crate::service::Shared;
 
 /// What stays as it is in a path.
@@ -35,6 +36,9 @@ pub(super) struct Batch<'a> {
     pub(super) shard: &'a str,
     pub(super) caller: &'a Caller,
     pub(super) wake: &'a Notify,
+    /// The window that the records are in, if the function aggregates them: its state goes from one invocation to the
+    /// next.
+    pub(super) window: Option<SourceWindow>,
 }
 
 /// Records that go to the function together.
@@ -44,7 +48,7 @@ struct Piece {
 }
 
 /// What a try has come to.
-enum Tried {
+pub(super) enum Tried {
     Done,
     /// From this record on they have failed.
     Failed {
@@ -57,7 +61,7 @@ enum Tried {
 
 impl Batch<'_> {
     /// Takes records to their end.
-    pub(super) async fn carry_out(self, records: Vec<Record>) -> Ended {
+    pub(super) async fn carry_out(&mut self, records: Vec<Record>) -> Ended {
         let mut pieces: VecDeque<Piece> = VecDeque::new();
         let mut records = records.into_iter().peekable();
         while records.peek().is_some() {
@@ -81,6 +85,9 @@ impl Batch<'_> {
             match self.attempt(&piece.records).await {
                 Tried::Done => {
                     (result, pauses) = ("OK", 0);
+                    if !self.close_if_too_large().await {
+                        return Ended::Interrupted;
+                    }
                 }
                 Tried::Failed { from, outcome } => {
                     result = "PROBLEM: Function call failed";
@@ -119,7 +126,7 @@ impl Batch<'_> {
     }
 
     /// Waits before the next try; false if the mapping is not what it was, so that it has to be looked at.
-    async fn back_off(&self, failures: u32) -> bool {
+    pub(super) async fn back_off(&self, failures: u32) -> bool {
         let config = &self.shared.config;
         let pause = Duration::from_millis(config.throttle_base_ms)
             .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)))
@@ -158,14 +165,40 @@ impl Batch<'_> {
         (!young.is_empty()).then_some(Piece { records: young, failures: piece.failures })
     }
 
-    async fn attempt(&self, records: &[Record]) -> Tried {
+    async fn attempt(&mut self, records: &[Record]) -> Tried {
         let values: Vec<&Value> = records.iter().map(|record| &record.value).collect();
+        let event = match &self.window {
+            Some(window) => self.window_event(window, &values, End::Open),
+            None => json!({ "Records": values }),
+        };
+        let outcome = match self.ask(&event).await {
+            Ok(outcome) => outcome,
+            Err(tried) => return tried,
+        };
+        let failed = self.mapping.report_failures.then(|| failed_from(&outcome.payload, records)).flatten();
+        if let Some(window) = &mut self.window {
+            match (state_of(&outcome.payload), failed) {
+                // It has failed, whatever else it says.
+                (None, _) => return Tried::Failed { from: 0, outcome },
+                // Nothing of it is done.
+                (Some(_), Some(0)) => {}
+                (Some(state), _) => window.state = state,
+            }
+        }
+        match failed {
+            None => Tried::Done,
+            Some(from) => Tried::Failed { from, outcome },
+        }
+    }
+
+    /// Has the function take an event; what it answered without an error.
+    pub(super) async fn ask(&self, event: &Value) -> Result<Outcome, Tried> {
         let queue_timeout = Duration::from_millis(self.shared.config.queue_timeout_ms);
-        let invocation = invocation(self.shared, self.account, self.mapping, &values, queue_timeout);
+        let invocation = invocation(self.shared, self.account, self.mapping, event, queue_timeout);
         let outcome = match self.shared.functions.invoke(invocation).await {
             Ok(outcome) => outcome,
             Err(error) => {
-                return match error.kind() {
+                return Err(match error.kind() {
                     ErrorKind::Throttled
                     | ErrorKind::Timeout
                     | ErrorKind::Unavailable
@@ -180,18 +213,12 @@ impl Batch<'_> {
                     | ErrorKind::Unsupported => {
                         Tried::Failed { from: 0, outcome: crate::delivery::refusal(&error) }
                     }
-                };
+                });
             }
         };
-        if outcome.function_error.is_some() {
-            return Tried::Failed { from: 0, outcome };
-        }
-        if !self.mapping.report_failures {
-            return Tried::Done;
-        }
-        match failed_from(&outcome.payload, records) {
-            None => Tried::Done,
-            Some(from) => Tried::Failed { from, outcome },
+        match outcome.function_error {
+            Some(_) => Err(Tried::Failed { from: 0, outcome }),
+            None => Ok(outcome),
         }
     }
 

@@ -7,6 +7,7 @@
 mod batch;
 mod queue;
 mod reader;
+mod windows;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use functions::{Event, Invocation, SourceMapping};
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::key::{KeyReader, account_of};
 use store::tables;
 use tokio::sync::Notify;
@@ -53,19 +54,19 @@ impl Readers {
     }
 }
 
-/// The invocation that has a function take records.
+/// The invocation that has a function take an event with records.
 fn invocation(
     shared: &Shared,
     account: AccountId,
     mapping: &SourceMapping,
-    records: &[&Value],
+    event: &Value,
     queue_timeout: Duration,
 ) -> Invocation {
     Invocation {
         account,
         function: mapping.function_name(),
         request_id: RequestId::new(&*shared.env),
-        event: Event::Json(Bytes::from(json!({ "Records": records }).to_string())),
+        event: Event::Json(Bytes::from(event.to_string())),
         stream: None,
         client_context: None,
         idempotency_key: None,

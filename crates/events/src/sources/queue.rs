@@ -293,7 +293,8 @@ impl Batches {
         let values: Vec<&Value> = batch.iter().map(|record| &record.value).collect();
         let mapping = &self.source.mapping;
         let queue_timeout = Duration::from_millis(self.shared.config.queue_timeout_ms).min(LONGEST_QUEUED);
-        let invocation = invocation(&self.shared, self.account, mapping, &values, queue_timeout);
+        let event = json!({ "Records": values });
+        let invocation = invocation(&self.shared, self.account, mapping, &event, queue_timeout);
         let outcome = match self.shared.functions.invoke(invocation).await {
             Ok(outcome) => outcome,
             Err(error) => {

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use aws::Caller;
 use bytes::Bytes;
-use functions::{Filter, SourceMapping, SourcePosition};
+use functions::{Filter, SourceMapping, SourcePosition, SourceWindow};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use types::{AccountId, TraceHeader};
 
 use super::batch::{Batch, Ended};
 use super::mapping;
+use super::windows::{End, left_of, window_of};
 use crate::service::Shared;
 
 /// A stream without new records is looked at this often, and at once when there may be some.
@@ -113,7 +114,8 @@ impl Reader {
                 Ok(true) => failures = 0,
                 Ok(false) => {
                     failures = 0;
-                    self.wait(IDLE).await;
+                    let over = self.position.window.as_ref().map(|w| left_of(w, self.shared.env.now()));
+                    self.wait(over.map_or(IDLE, |over| over.min(IDLE))).await;
                     self.shared.pause(LEAST).await;
                 }
                 Err(Trouble::Trimmed) => {
@@ -177,9 +179,14 @@ impl Reader {
         let caller = self.caller(mapping).await?;
         let filters = mapping.patterns();
         let wanted = (mapping.batch_size * mapping.parallelization) as usize;
+        // Before it is looked whether there is more of it.
+        let is_over = self.window_is_over(mapping);
         let (mut records, mut last) = self.fetch(mapping, &caller, &filters, wanted).await?;
         if last.is_none() {
-            return Ok(false);
+            if is_over {
+                self.close_window(mapping, &caller).await;
+            }
+            return Ok(is_over);
         }
         if mapping.window_s > 0 {
             // A batch may become fuller while it waits.
@@ -215,7 +222,17 @@ impl Reader {
             self.save(&result).await;
             return Ok(true);
         }
-        match self.carry_out(mapping, caller, records).await {
+        let ended = match mapping.tumbling_s {
+            0 => {
+                // They were aggregated, and are not any more.
+                if self.position.window.is_some() && !self.close_window(mapping, &caller).await {
+                    return Ok(true);
+                }
+                self.carry_out(mapping, caller, records).await
+            }
+            _ => self.aggregate(mapping, &caller, records).await,
+        };
+        match ended {
             Ended::Done(result) => {
                 self.position.sequence_number = last;
                 self.save(result).await;
@@ -237,15 +254,8 @@ impl Reader {
             lanes[lane].push(record);
         }
         let carried = lanes.into_iter().filter(|lane| !lane.is_empty()).map(|lane| {
-            Batch {
-                shared: &self.shared,
-                account: self.account,
-                mapping,
-                shard: &self.shard,
-                caller: &caller,
-                wake: &self.wake,
-            }
-            .carry_out(lane)
+            let mut batch = self.batch(mapping, &caller, None);
+            async move { batch.carry_out(lane).await }
         });
         let mut ended = Ended::Done("OK");
         for lane in futures_util::future::join_all(carried).await {
@@ -256,6 +266,65 @@ impl Reader {
             }
         }
         ended
+    }
+
+    fn batch<'a>(
+        &'a self,
+        mapping: &'a SourceMapping,
+        caller: &'a Caller,
+        window: Option<SourceWindow>,
+    ) -> Batch<'a> {
+        let (shared, account, shard, wake) = (&self.shared, self.account, self.shard.as_str(), &*self.wake);
+        Batch { shared, account, mapping, shard, caller, wake, window }
+    }
+
+    /// Has the function aggregate records: those of each window with its state, which is noted with their place.
+    async fn aggregate(&mut self, mapping: &SourceMapping, caller: &Caller, records: Vec<Record>) -> Ended {
+        let mut result = "OK";
+        let mut records = records.into_iter().peekable();
+        while let Some(first) = records.peek() {
+            if self.position.window.as_ref().is_some_and(|open| first.written_at() >= open.end as f64)
+                && !self.close_window(mapping, caller).await
+            {
+                return Ended::Interrupted;
+            }
+            let window = self.position.window.clone().unwrap_or_else(|| window_of(mapping, first));
+            let mut run = Vec::new();
+            while let Some(record) = records.next_if(|next| next.written_at() < window.end as f64) {
+                run.push(record);
+            }
+            let last = run.last().map(|record| record.sequence_number().to_owned());
+            let mut batch = self.batch(mapping, caller, Some(window));
+            let ended = batch.carry_out(run).await;
+            let window = batch.window.take();
+            match ended {
+                Ended::Done(done) => result = done,
+                Ended::Interrupted => return Ended::Interrupted,
+            }
+            (self.position.window, self.position.sequence_number) = (window, last);
+            self.save(result).await;
+        }
+        Ended::Done(result)
+    }
+
+    /// Whether there is a window that gets nothing any more.
+    fn window_is_over(&self, mapping: &SourceMapping) -> bool {
+        let now = self.shared.env.now();
+        let is_over = |window| mapping.tumbling_s == 0 || left_of(window, now).is_zero();
+        self.position.window.as_ref().is_some_and(is_over)
+    }
+
+    /// Closes the window; false if that was interrupted.
+    async fn close_window(&mut self, mapping: &SourceMapping, caller: &Caller) -> bool {
+        let closed = self.batch(mapping, caller, self.position.window.clone()).close(End::Over).await;
+        if closed {
+            self.position.window = None;
+            self.save("OK").await;
+        } else {
+            // What was read is read again.
+            self.iterator = None;
+        }
+        closed
     }
 
     /// The function's role.

@@ -7,3 +7,4 @@ mod restart;
 mod sources;
 #[path = "../../../functions/tests/it/support.rs"]
 mod support;
+mod windows;

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::deliver::{quick, serve};
 use crate::support::{Handler, Node, handler, until};
 
-const SOURCE: &str = "arn:aws:dynamodb:us-east-1:000000000000:table/t/stream/2026-01-01T00:00:00.000";
+pub(crate) const SOURCE: &str =
+    "arn:aws:dynamodb:us-east-1:000000000000:table/t/stream/2026-01-01T00:00:00.000";
 
 /// A record of an item, written so many seconds ago.
 fn record(node: &Node, number: usize, item: &str, age_s: i64) -> Value {
@@ -46,7 +47,7 @@ fn noting(seen: &Seen) -> Handler {
     })
 }
 
-async fn map(node: &Node, extra: Value) -> Value {
+pub(crate) async fn map(node: &Node, extra: Value) -> Value {
     let mut input =
         json!({ "EventSourceArn": SOURCE, "FunctionName": "f", "StartingPosition": "TRIM_HORIZON" });
     input.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());

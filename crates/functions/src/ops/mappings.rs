@@ -51,6 +51,7 @@ fn check_of_queue(input: &EventSourceMapping) -> Result<(), Error> {
     let of_streams = [
         ("StartingPosition", input.starting_position.is_some()),
         ("ParallelizationFactor", input.parallelization_factor.is_some()),
+        ("TumblingWindowInSeconds", input.tumbling_window_in_seconds.is_some_and(|window| window != 0)),
         ("MaximumRecordAgeInSeconds", input.maximum_record_age_in_seconds.is_some()),
         ("BisectBatchOnFunctionError", input.bisect_batch_on_function_error.is_some_and(|bisect| bisect)),
         ("MaximumRetryAttempts", input.maximum_retry_attempts.is_some()),
@@ -91,6 +92,9 @@ fn apply(input: &EventSourceMapping, mapping: &mut SourceMapping) -> Result<(), 
     }
     if let Some(window) = input.maximum_batching_window_in_seconds {
         mapping.window_s = within(window, "maximumBatchingWindowInSeconds", 0, 300)?;
+    }
+    if let Some(window) = input.tumbling_window_in_seconds {
+        mapping.tumbling_s = within(window, "tumblingWindowInSeconds", 0, 900)?;
     }
     if let Some(factor) = input.parallelization_factor {
         mapping.parallelization = within(factor, "parallelizationFactor", 1, 10)?;
@@ -135,6 +139,12 @@ fn apply(input: &EventSourceMapping, mapping: &mut SourceMapping) -> Result<(), 
             }
         }
         mapping.on_failure = to;
+    }
+    if mapping.tumbling_s > 0 && mapping.parallelization > 1 {
+        return Err(Error::Unsupported(
+            "TumblingWindowInSeconds with a ParallelizationFactor of more than 1 is not supported by this node."
+                .into(),
+        ));
     }
     if mapping.is_of_queue() && mapping.batch_size > 10 && mapping.window_s == 0 {
         return Err(Error::InvalidParameter(
@@ -195,7 +205,7 @@ impl Cx {
             "MaximumRecordAgeInSeconds": unbounded(mapping.max_age_s),
             "MaximumRetryAttempts": unbounded(mapping.max_retries),
             "BisectBatchOnFunctionError": mapping.bisect,
-            "TumblingWindowInSeconds": 0,
+            "TumblingWindowInSeconds": mapping.tumbling_s,
             "FunctionResponseTypes": kinds,
             "DestinationConfig": { "OnFailure": destination },
             "LastModified": mapping.modified.as_millisecond() as f64 / 1000.0,
@@ -369,6 +379,7 @@ impl Cx {
             enabled: true,
             batch_size: if of_queue { 10 } else { 100 },
             window_s: 0,
+            tumbling_s: 0,
             parallelization: 1,
             max_concurrency: None,
             starting_iterator: None,

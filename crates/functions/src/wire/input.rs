@@ -463,8 +463,7 @@ pub(crate) struct EventSourceMapping {
     pub(crate) bisect_batch_on_function_error: Option<bool>,
     pub(crate) maximum_retry_attempts: Option<i64>,
     pub(crate) function_response_types: Option<Vec<String>>,
-    #[serde(default)]
-    tumbling_window_in_seconds: i64,
+    pub(crate) tumbling_window_in_seconds: Option<i64>,
     #[serde(default)]
     starting_position_timestamp: Refused,
     #[serde(default)]
@@ -496,9 +495,6 @@ pub(crate) struct EventSourceMapping {
 
 impl EventSourceMapping {
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.tumbling_window_in_seconds != 0 {
-            return Err(Error::Unsupported("TumblingWindowInSeconds is not supported by this node.".into()));
-        }
         refuse(&[
             ("StartingPositionTimestamp", &self.starting_position_timestamp),
             ("Tags", &self.tags),

@@ -34,6 +34,7 @@ pub(super) const EVENT_SOURCE_MAPPING: ResourceType = ResourceType {
         Property::new("ParallelizationFactor", Shape::Integer),
         Property::new("ScalingConfig", Shape::Object(&[Property::new("MaximumConcurrency", Shape::Integer)])),
         Property::new("StartingPosition", Shape::Text).replaces(),
+        Property::new("TumblingWindowInSeconds", Shape::Integer),
     ],
     attributes: &["EventSourceMappingArn", "Id"],
     late: &[],
@@ -55,6 +56,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("MaximumRetryAttempts", "-1"),
     ("ParallelizationFactor", "1"),
     ("ScalingConfig", "{}"),
+    ("TumblingWindowInSeconds", "0"),
 ];
 
 struct EventSourceMapping;

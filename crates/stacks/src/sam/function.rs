@@ -464,6 +464,7 @@ const STREAM: Source = Source {
         "MaximumRetryAttempts",
         "ParallelizationFactor",
         "StartingPosition",
+        "TumblingWindowInSeconds",
     ],
     needed: &[("EventSourceArn", "Stream"), ("StartingPosition", "StartingPosition")],
 };
