@@ -108,6 +108,28 @@ def handler(event, context):
         assert "Init Duration" not in second
 
 
+def test_an_init_that_ends_without_a_word(node):
+    with function(node, "import os\nprint('going', flush=True)\nos._exit(7)\n") as f:
+        answer = f.client.invoke(FunctionName=f.name, LogType="Tail")
+        assert answer["FunctionError"] == "Unhandled"
+        request = answer["ResponseMetadata"]["RequestId"]
+        told = f"RequestId: {request} Error: Runtime exited with error: exit status 7"
+        assert json.load(answer["Payload"]) == {"errorType": "Runtime.ExitError", "errorMessage": told}
+        tail = base64.b64decode(answer["LogResult"]).decode()
+        status = "Status: error\tError Type: Runtime.ExitError"
+        wanted = rf"""INIT_START [^\n]*
+going
+INIT_REPORT Init Duration: [0-9.]+ ms\tPhase: init\t{status}
+START RequestId: {request} Version: \$LATEST
+{told}
+Runtime.ExitError
+END RequestId: {request}
+REPORT RequestId: {request}\t[^\n]*{status}
+"""
+        assert re.fullmatch(wanted, tail), tail
+
+
+
 def test_function_errors(node):
     source = """
 class Broken(Exception):

@@ -2,20 +2,19 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use types::ErrorKind;
 
-use crate::{Error, Response, body};
+use crate::{Error, Response, body, document};
 
 /// Reads an input. An empty body is `{}`. Input types deny unknown fields: what we do not know we refuse.
 pub fn input<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    let bytes = if bytes.is_empty() { b"{}" } else { bytes };
-    serde_json::from_slice(bytes).map_err(|error| {
-        let code = match error.classify() {
-            serde_json::error::Category::Data => "ValidationException",
-            _ => "SerializationException",
-        };
-        Error::new(ErrorKind::Invalid, code, error.to_string())
-    })
+    // To serde a list of members would do.
+    if bytes.trim_ascii_start().first() == Some(&b'{')
+        && let Ok(input) = serde_json::from_slice(bytes)
+    {
+        return Ok(input);
+    }
+    // Once more, slowly: for the words.
+    document::read(bytes).map_err(Error::from)
 }
 
 /// An answer of status 200 with a JSON body; the pipeline sets the content type of the protocol.

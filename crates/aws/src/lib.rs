@@ -18,6 +18,7 @@ pub mod checked;
 pub mod chunked;
 mod data_keys;
 pub mod departure;
+pub mod document;
 mod error;
 pub mod event_stream;
 mod event_targets;

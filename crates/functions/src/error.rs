@@ -28,9 +28,9 @@ pub enum Error {
     /// A parameter breaks a rule; the message names it.
     #[error("{0}")]
     InvalidParameter(String),
-    /// A value outside of what the service's model allows; the message names it and the constraint.
-    #[error("1 validation error detected: {0}")]
-    Validation(String),
+    /// Values outside of what the service's model allows; each text names one and the constraint.
+    #[error("{}", aws::document::rules(.0))]
+    Validation(Vec<String>),
     /// A member or value that Lambda has and this node does not offer.
     #[error("{0}")]
     Unsupported(String),
@@ -114,16 +114,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// One value outside of what the service's model allows.
+    pub(crate) fn rule(broken: String) -> Self {
+        Self::Validation(vec![broken])
+    }
+
     /// A member that has to be there.
     pub(crate) fn missing(member: &str) -> Self {
-        Self::Validation(format!(
-            "Value null at '{member}' failed to satisfy constraint: Member must not be null"
-        ))
+        Self::rule(aws::document::missing(member))
     }
 
     /// A member that breaks a rule of the service's model: "Member must ...".
     pub(crate) fn constraint(value: impl std::fmt::Display, member: &str, rule: &str) -> Self {
-        Self::Validation(format!("Value '{value}' at '{member}' failed to satisfy constraint: {rule}"))
+        Self::rule(aws::document::constraint(value, member, rule))
     }
 
     /// A member that does not match the pattern of the service's model.

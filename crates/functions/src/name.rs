@@ -71,7 +71,7 @@ impl FunctionName {
     /// Reads a name in any of its forms, of a function of `account` in `region`.
     pub fn parse(text: &str, account: AccountId, region: &Region) -> Result<Self, Error> {
         let invalid = || {
-            Error::Validation(format!(
+            Error::rule(format!(
                 "Value '{text}' at 'functionName' failed to satisfy constraint: \
                  Member must satisfy regular expression pattern: (arn:(aws[a-zA-Z-]*)?:lambda:)?\
                  ([a-z]{{2}}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{{1}}:)?(\\d{{12}}:)?(function:)?\

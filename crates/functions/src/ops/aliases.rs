@@ -14,12 +14,13 @@ use crate::tables::{
 };
 use crate::wire::input::{Alias, RoutingConfig};
 use crate::wire::marker;
+use crate::wire::members::Faults;
 
 fn check_name(name: &str) -> Result<(), Error> {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let number = name.bytes().all(|b| b.is_ascii_digit());
     if name.is_empty() || name.len() > 128 || number || !name.bytes().all(word) {
-        return Err(Error::Validation(format!(
+        return Err(Error::rule(format!(
             "Value '{name}' at 'name' failed to satisfy constraint: Member must satisfy regular expression \
              pattern: (?!^[0-9]+$)([a-zA-Z0-9-_]+)"
         )));
@@ -29,7 +30,7 @@ fn check_name(name: &str) -> Result<(), Error> {
 
 fn parse_version(text: &str) -> Result<Version, Error> {
     text.parse().map_err(|_| {
-        Error::Validation(format!(
+        Error::rule(format!(
             "Value '{text}' at 'functionVersion' failed to satisfy constraint: Member must satisfy regular \
              expression pattern: (\\$LATEST|[0-9]+)"
         ))
@@ -46,7 +47,7 @@ fn shifted(routing: &RoutingConfig) -> Result<Option<(Version, f64)>, Error> {
         ));
     }
     if !(0.0..=1.0).contains(weight) {
-        return Err(Error::Validation(format!(
+        return Err(Error::rule(format!(
             "Value '{weight}' at 'routingConfig.additionalVersionWeights' failed to satisfy constraint: Map values \
              must be between 0.0 and 1.0"
         )));
@@ -109,19 +110,19 @@ impl Cx {
 
     pub(super) async fn create_alias(&self, function: FunctionName, input: Alias) -> Result<Response, Error> {
         self.require_latest(&function)?;
-        let name = input.name.ok_or_else(|| Error::missing("name"))?;
-        check_name(&name)?;
-        let version = input.function_version.ok_or_else(|| Error::missing("functionVersion"))?;
-        let version = parse_version(&version)?;
-        let shifted = shifted(&input.routing_config.unwrap_or_default())?;
+        let mut faults = Faults::default();
+        let name = faults.see(input.name.ok_or_else(|| Error::missing("name")).and_then(|name| {
+            check_name(&name)?;
+            Ok(name)
+        }));
+        let version = input.function_version.ok_or_else(|| Error::missing("functionVersion"));
+        let version = faults.see(version.and_then(|version| parse_version(&version)).map(Some));
+        let shifted = faults.see(shifted(&input.routing_config.unwrap_or_default()));
+        let description = faults.see(settings::description(input.description.unwrap_or_default()));
+        faults.finish()?;
+        let version = version.expect("there is one, or that was told");
         check_pair(version, shifted)?;
-        let alias = AliasRow {
-            name,
-            version,
-            description: settings::description(input.description.unwrap_or_default())?,
-            shifted,
-            revision: self.fresh_id(),
-        };
+        let alias = AliasRow { name, version, description, shifted, revision: self.fresh_id() };
         let account = self.account;
         let key = by_qualifier(&ALIASES, account, &function.name, Some(&alias.name));
         let others = all_of(&ALIASES, account, &function.name, MOST_QUALIFIERS);
@@ -163,13 +164,16 @@ impl Cx {
         input: Alias,
     ) -> Result<Response, Error> {
         self.require_latest(&function)?;
-        check_name(&name)?;
+        let mut faults = Faults::default();
+        faults.see(check_name(&name));
         if input.name.is_some() {
-            return Err(Error::InvalidParameter("The name of an alias can not be changed.".into()));
+            let fixed = Error::InvalidParameter("The name of an alias can not be changed.".into());
+            faults.see(Err::<(), _>(fixed));
         }
-        let version = input.function_version.as_deref().map(parse_version).transpose()?;
-        let routing = input.routing_config.as_ref().map(shifted).transpose()?;
-        let description = input.description.map(settings::description).transpose()?;
+        let version = faults.see(input.function_version.as_deref().map(parse_version).transpose());
+        let routing = faults.see(input.routing_config.as_ref().map(shifted).transpose());
+        let description = faults.see(input.description.map(settings::description).transpose());
+        faults.finish()?;
         let versions: Vec<_> =
             [version, routing.flatten().map(|(version, _)| version)].into_iter().flatten().collect();
         let key = by_qualifier(&ALIASES, self.account, &function.name, Some(&name));

@@ -17,7 +17,7 @@ impl Cx {
         reserved: i64,
     ) -> Result<Response, Error> {
         let value = u32::try_from(reserved).map_err(|_| {
-            Error::Validation(format!(
+            Error::rule(format!(
                 "Value '{reserved}' at 'reservedConcurrentExecutions' failed to \
                  satisfy constraint: Member must have value greater than or equal to 0"
             ))

@@ -14,6 +14,7 @@ use crate::name::FunctionName;
 use crate::queue;
 use crate::tables::{CodeRef, FUNCTIONS, FunctionRow, TOTALS, by_name, totals_key};
 use crate::wire::input::{CreateFunction, PublishVersion};
+use crate::wire::members::Faults;
 
 impl Cx {
     pub(super) async fn create_function(
@@ -100,39 +101,53 @@ impl Cx {
         if image.is_some() && input.layers.is_some_and(|layers| !layers.is_empty()) {
             return Err(not_of_images("Layers"));
         }
+        let mut faults = Faults::default();
         let logging = input.logging_config.unwrap_or_default();
-        settings::architectures(input.architectures.as_deref())?;
-        settings::tags(&input.tags)?;
-        let ephemeral = input.ephemeral_storage.as_ref().map(settings::ephemeral_storage).transpose()?;
+        faults.see(settings::architectures(input.architectures.as_deref()));
+        faults.see(settings::tags(&input.tags));
+        let ephemeral =
+            faults.see(input.ephemeral_storage.as_ref().map(settings::ephemeral_storage).transpose());
+        let runtime = faults.see(match input.runtime {
+            Some(runtime) if image.is_none() => Ok(runtime),
+            Some(_) => Err(not_of_images("Runtime")),
+            None if image.is_some() => Ok(String::new()),
+            None => Err(missing("Runtime")),
+        });
+        let role = faults.see(settings::role(input.role));
+        let handler = faults.see(match input.handler {
+            Some(handler) if image.is_none() => settings::handler(handler),
+            Some(_) => Err(not_of_images("Handler")),
+            None if image.is_some() => Ok(String::new()),
+            None => Err(missing("Handler")),
+        });
+        let description = faults.see(settings::description(input.description.unwrap_or_default()));
+        let timeout_s = faults.see(input.timeout.map_or(Ok(3), settings::timeout));
+        let memory_mb = faults.see(input.memory_size.map_or(Ok(128), settings::memory));
+        let environment = faults.see(settings::environment(input.environment.unwrap_or_default().variables));
+        let tracing = faults.see(settings::tracing(input.tracing_config.unwrap_or_default()));
+        let log_group = faults.see(settings::log_group(&logging, name));
+        let logging = faults.see(settings::logging(&logging));
+        let dead_letters = faults.see(settings::dead_letters(input.dead_letter_config));
+        faults.finish()?;
         Ok(FunctionRow {
             name: name.to_owned(),
-            runtime: match input.runtime {
-                Some(runtime) if image.is_none() => runtime,
-                Some(_) => return Err(not_of_images("Runtime")),
-                None if image.is_some() => String::new(),
-                None => return Err(missing("Runtime")),
-            },
-            role: settings::role(input.role)?,
-            handler: match input.handler {
-                Some(handler) if image.is_none() => settings::handler(handler)?,
-                Some(_) => return Err(not_of_images("Handler")),
-                None if image.is_some() => String::new(),
-                None => return Err(missing("Handler")),
-            },
-            description: settings::description(input.description.unwrap_or_default())?,
-            timeout_s: input.timeout.map_or(Ok(3), settings::timeout)?,
-            memory_mb: input.memory_size.map_or(Ok(128), settings::memory)?,
+            runtime,
+            role,
+            handler,
+            description,
+            timeout_s,
+            memory_mb,
             ephemeral_storage_mb: ephemeral.unwrap_or(512),
-            environment: settings::environment(input.environment.unwrap_or_default().variables)?,
+            environment,
             tags: input.tags,
-            tracing: settings::tracing(input.tracing_config.unwrap_or_default())?,
-            log_group: settings::log_group(&logging, name)?,
-            logging: settings::logging(&logging)?,
+            tracing,
+            log_group,
+            logging,
             layers: Vec::new(),
             image,
             pull: None,
             next_version: 1,
-            dead_letters: settings::dead_letters(input.dead_letter_config)?,
+            dead_letters,
             allow_recursion: false,
             code: CodeRef::missing(),
             last_modified: self.inner.env.now(),

@@ -14,10 +14,11 @@ use crate::tables::{
 };
 use crate::wire::input::{Destination, EventInvokeConfig};
 use crate::wire::marker;
+use crate::wire::members::Faults;
 
 fn within(value: i64, at: &str, least: u32, most: u32) -> Result<u32, Error> {
     u32::try_from(value).ok().filter(|value| (least..=most).contains(value)).ok_or_else(|| {
-        Error::Validation(format!(
+        Error::rule(format!(
             "Value '{value}' at '{at}' failed to satisfy constraint: Member must \
              have value between {least} and {most}"
         ))
@@ -77,10 +78,12 @@ impl Cx {
         input: EventInvokeConfig,
         merge: bool,
     ) -> Result<Response, aws::Error> {
-        let retries =
-            input.maximum_retry_attempts.map(|v| within(v, "maximumRetryAttempts", 0, 2)).transpose()?;
+        let mut faults = Faults::default();
+        let retries = input.maximum_retry_attempts;
+        let retries = faults.see(retries.map(|v| within(v, "maximumRetryAttempts", 0, 2)).transpose());
         let age = input.maximum_event_age_in_seconds;
-        let age = age.map(|v| within(v, "maximumEventAgeInSeconds", 60, 21_600)).transpose()?;
+        let age = faults.see(age.map(|v| within(v, "maximumEventAgeInSeconds", 60, 21_600)).transpose());
+        faults.finish()?;
         let destinations = input.destination_config;
         if retries.is_none() && age.is_none() && destinations.is_none() {
             return Err(Error::InvalidParameter(

@@ -20,7 +20,7 @@ use crate::tables::{
 };
 use crate::wire::input::{AddLayerVersionPermission, PublishLayerVersion};
 use crate::wire::marker;
-use crate::wire::members;
+use crate::wire::members::{self, Faults};
 use crate::wire::output::iso_time;
 
 /// Most layers of one function (AWS Lambda developer guide, "Lambda quotas").
@@ -67,7 +67,7 @@ fn arn_of(owner: AccountId, region: &types::Region, name: &str) -> String {
 }
 
 fn constraint(value: &str, at: &str, pattern: &str) -> Error {
-    Error::Validation(format!(
+    Error::rule(format!(
         "Value '{value}' at '{at}' failed to satisfy constraint: Member must satisfy regular expression pattern: \
          {pattern}"
     ))
@@ -399,18 +399,17 @@ impl Cx {
         input: AddLayerVersionPermission,
         revision: Option<String>,
     ) -> Result<Response, Error> {
-        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        let mut faults = Faults::default();
+        let mut matches = |fits: bool, value: &str, at: &str, pattern: &str| {
+            faults.see(if fits { Ok(()) } else { Err(Error::pattern(value, at, pattern)) });
+        };
         let sid = &input.statement_id;
-        if sid.is_empty() || sid.len() > 100 || !sid.bytes().all(word) {
-            return Err(constraint(sid, "statementId", "([a-zA-Z0-9-_]+)"));
-        }
-        if !is_principal(&input.principal) {
-            let pattern = "\\d{12}|\\*|arn:(aws[a-zA-Z-]*):iam::\\d{12}:root";
-            return Err(constraint(&input.principal, "principal", pattern));
-        }
-        if input.action != "lambda:GetLayerVersion" {
-            return Err(constraint(&input.action, "action", "lambda:GetLayerVersion"));
-        }
+        matches(sid.len() <= 100 && members::is_word(sid), sid, "statementId", "([a-zA-Z0-9-_]+)");
+        let pattern = "\\d{12}|\\*|arn:(aws[a-zA-Z-]*):iam::\\d{12}:root";
+        matches(is_principal(&input.principal), &input.principal, "principal", pattern);
+        let action = "lambda:GetLayerVersion";
+        matches(input.action == action, &input.action, "action", action);
+        faults.finish()?;
         let statement = Statement {
             sid: input.statement_id,
             action: input.action,

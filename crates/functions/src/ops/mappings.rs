@@ -15,6 +15,7 @@ use crate::queue;
 use crate::source::{MAPPINGS, POSITIONS, SourceMapping, by_id};
 use crate::wire::input::{EventSourceMapping, FilterCriteria};
 use crate::wire::marker;
+use crate::wire::members::{self, Faults};
 
 /// Most mappings of one function and of one stream that a search looks at.
 const MOST: usize = 1000;
@@ -22,7 +23,7 @@ const MOST: usize = 1000;
 fn within(value: i64, at: &str, least: i64, most: i64) -> Result<u32, Error> {
     let fits = u32::try_from(value).ok().filter(|_| (least..=most).contains(&value));
     fits.ok_or_else(|| {
-        Error::Validation(format!(
+        Error::rule(format!(
             "Value '{value}' at '{at}' failed to satisfy constraint: Member must have value between {least} and {most}"
         ))
     })
@@ -72,49 +73,48 @@ fn check_of_queue(input: &EventSourceMapping) -> Result<(), Error> {
 
 /// Puts what a request says into a mapping.
 fn apply(input: &EventSourceMapping, mapping: &mut SourceMapping) -> Result<(), Error> {
-    if mapping.is_of_queue() {
-        check_of_queue(input)?;
+    let mut faults = Faults::default();
+    let of_queue = mapping.is_of_queue();
+    if of_queue {
+        faults.see(check_of_queue(input));
     }
     if let Some(scaling) = &input.scaling_config {
-        if !mapping.is_of_queue() {
-            return Err(Error::InvalidParameter(
-                "ScalingConfig is for event sources of Amazon SQS alone.".into(),
-            ));
+        if !of_queue {
+            let message = "ScalingConfig is for event sources of Amazon SQS alone.";
+            faults.see(Err::<(), _>(Error::InvalidParameter(message.into())));
         }
-        let most = scaling.maximum_concurrency;
-        mapping.max_concurrency = most.map(|most| within(most, "maximumConcurrency", 2, 1000)).transpose()?;
+        let most = scaling.maximum_concurrency.map(|most| within(most, "maximumConcurrency", 2, 1000));
+        mapping.max_concurrency = faults.see(most.transpose());
     }
-    if let Some(enabled) = input.enabled {
-        mapping.enabled = enabled;
-    }
-    if let Some(size) = input.batch_size {
-        mapping.batch_size = within(size, "batchSize", 1, 10_000)?;
-    }
-    if let Some(window) = input.maximum_batching_window_in_seconds {
-        mapping.window_s = within(window, "maximumBatchingWindowInSeconds", 0, 300)?;
-    }
-    if let Some(window) = input.tumbling_window_in_seconds {
-        mapping.tumbling_s = within(window, "tumblingWindowInSeconds", 0, 900)?;
-    }
-    if let Some(factor) = input.parallelization_factor {
-        mapping.parallelization = within(factor, "parallelizationFactor", 1, 10)?;
-    }
+    let mut set = |to: &mut u32, value: Option<i64>, at: &str, least: i64, most: i64| {
+        if let Some(value) = value {
+            *to = faults.see(within(value, at, least, most));
+        }
+    };
+    set(&mut mapping.batch_size, input.batch_size, "batchSize", 1, 10_000);
+    let window = input.maximum_batching_window_in_seconds;
+    set(&mut mapping.window_s, window, "maximumBatchingWindowInSeconds", 0, 300);
+    let window = input.tumbling_window_in_seconds;
+    set(&mut mapping.tumbling_s, window, "tumblingWindowInSeconds", 0, 900);
+    let factor = input.parallelization_factor;
+    set(&mut mapping.parallelization, factor, "parallelizationFactor", 1, 10);
     if let Some(age) = input.maximum_record_age_in_seconds {
-        mapping.max_age_s = unbounded(age, "maximumRecordAgeInSeconds", 60, 604_800)?;
+        mapping.max_age_s = faults.see(unbounded(age, "maximumRecordAgeInSeconds", 60, 604_800));
     }
     if let Some(retries) = input.maximum_retry_attempts {
-        mapping.max_retries = unbounded(retries, "maximumRetryAttempts", 0, 10_000)?;
+        mapping.max_retries = faults.see(unbounded(retries, "maximumRetryAttempts", 0, 10_000));
+    }
+    for kind in input.function_response_types.iter().flatten() {
+        faults.see(members::one_of(kind, "functionResponseTypes", &["ReportBatchItemFailures"]));
+    }
+    faults.finish()?;
+    if let Some(enabled) = input.enabled {
+        mapping.enabled = enabled;
     }
     if let Some(bisect) = input.bisect_batch_on_function_error {
         mapping.bisect = bisect;
     }
     if let Some(kinds) = &input.function_response_types {
-        if let Some(other) = kinds.iter().find(|kind| *kind != "ReportBatchItemFailures") {
-            return Err(Error::Validation(format!(
-                "Value '{other}' at 'functionResponseTypes' failed to satisfy constraint: Member must satisfy enum \
-                 value set: [ReportBatchItemFailures]"
-            )));
-        }
         mapping.report_failures = !kinds.is_empty();
     }
     if let Some(criteria) = &input.filter_criteria {
@@ -142,8 +142,7 @@ fn apply(input: &EventSourceMapping, mapping: &mut SourceMapping) -> Result<(), 
     }
     if mapping.tumbling_s > 0 && mapping.parallelization > 1 {
         return Err(Error::Unsupported(
-            "TumblingWindowInSeconds with a ParallelizationFactor of more than 1 is not supported by this node."
-                .into(),
+            "TumblingWindowInSeconds with a ParallelizationFactor of more than 1 is not supported by this node.".into(),
         ));
     }
     if mapping.is_of_queue() && mapping.batch_size > 10 && mapping.window_s == 0 {
@@ -358,16 +357,13 @@ impl Cx {
                 return Err(invalid("AT_TIMESTAMP is not a starting position of DynamoDB streams.".into()));
             }
             Some(other) => {
-                let message = format!(
-                    "Value '{other}' at 'startingPosition' failed to satisfy constraint: Member must satisfy enum value \
-                     set: [TRIM_HORIZON, LATEST, AT_TIMESTAMP]"
-                );
-                return Err(Error::Validation(message).into());
+                let rule = "Member must satisfy enum value set: [LATEST, AT_TIMESTAMP, TRIM_HORIZON]";
+                return Err(Error::constraint(other, "startingPosition", rule).into());
             }
+            // Lambda says it under this code.
             None => {
-                return Err(invalid(
-                    "1 validation error detected: StartingPosition is mandatory for streams.".into(),
-                ));
+                let null = aws::document::rules(&[aws::document::missing("startingPosition")]);
+                return Err(invalid(format!("{null}.")));
             }
         };
         self.require_owner(&function).await?;

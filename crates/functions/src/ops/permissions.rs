@@ -9,7 +9,7 @@ use crate::Error;
 use crate::name::{FunctionName, LATEST};
 use crate::tables::{POLICIES, PolicyRow, Statement, by_qualifier};
 use crate::wire::input::AddPermission;
-use crate::wire::members::{self, is_account};
+use crate::wire::members::{self, Faults, is_account};
 
 /// Largest resource policy, in bytes (AWS Lambda developer guide, "Lambda quotas").
 pub(super) const POLICY_LIMIT: usize = 20 * 1024;
@@ -79,43 +79,34 @@ pub(super) fn policy_document(policy: &PolicyRow, resource: &str) -> String {
 }
 
 fn check(input: &AddPermission, region: &types::Region) -> Result<(), Error> {
-    let word = |s: &str| s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    let constraint = |value: &str, at: &str, pattern: &str| {
-        Err(Error::Validation(format!(
-            "Value '{value}' at '{at}' failed to satisfy constraint: Member must \
-             satisfy regular expression pattern: {pattern}"
-        )))
+    let mut faults = Faults::default();
+    let mut matches = |fits: bool, value: &str, at: &str, pattern: &str| {
+        faults.see(if fits { Ok(()) } else { Err(Error::pattern(value, at, pattern)) });
     };
-    if input.statement_id.is_empty() || input.statement_id.len() > 100 || !word(&input.statement_id) {
-        return constraint(&input.statement_id, "statementId", "([a-zA-Z0-9-_]+)");
-    }
-    let action = input
-        .action
-        .strip_prefix("lambda:")
-        .map(|name| name == "*" || (!name.is_empty() && name.bytes().all(|b| b.is_ascii_alphabetic())));
-    if input.action != "*" && action != Some(true) {
-        return constraint(&input.action, "action", "(lambda:[*]|lambda:[a-zA-Z]+|[*])");
-    }
-    if input.principal.is_empty() || input.principal.contains(char::is_whitespace) {
-        return constraint(&input.principal, "principal", "[^\\s]+");
+    let sid = &input.statement_id;
+    matches(sid.len() <= 100 && members::is_word(sid), sid, "statementId", "([a-zA-Z0-9-_]+)");
+    let named =
+        |name: &str| name == "*" || (!name.is_empty() && name.bytes().all(|b| b.is_ascii_alphabetic()));
+    let fits = input.action == "*" || input.action.strip_prefix("lambda:").is_some_and(named);
+    matches(fits, &input.action, "action", "(lambda:[*]|lambda:[a-zA-Z]+|[*])");
+    let fits = !input.principal.is_empty() && !input.principal.contains(char::is_whitespace);
+    matches(fits, &input.principal, "principal", "[^\\s]+");
+    if let Some(owner) = &input.source_account {
+        matches(is_account(owner), owner, "sourceAccount", "\\d{12}");
     }
     if let Some(arn) = &input.source_arn {
-        members::arn(arn, "sourceArn", region)?;
+        faults.see(members::arn(arn, "sourceArn", region));
     }
-    if let Some(owner) = &input.source_account
-        && !is_account(owner)
+    if let Some(auth) = &input.function_url_auth_type {
+        faults.see(members::one_of(auth, "functionUrlAuthType", &["NONE", "AWS_IAM"]));
+    }
+    faults.finish()?;
+    if input.function_url_auth_type.is_some()
+        && !matches!(action_name(&input.action), "InvokeFunctionUrl" | "*")
     {
-        return constraint(owner, "sourceAccount", "\\d{12}");
-    }
-    match input.function_url_auth_type.as_deref() {
-        None => {}
-        Some("NONE" | "AWS_IAM") if matches!(action_name(&input.action), "InvokeFunctionUrl" | "*") => {}
-        Some("NONE" | "AWS_IAM") => {
-            return Err(Error::InvalidParameter(
-                "FunctionUrlAuthType is only supported for lambda:InvokeFunctionUrl action".into(),
-            ));
-        }
-        Some(other) => return members::one_of(other, "functionUrlAuthType", &["NONE", "AWS_IAM"]),
+        return Err(Error::InvalidParameter(
+            "FunctionUrlAuthType is only supported for lambda:InvokeFunctionUrl action".into(),
+        ));
     }
     let principal = input.principal.as_str();
     if principal != "*" && !is_service(principal) && !is_identity(principal) {

@@ -137,7 +137,7 @@ impl Cx {
     ) -> Result<Response, Error> {
         let qualifier = self.provisionable(&function)?;
         let requested = u32::try_from(requested).ok().filter(|requested| *requested > 0).ok_or_else(|| {
-            Error::Validation(format!(
+            Error::rule(format!(
                 "Value '{requested}' at 'provisionedConcurrentExecutions' failed to satisfy constraint: Member must \
                  have value greater than or equal to 1"
             ))

@@ -23,7 +23,7 @@ impl Cx {
             "Allow" => true,
             "Terminate" => false,
             other => {
-                return Err(Error::Validation(format!(
+                return Err(Error::rule(format!(
                     "Value '{other}' at 'recursiveLoop' failed to satisfy constraint: Member must satisfy enum \
                      value set: [Allow, Terminate]"
                 )));
@@ -60,7 +60,7 @@ impl Cx {
                  bring the runtime along (provided.al2023).",
                 input.update_runtime_on
             ))),
-            (other, _) => Err(Error::Validation(format!(
+            (other, _) => Err(Error::rule(format!(
                 "Value '{other}' at 'updateRuntimeOn' failed to satisfy constraint: Member must satisfy enum value \
                  set: [Auto, FunctionUpdate, Manual]"
             ))),

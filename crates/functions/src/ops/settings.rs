@@ -35,7 +35,7 @@ const RESERVED: &[&str] = &[
 ];
 
 fn constraint(value: impl std::fmt::Display, at: &str, rule: &str) -> Error {
-    Error::Validation(format!("Value '{value}' at '{at}' failed to satisfy constraint: {rule}"))
+    Error::rule(format!("Value '{value}' at '{at}' failed to satisfy constraint: {rule}"))
 }
 
 fn within(value: i64, at: &str, least: u32, most: u32) -> Result<u32, Error> {

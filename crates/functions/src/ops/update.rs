@@ -11,6 +11,7 @@ use crate::code::{Uses, check_unzipped};
 use crate::name::FunctionName;
 use crate::tables::{FUNCTIONS, FunctionRow, ImageRow, TOTALS, by_name, totals_key};
 use crate::wire::input::{PublishVersion, UpdateFunctionCode, UpdateFunctionConfiguration};
+use crate::wire::members::Faults;
 
 impl Cx {
     fn configuration(&self, row: &FunctionRow) -> Response {
@@ -229,28 +230,31 @@ impl Cx {
         self.require_latest(&function)?;
         let name = function.name;
         let runtime = input.runtime;
+        let mut faults = Faults::default();
+        let role = faults.see(input.role.map(settings::role).transpose());
+        let handler = faults.see(input.handler.map(settings::handler).transpose());
+        let description = faults.see(input.description.map(settings::description).transpose());
+        let timeout = faults.see(input.timeout.map(settings::timeout).transpose());
+        let memory = faults.see(input.memory_size.map(settings::memory).transpose());
+        let ephemeral = input.ephemeral_storage.as_ref().map(settings::ephemeral_storage);
+        let ephemeral = faults.see(ephemeral.transpose());
+        let environment =
+            faults.see(input.environment.map(|e| settings::environment(e.variables)).transpose());
+        let tracing = faults.see(input.tracing_config.map(settings::tracing).transpose());
+        let logs = input.logging_config.as_ref();
+        let log_group = faults.see(logs.map(|logs| settings::log_group(logs, &name)).transpose());
+        let logging = faults.see(logs.map(settings::logging).transpose());
+        let image = faults.see(input.image_config.map(settings::image).transpose());
+        let dead_letters = input.dead_letter_config.map(|given| settings::dead_letters(Some(given)));
+        let dead_letters = faults.see(dead_letters.transpose());
+        faults.finish()?;
         if let Some(runtime) = &runtime {
             self.check_runtime(runtime)?;
         }
-        let role = input.role.map(settings::role).transpose()?;
         if let Some(role) = &role {
             self.row(&name).await?;
             self.check_role(role, &name).await?;
         }
-        let handler = input.handler.map(settings::handler).transpose()?;
-        let description = input.description.map(settings::description).transpose()?;
-        let timeout = input.timeout.map(settings::timeout).transpose()?;
-        let memory = input.memory_size.map(settings::memory).transpose()?;
-        let ephemeral = input.ephemeral_storage.as_ref().map(settings::ephemeral_storage).transpose()?;
-        let environment = input.environment.map(|e| settings::environment(e.variables)).transpose()?;
-        let tracing = input.tracing_config.map(settings::tracing).transpose()?;
-        let log_group = input.logging_config.as_ref().map(|l| settings::log_group(l, &name)).transpose()?;
-        let logging = input.logging_config.as_ref().map(settings::logging).transpose()?;
-        let image = input.image_config.map(settings::image).transpose()?;
-        let dead_letters = match input.dead_letter_config {
-            Some(given) => Some(settings::dead_letters(Some(given))?),
-            None => None,
-        };
         if role.is_some() || dead_letters.is_some() {
             let before = self.row(&name).await?;
             if let Some(queue) = dead_letters.clone().unwrap_or(before.dead_letters) {

@@ -28,7 +28,7 @@ pub(super) fn id_key(account: AccountId, id: &str) -> Key {
 fn choice(value: &str, at: &str, values: [&str; 2]) -> Result<bool, Error> {
     match values.iter().position(|one| *one == value) {
         Some(index) => Ok(index == 1),
-        None => Err(Error::Validation(format!(
+        None => Err(Error::rule(format!(
             "Value '{value}' at '{at}' failed to satisfy constraint: Member must satisfy enum value set: [{}]",
             values.join(", ")
         ))),
@@ -38,14 +38,14 @@ fn choice(value: &str, at: &str, values: [&str; 2]) -> Result<bool, Error> {
 fn check_cors(cors: Option<Cors>) -> Result<Option<Cors>, Error> {
     let Some(cors) = cors else { return Ok(None) };
     if cors.max_age.is_some_and(|seconds| seconds > 86_400) {
-        return Err(Error::Validation(
+        return Err(Error::rule(
             "Value at 'cors.maxAge' failed to satisfy constraint: Member must have value less than or equal to 86400"
                 .into(),
         ));
     }
     let methods = ["GET", "PUT", "HEAD", "POST", "PATCH", "DELETE", "*"];
     if let Some(other) = cors.allow_methods.iter().find(|method| !methods.contains(&method.as_str())) {
-        return Err(Error::Validation(format!(
+        return Err(Error::rule(format!(
             "Value '{other}' at 'cors.allowMethods' failed to satisfy constraint: Member must satisfy enum value set: \
              [{}]",
             methods.join(", ")
@@ -56,7 +56,7 @@ fn check_cors(cors: Option<Cors>) -> Result<Option<Cors>, Error> {
         .iter()
         .any(|list| list.len() > 100 || list.iter().any(|item| item.is_empty() || item.len() > 1024))
     {
-        return Err(Error::Validation(
+        return Err(Error::rule(
             "Value at 'cors' failed to satisfy constraint: lists have at most 100 items, \
              of 1 to 1024 characters"
                 .into(),

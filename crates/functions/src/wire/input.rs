@@ -106,7 +106,7 @@ impl CreateFunction {
             (None | Some("Zip"), Some(_)) => Err(Error::InvalidParameter(
                 "ImageConfig is for functions with the package type Image alone.".into(),
             )),
-            (Some(other), _) => Err(Error::Validation(format!(
+            (Some(other), _) => Err(Error::rule(format!(
                 "Value '{other}' at 'packageType' failed to satisfy constraint: Member must satisfy enum value set: \
                  [Zip, Image]"
             ))),

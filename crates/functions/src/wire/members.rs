@@ -76,6 +76,40 @@ const RUNTIMES: &[&str] = &[
 ];
 const ARCHITECTURES: &[&str] = &["x86_64", "arm64"];
 
+/// What is wrong with a request: all rules of the service's model that it breaks are told at once, before anything else.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    broken: Vec<String>,
+    other: Option<Error>,
+}
+
+impl Faults {
+    /// A value that was looked at. Where it is wrong that is noted, and another stands in its place until [`finish`]
+    /// tells.
+    ///
+    /// [`finish`]: Self::finish
+    pub(crate) fn see<T: Default>(&mut self, looked_at: Result<T, Error>) -> T {
+        looked_at.unwrap_or_else(|error| {
+            match error {
+                Error::Validation(broken) => self.broken.extend(broken),
+                other => {
+                    self.other.get_or_insert(other);
+                }
+            }
+            T::default()
+        })
+    }
+
+    /// Refuses the request if something was wrong.
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        match (self.broken.is_empty(), self.other) {
+            (false, _) => Err(Error::Validation(self.broken)),
+            (true, Some(other)) => Err(other),
+            (true, None) => Ok(()),
+        }
+    }
+}
+
 /// Whether that is a word of names: letters, digits, `-` and `_`.
 pub(crate) fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
@@ -173,16 +207,18 @@ fn each_of(values: &[String], member: &str, set: &[&str]) -> Result<(), Error> {
 
 /// Checks what a layer is for.
 pub(crate) fn layer(runtimes: &[String], architectures: &[String]) -> Result<(), Error> {
-    for (list, member, most) in
-        [(runtimes, "compatibleRuntimes", 15), (architectures, "compatibleArchitectures", 2)]
-    {
+    let mut faults = Faults::default();
+    for (list, member, most, set) in [
+        (runtimes, "compatibleRuntimes", 15, RUNTIMES),
+        (architectures, "compatibleArchitectures", 2, ARCHITECTURES),
+    ] {
         if list.len() > most {
             let rule = format!("Member must have length less than or equal to {most}");
-            return Err(Error::constraint(format!("[{}]", list.join(", ")), member, &rule));
+            faults.see(Err::<(), _>(Error::constraint(format!("[{}]", list.join(", ")), member, &rule)));
         }
+        faults.see(each_of(list, member, set));
     }
-    each_of(runtimes, "compatibleRuntimes", RUNTIMES)?;
-    each_of(architectures, "compatibleArchitectures", ARCHITECTURES)
+    faults.finish()
 }
 
 /// Whether that is the name of a region.

@@ -468,25 +468,20 @@ async fn invoke(
         let invalid = || Error::InvalidParameter(format!("The header {name} is not ASCII."));
         value.to_str().map(Some).map_err(|_| invalid().into())
     };
-    let constraint = |value: &str, at: &str, values: &str| {
-        Error::Validation(format!(
-            "Value '{value}' at '{at}' failed to satisfy constraint: Member must \
-             satisfy enum value set: [{values}]"
-        ))
-    };
     let kind = match header("x-amz-invocation-type")? {
-        None | Some("RequestResponse") => InvocationType::RequestResponse,
-        Some("Event") => InvocationType::Event,
-        Some("DryRun") => InvocationType::DryRun,
+        None | Some("RequestResponse") => Ok(Some(InvocationType::RequestResponse)),
+        Some("Event") => Ok(Some(InvocationType::Event)),
+        Some("DryRun") => Ok(Some(InvocationType::DryRun)),
         Some(other) => {
-            return Err(constraint(other, "invocationType", "Event, RequestResponse, DryRun").into());
+            members::one_of(other, "invocationType", &["Event", "RequestResponse", "DryRun"]).map(|()| None)
         }
     };
-    let log_tail = match header("x-amz-log-type")? {
-        None | Some("None") => false,
-        Some("Tail") => true,
-        Some(other) => return Err(constraint(other, "logType", "None, Tail").into()),
-    };
+    let log_type = header("x-amz-log-type")?.unwrap_or("None");
+    let mut faults = members::Faults::default();
+    let kind = faults.see(kind);
+    faults.see(members::one_of(log_type, "logType", &["None", "Tail"]));
+    faults.finish()?;
+    let (kind, log_tail) = (kind.unwrap_or(InvocationType::RequestResponse), log_type == "Tail");
     for refused in ["x-amz-durable-execution-name", "x-amz-tenant-id"] {
         if header(refused)?.is_some() {
             return Err(Error::Unsupported(format!("{refused} is not supported by this node.")).into());

@@ -216,7 +216,22 @@ async fn inputs_are_told_by_their_members() {
             "1 validation error detected: Value null at '{member}' failed to satisfy constraint: Member must not be null"
         )
     };
-    refused(&node, "POST", F, json!({ "FunctionName": "g" }), VALIDATION, &null("role")).await;
+    let none = json!({ "FunctionName": "g", "Code": {} });
+    refused(&node, "POST", F, none, VALIDATION, &null("role")).await;
+    let both = "2 validation errors detected: Value null at 'role' failed to satisfy constraint: Member must not be null; \
+                Value null at 'code' failed to satisfy constraint: Member must not be null";
+    refused(&node, "POST", F, json!({ "FunctionName": "g" }), VALIDATION, both).await;
+    let all = json!({ "Timeout": 0, "MemorySize": 1, "Role": "r1", "Environment": { "Variables": { "AWS_REGION": "x" } } });
+    let words = "3 validation errors detected: Value 'r1' at 'role' failed";
+    refused(&node, "PUT", &format!("{F}/f/configuration"), all, VALIDATION, words).await;
+    let layer = json!({
+        "Content": {}, "CompatibleRuntimes": ["x"], "CompatibleArchitectures": ["y"],
+    });
+    let words = "2 validation errors detected: Value '[x]' at 'compatibleRuntimes' failed";
+    refused(&node, "POST", &format!("{LAYERS}/l/versions"), layer, VALIDATION, words).await;
+    let permission = json!({ "StatementId": "a b", "Action": "x", "Principal": " " });
+    let words = "3 validation errors detected: Value 'a b' at 'statementId' failed";
+    refused(&node, "POST", &format!("{F}/f/policy"), permission, VALIDATION, words).await;
     let aliases = format!("{F}/f/aliases");
     refused(&node, "POST", &aliases, json!({ "Name": "x" }), VALIDATION, &null("functionVersion")).await;
     refused(&node, "POST", "/2021-10-31/functions/f/url", json!({}), VALIDATION, &null("authType")).await;
