@@ -86,6 +86,9 @@ def test_requests_without_a_signature(node):
         assert answer.status_code == 403, path
         assert answer.headers["x-amzn-errortype"] == "MissingAuthenticationTokenException"
         assert answer.json() == {"message": "Missing Authentication Token"}
+    other = {"Authorization": "Bearer token"}
+    answer = requests.get(node.endpoint + "/2015-03-31/functions", headers=other, timeout=30)
+    assert answer.headers["x-amzn-errortype"] == "IncompleteSignatureException" and "'Bearer'" in answer.json()["message"]
     # A bucket may be called so, and is nobody else's then.
     s3 = node.client("s3")
     s3.create_bucket(Bucket="2015-03-31")

@@ -216,8 +216,13 @@ impl Gateway {
         if is_question {
             return self.admit_anonymous(connection, exchange, shape, head, incoming).await;
         }
-        let Some(presented) = Presented::read(head).map_err(|failure| failure.into_error(shape.protocol))?
-        else {
+        let read = Presented::read(head).map_err(|failure| {
+            if url.is_none() {
+                shape.protocol = self.protocol_of_path(head);
+            }
+            failure.into_error(shape.protocol)
+        });
+        let Some(presented) = read? else {
             if sigv2::is_presented(head) {
                 return self.authenticate_v2(connection, exchange, shape, head, incoming).await;
             }

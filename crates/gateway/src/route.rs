@@ -27,6 +27,16 @@ impl Gateway {
         if is_url { self.api("lambda-url") } else { None }
     }
 
+    /// The protocol of a request whose signature can not be read: that of the path's service, if it says one.
+    pub(crate) fn protocol_of_path(&self, head: &Parts) -> Protocol {
+        let path = head.uri.path();
+        let guess = guess_protocol(head);
+        let is_claimed = guess == Protocol::RestXml
+            && self.bucket_of(head).is_none()
+            && self.apis.load().values().any(|api| api.has_path(path));
+        if is_claimed { Protocol::RestJson } else { guess }
+    }
+
     /// The service of a request that is not signed: by its target, by the node's own paths, else S3. A path of
     /// another service's is that service's unless there is a bucket of that name: `2015-03-31` is a legal one.
     pub(crate) async fn route_unsigned(&self, head: &Parts) -> Result<Option<Arc<dyn Api>>, Error> {
