@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws::{Caller, Dispatch};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{Method, Request};
 use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
 use types::{ErrorKind, SharedEnv, Timestamp, TraceHeader};
 
 use crate::template::Pseudo;
@@ -104,10 +107,14 @@ impl Calls {
         self.send("iam", Method::POST, "/", &headers, body).await
     }
 
-    /// A call of S3.
+    /// A call of S3, which wants digests of some documents.
     pub(crate) async fn s3(&self, method: Method, path: &str, body: String) -> Result<Bytes, aws::Error> {
-        let headers: &[_] = if body.is_empty() { &[] } else { &[("content-type", "application/xml")] };
-        self.send("s3", method, path, headers, body).await
+        if body.is_empty() {
+            return self.send("s3", method, path, &[], body).await;
+        }
+        let digest = STANDARD.encode(Sha256::digest(&body));
+        let headers = [("content-type", "application/xml"), ("x-amz-checksum-sha256", digest.as_str())];
+        self.send("s3", method, path, &headers, body).await
     }
 }
 
