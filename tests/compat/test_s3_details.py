@@ -11,7 +11,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from conftest import REGION, unique
+from conftest import ACCOUNT, REGION, unique
 
 
 @pytest.fixture
@@ -413,6 +413,7 @@ def test_policies_may_ask_what_a_body_says(node, limited, s3, bucket):
 
 
 @pytest.mark.parametrize("change, message", [
+    ({"Action": "s3:GetObject", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:role/nobody"}}, "Invalid principal in policy"),
     ({"Action": "s3:GetObjects"}, "Policy has invalid action"),
     ({"Action": "ec2:GetObject"}, "Policy has invalid action"),
     ({"Action": "s3:ListBucket"}, "Action does not apply to any resource(s) in statement"),

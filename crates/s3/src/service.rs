@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use aws::{
-    Authorizer, Body, Caller, CredentialSource, DataKeys, EventTargets, PolicyCheck, RequestContext, Signed,
+    Authorizer, Body, Caller, CredentialSource, DataKeys, EventTargets, PolicyCheck, RequestContext, RoleSource, Signed,
 };
 use blobs::{BlobId, Blobs};
 use http::HeaderMap;
@@ -37,6 +37,8 @@ use crate::{Config, Error};
 pub struct Rights {
     /// Reads policies before buckets get them.
     pub policies: Arc<dyn PolicyCheck>,
+    /// Knows whom policies may name.
+    pub roles: Arc<dyn RoleSource>,
     /// Decides what a web site may show.
     pub authorizer: Arc<dyn Authorizer>,
     /// Knows the keys that forms are signed with.

@@ -138,6 +138,7 @@ impl Node {
             object_key,
             Rights {
                 policies: identity.clone(),
+                roles: identity.clone(),
                 authorizer: identity.clone(),
                 credentials: identity.clone(),
                 keys: Arc::new(kms.clone()),

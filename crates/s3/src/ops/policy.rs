@@ -57,8 +57,8 @@ fn check(cx: &Cx, policy: &str) -> Result<PolicyFacts, Error> {
     cx.inner.rights.policies.check(policy).map_err(|error| Error::MalformedPolicy(error.message))
 }
 
-/// What S3 asks of a policy beyond its grammar: that it is about this bucket.
-fn check_subject(bucket: &str, policy: &str) -> Result<(), Error> {
+/// What S3 asks of a policy beyond its grammar: that it is about this bucket. Gives back the ARNs of those whom it names.
+fn check_subject(bucket: &str, policy: &str) -> Result<Vec<String>, Error> {
     let malformed = |message: &str| Error::MalformedPolicy(message.to_owned());
     let policy: Value =
         serde_json::from_str(policy).map_err(|_| malformed("This policy contains invalid Json"))?;
@@ -74,7 +74,10 @@ fn check_subject(bucket: &str, policy: &str) -> Result<(), Error> {
         }
     };
     let arn = format!("arn:aws:s3:::{bucket}");
+    let mut named = Vec::new();
     for statement in statements {
+        named.extend(texts(&statement["Principal"]["AWS"]));
+        named.extend(texts(&statement["NotPrincipal"]["AWS"]));
         let actions = [texts(&statement["Action"]), texts(&statement["NotAction"])].concat();
         if !actions.iter().all(|action| actions::exists(action)) {
             return Err(malformed("Policy has invalid action"));
@@ -105,7 +108,7 @@ fn check_subject(bucket: &str, policy: &str) -> Result<(), Error> {
             }
         }
     }
-    Ok(())
+    Ok(named)
 }
 
 /// Whether there is the bucket among resources, and whether there are objects of it.
@@ -182,7 +185,11 @@ pub(crate) async fn put(
         return Err(Error::MalformedPolicy("Policy exceeds the maximum allowed document size.".into()));
     }
     let facts = check(cx, &input.policy)?;
-    check_subject(cx.bucket(), &input.policy)?;
+    for arn in check_subject(cx.bucket(), &input.policy)? {
+        if cx.inner.rights.roles.is_there(&arn).await.map_err(Error::Body)? == Some(false) {
+            return Err(Error::MalformedPolicy("Invalid principal in policy".into()));
+        }
+    }
     let blocked = move |home: &NameRow| {
         facts.public && home.public_access_block.is_some_and(|block| block.block_policy)
     };

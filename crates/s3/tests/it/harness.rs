@@ -67,6 +67,25 @@ impl aws::DataKeys for AnyPolicy {
     }
 }
 
+/// Nothing is known of anybody.
+#[async_trait::async_trait]
+impl aws::RoleSource for AnyPolicy {
+    async fn assume(
+        &self,
+        _account: AccountId,
+        _role_arn: &str,
+        _session_name: &str,
+        _service: &str,
+        _duration: std::time::Duration,
+    ) -> Result<aws::TemporaryCredentials, aws::Error> {
+        Err(aws::Error::new(types::ErrorKind::Denied, "AccessDenied", "there are no roles"))
+    }
+
+    async fn is_there(&self, _arn: &str) -> Result<Option<bool>, aws::Error> {
+        Ok(None)
+    }
+}
+
 /// Every function and every queue takes events.
 #[async_trait::async_trait]
 impl aws::EventTargets for AnyPolicy {
@@ -79,6 +98,7 @@ fn rights() -> s3::Rights {
     let any = Arc::new(AnyPolicy);
     s3::Rights {
         policies: any.clone(),
+        roles: any.clone(),
         authorizer: any.clone(),
         credentials: any.clone(),
         keys: any.clone(),
