@@ -90,10 +90,11 @@ impl Context<'_> {
                 Origin::Network(address) => owned(address.to_canonical().to_string()),
                 Origin::Function(_) | Origin::Platform => None,
             },
-            // The listener speaks plain HTTP; what functions and the platform send never leaves the machine.
+            // The listener speaks plain HTTP; but what comes from the machine itself, be it what speaks TLS to others,
+            // has crossed no network.
             "aws:securetransport" => Some(Cow::Borrowed(match self.origin {
-                Origin::Network(_) => "false",
-                Origin::Function(_) | Origin::Platform => "true",
+                Origin::Network(address) if !address.to_canonical().is_loopback() => "false",
+                Origin::Network(_) | Origin::Function(_) | Origin::Platform => "true",
             })),
             "aws:currenttime" => owned(self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
             "aws:epochtime" => owned(self.now.as_second().to_string()),
