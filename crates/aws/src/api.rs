@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use types::{Region, RequestId, Timestamp, TraceHeader};
 
-use crate::sigv4::Source;
+use crate::sigv4::Payload;
 use crate::{Access, Body, Caller, Error};
 
 /// How a service's requests, answers and errors look.
@@ -52,9 +52,22 @@ pub struct Signed {
     /// The version of the signature: 2 or 4.
     pub version: u8,
     /// Where it was.
-    pub source: Source,
+    pub place: Place,
     /// When it was made, as far as it says.
     pub at: Option<Timestamp>,
+    /// How the body takes part in it, as far as it says.
+    pub payload: Option<Payload>,
+}
+
+/// Where the signature of a request to S3 was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In `Authorization`.
+    Header,
+    /// In the query.
+    Query,
+    /// In a form.
+    Form,
 }
 
 /// An authenticated request.

@@ -4,8 +4,8 @@
 use std::fmt;
 
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, Expected, MapAccess, SeqAccess, Unexpected,
-    Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, Error as _, Expected, IntoDeserializer, MapAccess,
+    SeqAccess, Unexpected, Visitor,
 };
 use serde::forward_to_deserialize_any;
 use serde_json::{Value, json};
@@ -61,27 +61,91 @@ impl From<Wrong> for Error {
 pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Wrong> {
     let body = if body.is_empty() { b"{}" } else { body };
     let parse = || {
-        serde_json::from_slice::<Value>(body)
+        serde_json::from_slice::<Distinct>(body)
+            .map(|document| document.0)
             .map_err(|_| Wrong::Form("The request's body is not a JSON document".into()))
     };
     let fault = match T::deserialize(Part(parse()?)) {
         Ok(value) => return Ok(value),
         Err(fault) => fault,
     };
+    let at = fault.at();
     let (rule, in_its_place) = match fault.problem {
-        Problem::Missing => (missing(&fault.at()), FILLERS),
-        Problem::Negative(value) => {
-            (constraint(value, &fault.at(), "Member must have value greater than or equal to 0"), ZERO)
-        }
+        Problem::Missing => (missing(&at), FILLERS),
+        Problem::Broken(value, rule) => (constraint(value, &at, &rule), GONE),
         Problem::Unknown => return Err(Wrong::Unknown(fault.path.join("."))),
         Problem::Type(message) => return Err(Wrong::Form(message)),
     };
     Err(more_than::<T>(parse()?, rule, fault.path, in_its_place))
 }
 
+/// A document in which no member is there twice: which of them counted, nobody could say.
+struct Distinct(Value);
+
+impl<'de> serde::Deserialize<'de> for Distinct {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Distinct;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+
+            fn visit_unit<E>(self) -> Result<Distinct, E> {
+                Ok(Distinct(Value::Null))
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Distinct, E> {
+                Ok(Distinct(value.into()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Distinct, E> {
+                Ok(Distinct(value.into()))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Distinct, E> {
+                Ok(Distinct(value.into()))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Distinct, E> {
+                Ok(Distinct(value.into()))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Distinct, E> {
+                Ok(Distinct(value.into()))
+            }
+
+            fn visit_string<E>(self, value: String) -> Result<Distinct, E> {
+                Ok(Distinct(value.into()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Distinct, A::Error> {
+                let mut all = Vec::new();
+                while let Some(Distinct(item)) = items.next_element()? {
+                    all.push(item);
+                }
+                Ok(Distinct(all.into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Distinct, A::Error> {
+                let mut all = serde_json::Map::new();
+                while let Some((name, Distinct(value))) = members.next_entry::<String, Distinct>()? {
+                    if all.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a member is there twice"));
+                    }
+                }
+                Ok(Distinct(all.into()))
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
 /// What may stand in the place of a member until all others are looked at.
 const FILLERS: &[fn() -> Value] = &[|| json!(""), || json!({}), || json!(0), || json!([]), || json!(false)];
-const ZERO: &[fn() -> Value] = &[|| json!(0)];
+/// In the place of a value that breaks a rule: the least number, or none at all.
+const GONE: &[fn() -> Value] = &[|| json!(0), || Value::Null];
 
 /// The other rules that a document breaks, beside the one of the member at `path`: reading goes on with something in its
 /// place.
@@ -99,24 +163,24 @@ fn more_than<T: DeserializeOwned>(
         && let Err(fault) = T::deserialize(Part(document.clone()))
     {
         // What is within a member that is not there is not missing for itself.
+        let at = fault.at();
         let within = filled.iter().any(|filled| fault.path.starts_with(filled));
         match fault.problem {
             Problem::Type(_) if fault.path == path => next += 1,
             Problem::Type(message) if !within => return Wrong::Form(message),
             Problem::Unknown if !within => return Wrong::Unknown(fault.path.join(".")),
             Problem::Type(_) | Problem::Unknown => break,
-            Problem::Missing | Problem::Negative(_) if filled.len() >= MOST_TOLD => break,
+            Problem::Missing | Problem::Broken(..) if filled.len() >= MOST_TOLD => break,
             Problem::Missing => {
                 if !within {
-                    broken.push(missing(&fault.at()));
+                    broken.push(missing(&at));
                 }
                 (path, fillers, next) = (fault.path, FILLERS, 0);
                 filled.push(path.clone());
             }
-            Problem::Negative(value) => {
-                let rule = "Member must have value greater than or equal to 0";
-                broken.push(constraint(value, &fault.at(), rule));
-                (path, fillers, next) = (fault.path, ZERO, 0);
+            Problem::Broken(value, rule) => {
+                broken.push(constraint(value, &at, &rule));
+                (path, fillers, next) = (fault.path, GONE, 0);
                 filled.push(path.clone());
             }
         }
@@ -145,7 +209,8 @@ struct Fault {
 enum Problem {
     Missing,
     Unknown,
-    Negative(i64),
+    /// A value, and the rule that it breaks.
+    Broken(String, String),
     Type(String),
 }
 
@@ -200,9 +265,17 @@ impl serde::de::Error for Fault {
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         match found {
-            Unexpected::Signed(value) if value < 0 => Self::new(Vec::new(), Problem::Negative(value)),
+            Unexpected::Signed(value) if value < 0 => {
+                let rule = "Member must have value greater than or equal to 0";
+                Self::new(Vec::new(), Problem::Broken(value.to_string(), rule.to_owned()))
+            }
             found => Self::invalid_type(found, expected),
         }
+    }
+
+    fn unknown_variant(word: &str, words: &'static [&'static str]) -> Self {
+        let rule = format!("Member must satisfy enum value set: [{}]", words.join(", "));
+        Self::new(Vec::new(), Problem::Broken(word.to_owned(), rule))
     }
 
     fn unknown_field(field: &str, _: &'static [&'static str]) -> Self {
@@ -267,9 +340,22 @@ impl<'de> Deserializer<'de> for Part {
         }
     }
 
+    /// One of several words.
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        match self.0 {
+            Value::String(word) => visitor.visit_enum(word.into_deserializer()),
+            other => Self(other).deserialize_any(visitor),
+        }
+    }
+
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map enum identifier ignored_any
+        tuple_struct map identifier ignored_any
     }
 }
 
@@ -319,6 +405,14 @@ mod tests {
         list: Vec<Inner>,
         flag: bool,
         small: Option<u32>,
+        word: Option<Word>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "UPPERCASE")]
+    enum Word {
+        One,
+        Two,
     }
 
     #[derive(Debug, Deserialize)]
@@ -349,6 +443,20 @@ mod tests {
         let rule = "Member must have value greater than or equal to 0";
         let rules = [constraint(-1, "inner.count", rule), constraint(-2, "small", rule), missing("flag")];
         assert_eq!(negative, Wrong::Rules(rules.into()));
+    }
+
+    #[test]
+    fn words_are_some_of_several() {
+        broken(r#"{"Word":"ONE","Inner":{"Count":1},"List":[],"Flag":true}"#, &["name"]);
+        let wrong = wrong(r#"{"Word":"THREE","Inner":{"Count":1},"List":[],"Flag":true}"#);
+        let rule = constraint("THREE", "word", "Member must satisfy enum value set: [ONE, TWO]");
+        let Wrong::Rules(mut rules) = wrong else { panic!("{wrong:?}") };
+        rules.sort_unstable();
+        assert_eq!(rules, [rule, missing("name")]);
+        let fine = r#"{"Name":"a","Word":"TWO","Inner":{"Count":1},"List":[],"Flag":true}"#;
+        assert!(read::<Outer>(fine.as_bytes()).is_ok());
+        let twice = read::<Outer>(br#"{"Name":"a","Name":"b"}"#).unwrap_err();
+        assert!(matches!(twice, Wrong::Form(_)), "{twice:?}");
     }
 
     #[test]

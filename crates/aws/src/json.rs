@@ -13,7 +13,8 @@ pub fn input<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     {
         return Ok(input);
     }
-    // Once more, slowly: for the words.
+    // Once more, slowly: for the words, and since a member that is null is none, which serde does not know of a member
+    // that has to be there.
     document::read(bytes).map_err(Error::from)
 }
 

@@ -35,7 +35,7 @@ pub use access::{
     Access, Authorizer, Caller, Credential, CredentialSource, Guard, Origin, PolicyCheck, PolicyFacts,
     RoleSource, TemporaryCredentials,
 };
-pub use api::{Api, Dispatch, Operation, Protocol, Request, RequestContext, Response, Signed, Traced};
+pub use api::{Api, Dispatch, Operation, Place, Protocol, Request, RequestContext, Response, Signed, Traced};
 pub use body::{Body, BodyError};
 pub use data_keys::{DataKey, DataKeys, KeyUse};
 pub use error::Error;

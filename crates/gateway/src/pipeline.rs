@@ -6,8 +6,8 @@ use std::sync::Arc;
 use aws::render::{ErrorContext, content_type, render, request_id_headers};
 use aws::sigv4::{Failure, Payload, Presented, Source, Verified, strip};
 use aws::{
-    Api, Caller, Credential, Error, Operation, Origin, Protocol, Request, RequestContext, Response, Signed,
-    Traced, body, checked, chunked, sigv2,
+    Api, Caller, Credential, Error, Operation, Origin, Place, Protocol, Request, RequestContext, Response,
+    Signed, Traced, body, checked, chunked, sigv2,
 };
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderValue};
@@ -265,7 +265,8 @@ impl Gateway {
         let source = presented.source();
         if api.signing_name() == "s3" {
             let at = Some(presented.time());
-            head.extensions.insert(Signed { version: 4, source, at });
+            let place = if source == Source::Header { Place::Header } else { Place::Query };
+            head.extensions.insert(Signed { version: 4, place, at, payload: Some(presented.payload()) });
         }
         strip(head, source);
         let body = match (whole, inbound, verified) {
@@ -305,7 +306,7 @@ impl Gateway {
         let bucket = self.bucket_of(head);
         presented.verify(head, bucket, &credential, exchange.received_at).map_err(refuse)?;
         let caller = self.caller(connection, id, credential);
-        head.extensions.insert(Signed { version: 2, source: Source::Query, at: None });
+        head.extensions.insert(Signed { version: 2, place: Place::Query, at: None, payload: None });
         sigv2::strip(head);
         let body = self.inbound(connection, incoming, shape.protocol).boxed_unsync();
         Ok(Authentic { api, caller, body, standing: None, _held: Held::default() })

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use aws::sigv4::{Source, UNSIGNED_PAYLOAD};
-use aws::{Access, Caller, Guard, Signed};
+use aws::sigv4::Payload;
+use aws::{Access, Caller, Guard, Place, Signed};
 use http::HeaderMap;
 use s3s::dto;
 use serde::{Deserialize, Serialize};
@@ -331,41 +331,44 @@ impl NameRow {
 
 /// What a policy may ask about a request beyond its headers.
 #[derive(Clone, Copy)]
-pub(crate) struct Asked {
-    /// The operation; nothing if the platform itself asks.
+pub(crate) struct RequestFacts {
+    /// The operation, if it is one.
     pub(crate) operation: &'static str,
     pub(crate) signed: Option<Signed>,
 }
 
-impl Asked {
-    /// The platform's own doing.
-    pub(crate) const NOTHING: Self = Self { operation: "", signed: None };
+impl RequestFacts {
+    /// Of what is no operation: a visit to a web site, the writing of a log.
+    pub(crate) const NONE: Self = Self { operation: "", signed: None };
 
-    /// How the request was signed, and whether it makes an object, as condition keys.
-    fn tell(self, mut need: Access, headers: &HeaderMap, now: Timestamp) -> Access {
-        let kind = match self.signed.map(|signed| signed.source) {
-            Some(Source::Header) => Some("REST-HEADER"),
-            Some(Source::Query) => Some("REST-QUERY-STRING"),
-            None if self.operation == "PostObject" => Some("POST"),
-            None => None,
-        };
+    /// How the request was signed, what it says of itself, and whether it makes an object, as condition keys.
+    fn tell(self, mut need: Access, owner: AccountId, headers: &HeaderMap, now: Timestamp) -> Access {
+        let place = self.signed.map(|signed| match signed.place {
+            Place::Header => "REST-HEADER",
+            Place::Query => "REST-QUERY-STRING",
+            Place::Form => "POST",
+        });
         let version = self.signed.map(|signed| if signed.version == 2 { "AWS" } else { "AWS4-HMAC-SHA256" });
         let at = self.signed.and_then(|signed| signed.at);
         let age_ms = at.map(|at| (now.as_millisecond() - at.as_millisecond()).max(0).to_string());
-        let digest = headers.get("x-amz-content-sha256").and_then(|value| value.to_str().ok());
-        // What a presigned URL says of its body unless it says something else.
-        let unsigned = self.signed.filter(|signed| signed.version == 4).map(|_| UNSIGNED_PAYLOAD);
+        let payload = self.signed.and_then(|signed| signed.payload).and_then(Payload::named);
         let creates = match self.operation {
             "PutObject" | "PostObject" | "CopyObject" | "CompleteMultipartUpload" => Some("true"),
             "CreateMultipartUpload" | "UploadPart" | "UploadPartCopy" => Some("false"),
             _ => None,
         };
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let owner = owner.to_string();
         for (name, value) in [
-            ("s3:authType", kind),
+            ("s3:authType", place),
             ("s3:signatureversion", version),
             ("s3:signatureAge", age_ms.as_deref()),
-            ("s3:x-amz-content-sha256", digest.or(unsigned)),
+            ("s3:x-amz-content-sha256", payload.as_deref()),
             ("s3:ObjectCreationOperation", creates.filter(|_| need.action == "s3:PutObject")),
+            ("s3:ResourceAccount", Some(&*owner)),
+            ("aws:ResourceAccount", Some(&*owner)),
+            ("aws:Referer", header("referer")),
+            ("aws:UserAgent", header("user-agent")),
         ] {
             if let Some(value) = value {
                 need = need.with(name, vec![value.to_owned()]);
@@ -380,7 +383,7 @@ pub(crate) struct Sides<'a> {
     pub(crate) inner: &'a Inner,
     pub(crate) caller: &'a Caller,
     pub(crate) headers: &'a HeaderMap,
-    pub(crate) asked: Asked,
+    pub(crate) facts: RequestFacts,
     /// The bucket that is named, and that of the source of a copy.
     pub(crate) homes: [Option<(&'a str, &'a NameRow)>; 2],
 }
@@ -422,7 +425,7 @@ impl Sides<'_> {
         }
     }
 
-    /// Adds what a bucket's policy may ask about the request beyond what it always says.
+    /// Adds what policies may ask about the request beyond what it always says.
     async fn describe(
         &self,
         bucket: &str,
@@ -430,16 +433,12 @@ impl Sides<'_> {
         home: &NameRow,
         mut need: Access,
     ) -> Result<Access, Error> {
+        // Of the owner's root nothing is asked but by the bucket's policy.
+        if home.policy.is_none() && matches!(self.caller.principal, Principal::Root { .. }) {
+            return Ok(need);
+        }
+        need = self.facts.tell(need, home.owner, self.headers, self.inner.env.now());
         let Some(policy) = &home.policy else { return Ok(need) };
-        for (name, header) in [("aws:Referer", "referer"), ("aws:UserAgent", "user-agent")] {
-            if let Some(value) = self.headers.get(header).and_then(|value| value.to_str().ok()) {
-                need = need.with(name, vec![value.to_owned()]);
-            }
-        }
-        need = self.asked.tell(need, self.headers, self.inner.env.now());
-        for name in ["s3:ResourceAccount", "aws:ResourceAccount"] {
-            need = need.with(name, vec![home.owner.to_string()]);
-        }
         let asks_tags = policy.to_ascii_lowercase().contains("s3:existingobjecttag/");
         if asks_tags && !key.is_empty() {
             let address =

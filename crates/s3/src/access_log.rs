@@ -10,15 +10,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws::sigv4::Source;
-use aws::{Access, Caller, Origin, Response};
+use aws::{Access, Caller, Origin, Place, Response};
 use http::{HeaderMap, Method};
 use http_body::Body as _;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use types::{AccountId, Principal, Timestamp};
 
-use crate::access::{self, Sides};
+use crate::access::{RequestFacts, Sides};
 use crate::checksum::{Algorithm, Hashers};
 use crate::encryption;
 use crate::lock::Lock;
@@ -101,12 +100,12 @@ impl Facts {
 }
 
 /// A request as it came.
-pub(crate) struct Asked {
+pub(crate) struct RequestLine {
     method: Method,
     uri: String,
 }
 
-impl Asked {
+impl RequestLine {
     pub(crate) fn of(head: &http::request::Parts) -> Self {
         let uri = head.uri.path_and_query().map_or("/", |uri| uri.as_str()).replace('"', "%22");
         Self { method: head.method.clone(), uri }
@@ -119,9 +118,11 @@ fn signed(state: &State) -> (&'static str, &'static str) {
         None => ("-", "-"),
         Some(signed) => {
             let version = if signed.version == 2 { "SigV2" } else { "SigV4" };
-            match signed.source {
-                Source::Header => (version, "AuthHeader"),
-                Source::Query => (version, "QueryString"),
+            match signed.place {
+                Place::Header => (version, "AuthHeader"),
+                Place::Query => (version, "QueryString"),
+                // As AWS has it: a form is known by its operation.
+                Place::Form => (version, "-"),
             }
         }
     }
@@ -186,7 +187,12 @@ struct Line<'a> {
 }
 
 /// Records a request that was answered: a line for it, one for the source of a copy, one for each of many deletions.
-pub(crate) fn record(inner: &Inner, state: &State, asked: &Asked, result: &Result<Response, aws::Error>) {
+pub(crate) fn record(
+    inner: &Inner,
+    state: &State,
+    asked: &RequestLine,
+    result: &Result<Response, aws::Error>,
+) {
     let facts = std::mem::take(&mut *state.facts.lock().expect("no holder of this lock panics"));
     let (status, code, sent) = match result {
         Ok(response) => (response.status().as_u16(), "", response.body().size_hint().exact()),
@@ -239,7 +245,7 @@ pub(crate) fn record(inner: &Inner, state: &State, asked: &Asked, result: &Resul
     }
 }
 
-fn write(inner: &Inner, state: &State, asked: &Asked, line: &Line<'_>) {
+fn write(inner: &Inner, state: &State, asked: &RequestLine, line: &Line<'_>) {
     let Line { home, bucket, operation, .. } = line;
     let Some(target) = &home.logging else { return };
     let context = &state.context;
@@ -273,7 +279,7 @@ fn write(inner: &Inner, state: &State, asked: &Asked, line: &Line<'_>) {
         number(line.size),
         quoted(text(&state.headers, "referer")),
         quoted(text(&state.headers, "user-agent")),
-        line.version.unwrap_or("-"),
+        line.version.map_or_else(|| "-".to_owned(), url_encode),
         crate::notify::host_id(context.request_id),
         version,
         place,
@@ -335,7 +341,7 @@ impl AccessLogs {
             inner,
             caller: &caller,
             headers: &HeaderMap::new(),
-            asked: access::Asked::NOTHING,
+            facts: RequestFacts::NONE,
             homes: [Some((&target.bucket, &*home)), None],
         };
         let need = Access::new("s3:PutObject", format!("arn:aws:s3:::{}/{key}", target.bucket));

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use types::{ErrorKind, Principal};
 
-use crate::access::{Asked, Sides};
+use crate::access::{RequestFacts, Sides};
 use crate::checksum::{Expected, Hashers};
 use crate::ops::MAX_XML_BYTES;
 use crate::ops::conditions::quoted;
@@ -89,7 +89,7 @@ impl Api for S3 {
             inner: &self.inner,
             caller: &context.caller,
             headers: &head.headers,
-            asked: Asked { operation: route.name, signed },
+            facts: RequestFacts { operation: route.name, signed },
             homes: [
                 route.bucket.as_deref().zip(home.as_deref()),
                 source.as_deref().zip(source_home.as_deref()),
@@ -195,7 +195,8 @@ impl S3 {
         }
         let home = self.inner.home(&bucket).await?.ok_or_else(|| Error::NoSuchBucket(bucket.clone()))?;
         let (fields, file) = Fields::of(form::read(boundary, body).await?);
-        let (signer, lengths) = fields.authenticate(&self.inner, &bucket, &context.caller).await?;
+        let (signed, lengths) = fields.authenticate(&self.inner, &bucket, &context.caller).await?;
+        let (signer, signed) = signed.unzip();
         if let Some(signer) = &signer {
             context.caller = signer.clone();
         }
@@ -203,18 +204,21 @@ impl S3 {
         refuse::check(&headers)?;
         encryption::check(&headers, false)?;
         let route = Route::post(bucket.clone(), fields.key()?);
-        let access = route.access(&Query::parse(""), &headers, &Said::Nothing, self.inner.env.now())?;
+        let said = Said::Tags(fields.tags(&headers)?);
+        let mut told = headers.clone();
+        told.remove("x-amz-tagging");
+        let access = route.access(&Query::parse(""), &told, &said, self.inner.env.now())?;
         let homes = [Some((&*bucket, &*home)), None];
-        let asked = Asked { operation: route.name, signed: None };
+        let facts = RequestFacts { operation: route.name, signed };
         let sides =
-            Sides { inner: &self.inner, caller: &context.caller, headers: &head.headers, asked, homes };
+            Sides { inner: &self.inner, caller: &context.caller, headers: &head.headers, facts, homes };
         let access = sides.guard(access).await?;
         let cors = cors::of_request(&home.cors, "POST", &head.headers);
         let state = State {
             caused: Arc::default(),
             context,
             route,
-            signed: None,
+            signed,
             home: Some(home),
             source_home: None,
             denied: HashMap::new(),
@@ -300,7 +304,7 @@ impl Operation for S3Operation {
 
     async fn handle(self: Box<Self>) -> Result<Response, aws::Error> {
         let (inner, state) = (self.cx.inner.clone(), self.cx.state.clone());
-        let asked = state.is_logged().then(|| access_log::Asked::of(&self.head));
+        let asked = state.is_logged().then(|| access_log::RequestLine::of(&self.head));
         let result = match self.answer().await {
             Err(error) if &*error.code == "NoSuchKey" => Err(unknown_key(&inner, &state, error).await),
             result => result,
@@ -319,8 +323,8 @@ async fn unknown_key(inner: &Arc<Inner>, state: &State, error: aws::Error) -> aw
     }
     let caller = &state.context.caller;
     let homes = [state.route.bucket.as_deref().zip(state.home.as_deref()), None];
-    let asked = Asked { operation: state.route.name, signed: state.signed };
-    let sides = Sides { inner, caller, headers: &state.headers, asked, homes };
+    let facts = RequestFacts { operation: state.route.name, signed: state.signed };
+    let sides = Sides { inner, caller, headers: &state.headers, facts, homes };
     match sides.may(Access::new("s3:ListBucket", state.route.bucket_arn())).await {
         Ok(true) => error,
         Ok(false) => Error::AccessDenied.into(),
@@ -405,15 +409,15 @@ impl S3Operation {
                 aws::body::full(text.replace("<ETag>\"", "<ETag>").replace("\"</ETag>", "</ETag>"))
             }
             // The protocol crate writes the namespace of S3 into the others only.
-            (None, Some(bytes)) if state.route.name.contains("Copy") => {
+            (None, Some(bytes)) if matches!(state.route.name, "CopyObject" | "UploadPartCopy") => {
                 let text = String::from_utf8_lossy(&bytes);
-                let root = match state.route.name {
-                    "CopyObject" => "<CopyObjectResult",
-                    _ => "<CopyPartResult",
-                };
+                let is_part = state.route.name == "UploadPartCopy";
+                let root = if is_part { "<CopyPartResult" } else { "<CopyObjectResult" };
                 let bare = format!("{root}>");
                 aws::body::full(text.replacen(&bare, &format!("{root} xmlns=\"{NAMESPACE}\">"), 1))
             }
+            // The one answer that is no document of XML.
+            (None, Some(bytes)) if state.route.name == "GetBucketPolicy" => aws::body::full(bytes),
             (None, Some(bytes)) => aws::body::full(with_references(bytes)),
             (None, None) => body.boxed_unsync(),
         };

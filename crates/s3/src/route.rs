@@ -335,7 +335,15 @@ impl Route {
             "PutBucketVersioning" => bucket("s3:PutBucketVersioning"),
             "GetBucketEncryption" => bucket("s3:GetEncryptionConfiguration"),
             "PutBucketEncryption" | "DeleteBucketEncryption" => bucket("s3:PutEncryptionConfiguration"),
-            "PutObject" | "PostObject" | "CreateMultipartUpload" => Ok(self.writing(headers, now)),
+            "PostObject" => {
+                let mut needs = self.writing(headers, now);
+                // Its tags are in a field.
+                if matches!(said, Said::Tags(tags) if !tags.is_empty()) {
+                    needs.push(Access::new("s3:PutObjectTagging", self.object_arn()));
+                }
+                Ok(needs)
+            }
+            "PutObject" | "CreateMultipartUpload" => Ok(self.writing(headers, now)),
             "UploadPart" => object("s3:PutObject"),
             "CompleteMultipartUpload" => {
                 Ok(vec![with_headers(Access::new("s3:PutObject", self.object_arn()), headers, CONDITIONS)])

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use aws::{
-    Authorizer, Body, Caller, CredentialSource, DataKeys, EventTargets, PolicyCheck, RequestContext, RoleSource, Signed,
+    Authorizer, Body, Caller, CredentialSource, DataKeys, EventTargets, PolicyCheck, RequestContext,
+    RoleSource, Signed,
 };
 use blobs::{BlobId, Blobs};
 use http::HeaderMap;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use types::{ErrorKind, Principal};
 
 use crate::Error;
-use crate::access::{Asked, Sides};
+use crate::access::{RequestFacts, Sides};
 use crate::encryption;
 use crate::ops::http_date;
 use crate::ops::range::{Wanted, wanted};
@@ -223,7 +223,7 @@ impl Visit {
             inner: &self.inner,
             caller: &caller,
             headers: &self.headers,
-            asked: Asked::NOTHING,
+            facts: RequestFacts::NONE,
             homes: [Some((&self.bucket, home)), None],
         };
         sides.may(access).await.map_err(|error| trouble(error.status, &error.code, &error.message))

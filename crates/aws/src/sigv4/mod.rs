@@ -39,7 +39,7 @@ pub(crate) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 pub(crate) const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// Instead of a hash: the body is not part of the signature.
-pub const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
+pub(crate) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
 /// How far a request's clock may be off.
 pub(crate) const MAX_SKEW_SECONDS: i64 = 15 * 60;
@@ -48,7 +48,7 @@ pub(crate) const MAX_SKEW_SECONDS: i64 = 15 * 60;
 pub(crate) const MAX_EXPIRES_SECONDS: i64 = 604_800;
 
 /// Reads `yyyyMMdd'T'HHmmss'Z'`.
-pub(crate) fn parse_amz_date(text: &str) -> Option<Timestamp> {
+pub fn parse_amz_date(text: &str) -> Option<Timestamp> {
     let bytes = text.as_bytes();
     if bytes.len() != 16 || bytes[8] != b'T' || bytes[15] != b'Z' {
         return None;

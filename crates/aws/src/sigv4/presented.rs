@@ -21,6 +21,22 @@ pub enum Source {
     Query,
 }
 
+impl Payload {
+    /// The same in the words of `x-amz-content-sha256`; nothing if no header said it.
+    pub fn named(self) -> Option<String> {
+        Some(match self {
+            Self::Sha256(hash) => hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            Self::FromBody => return None,
+            Self::Unsigned => UNSIGNED_PAYLOAD.to_owned(),
+            Self::Chunked { signed: true, trailer: false } => "STREAMING-AWS4-HMAC-SHA256-PAYLOAD".to_owned(),
+            Self::Chunked { signed: true, trailer: true } => {
+                "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER".to_owned()
+            }
+            Self::Chunked { signed: false, .. } => "STREAMING-UNSIGNED-PAYLOAD-TRAILER".to_owned(),
+        })
+    }
+}
+
 /// How the body takes part in the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload {

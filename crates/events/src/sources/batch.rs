@@ -14,6 +14,7 @@ use types::{AccountId, ErrorKind, RequestId, Timestamp, TraceHeader};
 
 use super::invocation;
 use super::reader::{MOST_BYTES, Record};
+use super::windows::STATE_LIMIT;
 use super::windows::{End, state_of};
 use crate::service::Shared;
 
@@ -63,12 +64,17 @@ impl Batch<'_> {
     /// Takes records to their end.
     pub(super) async fn carry_out(&mut self, records: Vec<Record>) -> Ended {
         let mut pieces: VecDeque<Piece> = VecDeque::new();
+        // An event has what was aggregated in it, too.
+        let most = match &self.window {
+            Some(_) => MOST_BYTES - STATE_LIMIT,
+            None => MOST_BYTES,
+        };
         let mut records = records.into_iter().peekable();
         while records.peek().is_some() {
             let (mut piece, mut size) = (Vec::new(), 0);
             while piece.len() < self.mapping.batch_size as usize
                 && let Some(record) =
-                    records.next_if(|next| piece.is_empty() || size + next.size_bytes < MOST_BYTES)
+                    records.next_if(|next| piece.is_empty() || size + next.size_bytes < most)
             {
                 size += record.size_bytes;
                 piece.push(record);
@@ -94,6 +100,9 @@ impl Batch<'_> {
                     pauses = 0;
                     piece.records.drain(..from);
                     let progress = from > 0;
+                    if progress && !self.close_if_too_large().await {
+                        return Ended::Interrupted;
+                    }
                     if self.mapping.bisect && piece.records.len() > 1 && !progress {
                         // Halving is no retry.
                         let rest = piece.records.split_off(piece.records.len() / 2);

@@ -15,7 +15,7 @@ use super::batch::{Batch, Tried};
 use super::reader::Record;
 
 /// The largest state, in bytes of JSON.
-const STATE_LIMIT: usize = 1 << 20;
+pub(super) const STATE_LIMIT: usize = 1 << 20;
 /// How long after its end a window may still get records: they are written by the second.
 const LATE: Duration = Duration::from_secs(1);
 

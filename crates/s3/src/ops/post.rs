@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use aws::sigv4::{Failure, FormSignature};
 use aws::xml::Xml;
-use aws::{Access, Body, Caller, Operation, Response};
+use aws::{Access, Body, Caller, Operation, Place, Response, Signed};
 use blobs::ByteStream;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -99,13 +99,21 @@ impl Fields {
         Ok(headers)
     }
 
-    /// Who signed it, if anybody did; and the sizes that its file may have.
+    /// The tags that the object is to have.
+    pub(crate) fn tags(&self, headers: &HeaderMap) -> Result<Vec<(String, String)>, Error> {
+        match self.field("tagging") {
+            Some(xml) => tagging::of_document(xml.as_bytes()),
+            None => tagging::of_header(headers.get("x-amz-tagging").and_then(|tags| tags.to_str().ok())),
+        }
+    }
+
+    /// Who signed it and how, if anybody did; and the sizes that its file may have.
     pub(crate) async fn authenticate(
         &self,
         inner: &Inner,
         bucket: &str,
         caller: &Caller,
-    ) -> Result<(Option<Caller>, (u64, u64)), aws::Error> {
+    ) -> Result<(Option<(Caller, Signed)>, (u64, u64)), aws::Error> {
         let Some(policy) = self.field("policy") else { return Ok((None, (0, MAX_UPLOAD_BYTES))) };
         let missing = |name: &'static str| {
             let message = format!(
@@ -121,12 +129,13 @@ impl Fields {
             let unknown = || refuse(Failure::unknown(id, token));
             inner.rights.credentials.find(id, token).await?.ok_or_else(unknown)
         };
-        let (id, credential) = match self.field("awsaccesskeyid") {
+        let signed = |version, at| Signed { version, place: Place::Form, at, payload: None };
+        let (id, credential, signed) = match self.field("awsaccesskeyid") {
             Some(id) => {
                 let credential = find(id).await?;
                 let signature = field("signature")?;
                 aws::sigv2::verify_form(&credential, token, policy, signature, now).map_err(refuse)?;
-                (id, credential)
+                (id, credential, signed(2, None))
             }
             None => {
                 let signature = FormSignature {
@@ -136,11 +145,11 @@ impl Fields {
                     token,
                     policy,
                 };
-                field("x-amz-date")?;
+                let at = aws::sigv4::parse_amz_date(field("x-amz-date")?);
                 let id = signature.access_key_id().map_err(refuse)?;
                 let credential = find(id).await?;
                 signature.verify(&credential, region, now).map_err(refuse)?;
-                (id, credential)
+                (id, credential, signed(4, at))
             }
         };
         let policy = PostPolicy::read(policy, now)?;
@@ -160,7 +169,7 @@ impl Fields {
             session_policy: credential.session_policy,
             origin: caller.origin.clone(),
         };
-        Ok((Some(signer), policy.lengths()))
+        Ok((Some((signer, signed)), policy.lengths()))
     }
 }
 
@@ -260,10 +269,7 @@ impl PostObject {
             Some((name.to_owned(), value.to_str().ok()?.to_owned()))
         });
         let metadata = user_metadata(Some(metadata.collect()))?;
-        let tags = match fields.field("tagging") {
-            Some(xml) => tagging::of_document(xml.as_bytes())?,
-            None => tagging::of_header(cx.header("x-amz-tagging"))?,
-        };
+        let tags = fields.tags(&cx.state.headers)?;
         let expected = Expected::read(&cx.state.headers)?;
         let algorithm = expected.algorithm.unwrap_or(Algorithm::Crc64Nvme);
         let key = cx.key().to_owned();
