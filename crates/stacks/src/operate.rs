@@ -8,6 +8,7 @@
 //! template once more; the step's row says from then on what they are.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws::{Caller, Dispatch};
 use indexmap::IndexMap;
@@ -101,6 +102,7 @@ pub(crate) async fn run(
             stack_id: stack.id.clone(),
         },
         begun_at: operation.begun_at.unwrap_or_else(|| machinery.env.now()),
+        changed: AtomicBool::new(false),
     };
     let mut run = Run { machinery, calls, stack, operation, events: Vec::new() };
     while !shutdown.is_cancelled() {
@@ -197,6 +199,7 @@ impl Run<'_> {
             self.begin(&step);
             self.operation.begun = true;
             self.calls.begun_at = self.machinery.env.now();
+            self.calls.changed = AtomicBool::new(false);
             self.operation.begun_at = Some(self.calls.begun_at);
             self.save().await?;
         }
@@ -329,8 +332,16 @@ impl Run<'_> {
             Action::Update { from, to } => match resources::find(&to.type_name) {
                 Some(kind) => {
                     let (id, old, new) = (&to.physical_id, &from.properties, &to.properties);
+                    if self.operation.stage == Stage::Forward
+                        && let Err(error) = kind.provider.check_update(old, new)
+                    {
+                        return Outcome::Failed { reason: reason(&error), made: None };
+                    }
                     if let Err(error) = kind.provider.update(&self.calls, id, old, new).await {
-                        return failed(&error);
+                        // What was refused whole is as it was: there is nothing to undo, nor a way to.
+                        let changed = again || self.calls.changed.load(Ordering::Relaxed);
+                        let made = changed.then(Made::default);
+                        return Outcome::Failed { reason: reason(&error), made };
                     }
                     let decided = kind.provider.decided(&self.calls, id, old, new).await;
                     return decided.map_or_else(|error| failed(&error), Outcome::Done);
@@ -425,7 +436,7 @@ impl Run<'_> {
             Action::Note { .. } => {}
         }
         if self.operation.stage != Stage::Forward {
-            return self.rollback_failed(&id).await;
+            return self.rollback_failed(step).await;
         }
         let verb = if self.operation.kind == OperationKind::Create { "create" } else { "update" };
         let reason = format!("The following resource(s) failed to {verb}: [{id}]. ");
@@ -451,8 +462,10 @@ impl Run<'_> {
         self.save().await
     }
 
-    async fn rollback_failed(&mut self, id: &str) -> Result<(), Error> {
-        self.operation.not_restored.push(id.to_owned());
+    /// What could not be put back is kept for [`ContinueUpdateRollback`](crate::ops), the rest goes on.
+    async fn rollback_failed(&mut self, step: &Step) -> Result<(), Error> {
+        self.operation.not_restored.push(step.logical_id.clone());
+        self.stack.stuck.push(step.clone());
         self.operation.begun = false;
         self.operation.next += 1;
         self.save().await

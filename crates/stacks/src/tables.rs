@@ -163,6 +163,9 @@ pub(crate) struct Stack {
     /// In the order in which they were made.
     pub(crate) resources: IndexMap<String, Resource>,
     pub(crate) operation: Option<Operation>,
+    /// What a rollback could not put back: the steps that are still to be made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) stuck: Vec<Step>,
 }
 
 impl JsonRecord for Stack {}

@@ -39,6 +39,11 @@ pub(crate) enum Input {
         retain: Vec<String>,
         token: Option<String>,
     },
+    ContinueUpdateRollback {
+        stack: String,
+        skip: Vec<String>,
+        token: Option<String>,
+    },
     UpdateTerminationProtection {
         stack: String,
         on: bool,
@@ -123,6 +128,7 @@ fn no_empty_lists(form: &mut Form) -> Result<(), aws::Error> {
         "NotificationARNs",
         "Parameters",
         "ResourcesToImport",
+        "ResourcesToSkip",
         "RetainResources",
         "StackStatusFilter",
         "Tags",
@@ -171,6 +177,14 @@ fn read(action: &str, form: &mut Form) -> Result<(&'static str, Input), aws::Err
                 token: token(form),
             };
             ("DeleteStack", input)
+        }
+        "ContinueUpdateRollback" => {
+            let input = Input::ContinueUpdateRollback {
+                stack: form.require("StackName")?,
+                skip: form.take_list("ResourcesToSkip"),
+                token: token(form),
+            };
+            ("ContinueUpdateRollback", input)
         }
         "UpdateTerminationProtection" => {
             let on = form.take_parsed("EnableTerminationProtection")?;
@@ -303,6 +317,7 @@ impl Call {
             | Input::UpdateStack { deployment }
             | Input::CreateChangeSet { deployment, .. } => Some(&deployment.stack),
             Input::DeleteStack { stack, .. }
+            | Input::ContinueUpdateRollback { stack, .. }
             | Input::UpdateTerminationProtection { stack, .. }
             | Input::ListChangeSets { stack }
             | Input::DescribeStackEvents { stack, .. }
@@ -339,6 +354,9 @@ impl Operation for Call {
             }
             Input::UpdateStack { deployment } => Box::pin(at.update_stack(deployment)).await,
             Input::DeleteStack { stack, retain, token } => at.delete_stack(&stack, &retain, token).await,
+            Input::ContinueUpdateRollback { stack, skip, token } => {
+                at.continue_rollback(&stack, &skip, token).await
+            }
             Input::UpdateTerminationProtection { stack, on } => at.protect(&stack, on).await,
             Input::CreateChangeSet { deployment, name, description, creates, on_failure } => {
                 Box::pin(at.create_change_set(deployment, name, description, creates, on_failure)).await

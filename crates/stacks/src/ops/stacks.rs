@@ -95,6 +95,7 @@ impl At {
             source: Source::default(),
             resources: IndexMap::new(),
             operation: None,
+            stuck: Vec::new(),
         })
     }
 
@@ -275,6 +276,51 @@ impl At {
         let reason = Some("User Initiated".to_owned());
         self.begin(stack, Some(was), operation, StackStatus::DeleteInProgress, reason).await?;
         Ok(wire::nothing(self.name, self.context.request_id))
+    }
+
+    /// Puts back what a rollback could not, but for what is to be skipped.
+    pub(super) async fn continue_rollback(
+        &self,
+        stack: &str,
+        skip: &[String],
+        token: Option<String>,
+    ) -> Result<Response, Error> {
+        let mut stack = self.living(stack).await?.ok_or_else(|| Error::StackNotFound(stack.to_owned()))?;
+        if stack.status != StackStatus::UpdateRollbackFailed {
+            let (id, status) = (&stack.id, stack.status.as_str());
+            let message = format!("Stack:{id} is in {status} state and can not continue rollback.");
+            return Err(Error::Validation(message));
+        }
+        let steps = std::mem::take(&mut stack.stuck);
+        if let Some(name) = skip.iter().find(|name| !steps.iter().any(|step| step.logical_id == **name)) {
+            let message = format!(
+                "Resource [{name}] can not be skipped: only what is UPDATE_FAILED because the rollback failed can be."
+            );
+            return Err(Error::Validation(message));
+        }
+        let (skipped, steps): (Vec<_>, Vec<_>) =
+            steps.into_iter().partition(|step| skip.contains(&step.logical_id));
+        for name in skipped.iter().map(|step| &step.logical_id) {
+            if let Some(held) = stack.resources.get_mut(name) {
+                "UPDATE_COMPLETE".clone_into(&mut held.status);
+                held.reason = None;
+            }
+        }
+        let plan = Plan {
+            changes: Vec::new(),
+            steps,
+            cleanup: Vec::new(),
+            outputs: Vec::new(),
+            parameters: Vec::new(),
+        };
+        let source = stack.source.clone();
+        let mut operation = self.operation(OperationKind::Update, plan, source, OnFailure::Rollback, token);
+        operation.stage = Stage::Rollback;
+        let was = stack.status;
+        let reason = Some("User Initiated".to_owned());
+        self.begin(stack, Some(was), operation, StackStatus::UpdateRollbackInProgress, reason).await?;
+        let nothing = &|_: &mut aws::xml::Xml| {};
+        Ok(wire::output(self.name, self.context.request_id, nothing))
     }
 
     pub(super) async fn protect(&self, stack: &str, on: bool) -> Result<Response, Error> {

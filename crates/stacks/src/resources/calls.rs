@@ -1,6 +1,7 @@
 //! Calls to the other services, as the deploying caller, as on the wire.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws::{Caller, Dispatch};
@@ -26,6 +27,8 @@ pub(crate) struct Calls {
     pub(crate) pseudo: Pseudo,
     /// When the step that they are made for began, also if that was before a crash.
     pub(crate) begun_at: Timestamp,
+    /// True once a call of the step has changed something, or may have.
+    pub(crate) changed: AtomicBool,
 }
 
 impl Calls {
@@ -54,6 +57,7 @@ impl Calls {
         body: impl Into<Bytes>,
     ) -> Result<Bytes, aws::Error> {
         let body = body.into();
+        let looks = looks(&method, headers, &body);
         let mut wait = Duration::from_millis(100);
         for attempt in 1.. {
             let mut request = Request::builder().method(method.clone()).uri(path);
@@ -61,7 +65,11 @@ impl Calls {
                 request = request.header(*name, *value);
             }
             let request = request.body(body.clone()).map_err(|e| aws::Error::internal(&e))?;
-            match self.dispatch.call(&self.caller, &self.trace, service, request).await {
+            let answer = self.dispatch.call(&self.caller, &self.trace, service, request).await;
+            if !looks && answer.as_ref().map_or_else(|error| error.kind.is_retryable(), |_| true) {
+                self.changed.store(true, Ordering::Relaxed);
+            }
+            match answer {
                 Ok(response) => return Ok(response.into_body()),
                 Err(error) if attempt < TRIES && passing(error.kind) => {
                     tracing::debug!(%error, service, attempt, "a stack's call failed; trying again");
@@ -116,6 +124,15 @@ impl Calls {
         let headers = [("content-type", "application/xml"), ("x-amz-checksum-sha256", digest.as_str())];
         self.send("s3", method, path, &headers, body).await
     }
+}
+
+/// True if a request changes nothing, whatever comes of it.
+fn looks(method: &Method, headers: &[(&'static str, &str)], body: &[u8]) -> bool {
+    let operation = headers.iter().find(|(name, _)| *name == "x-amz-target");
+    let operation = operation.and_then(|(_, target)| target.split('.').next_back());
+    let said = operation.map_or_else(|| body.strip_prefix(b"Action="), |name| Some(name.as_bytes()));
+    [Method::GET, Method::HEAD].contains(method)
+        || said.is_some_and(|name| [&b"Describe"[..], b"Get", b"List"].iter().any(|p| name.starts_with(p)))
 }
 
 fn passing(kind: ErrorKind) -> bool {

@@ -7,7 +7,10 @@ use indexmap::IndexMap;
 use serde_json::{Value as Json, json};
 
 use super::schema::{Property, Shape, TAGS};
-use super::table::{DEFINITIONS, EXPIRY, KEY_SCHEMA, LOCAL_INDEXES, PROJECTION, RECOVERY, Table, invalid};
+use super::table::{
+    DEFINITIONS, ENCRYPTION, EXPIRY, INSIGHTS, KEY_SCHEMA, LOCAL_INDEXES, PROJECTION, RECOVERY, Table,
+    invalid, unsupported,
+};
 use super::{Calls, CreateError, Made, Naming, Properties, Provider, ResourceType};
 use crate::template::Pseudo;
 
@@ -29,6 +32,7 @@ pub(super) const GLOBAL_TABLE: ResourceType = ResourceType {
         Property::new(
             "Replicas",
             Shape::List(&Shape::Object(&[
+                Property::new("ContributorInsightsSpecification", INSIGHTS),
                 Property::new("DeletionProtectionEnabled", Shape::Boolean),
                 Property::new("PointInTimeRecoverySpecification", RECOVERY),
                 Property::new("Region", Shape::Text).required(),
@@ -37,6 +41,7 @@ pub(super) const GLOBAL_TABLE: ResourceType = ResourceType {
             ])),
         )
         .required(),
+        Property::new("SSESpecification", ENCRYPTION),
         Property::new(
             "StreamSpecification",
             Shape::Object(&[Property::new("StreamViewType", Shape::Text).required()]),
@@ -84,6 +89,18 @@ fn check(properties: &Properties, region: &str) -> Result<(), aws::Error> {
 
 #[async_trait]
 impl Provider for GlobalTable {
+    fn check(&self, properties: &Properties) -> Option<String> {
+        unsupported(&as_table(properties))
+    }
+
+    fn replaces(&self, property: &str, old: &Properties, new: &Properties) -> Option<bool> {
+        Table.replaces(property, old, new)
+    }
+
+    fn check_update(&self, old: &Properties, new: &Properties) -> Result<(), aws::Error> {
+        Table.check_update(old, new)
+    }
+
     fn physical_id(&self, naming: &Naming<'_>, properties: &Properties) -> String {
         Table.physical_id(naming, properties)
     }

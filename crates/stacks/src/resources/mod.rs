@@ -92,6 +92,16 @@ pub(crate) trait Provider: Send + Sync {
         None
     }
 
+    /// Whether a change of that property replaces the resource, where that depends on what changes.
+    fn replaces(&self, _property: &str, _old: &Properties, _new: &Properties) -> Option<bool> {
+        None
+    }
+
+    /// Refuses a change that there is no way to make, before anything of it is made.
+    fn check_update(&self, _old: &Properties, _new: &Properties) -> Result<(), aws::Error> {
+        Ok(())
+    }
+
     /// What `Ref` gives.
     fn reference(&self, _pseudo: &Pseudo, physical_id: &str, _properties: &Properties) -> String {
         physical_id.to_owned()
@@ -201,7 +211,12 @@ impl ResourceType {
     /// The properties that differ, and whether one of them replaces the resource.
     pub(crate) fn difference(&self, old: &Properties, new: &Properties) -> Vec<(&'static str, Update)> {
         let changed = self.properties.iter().filter(|p| old.get(p.name) != new.get(p.name));
-        changed.map(|p| (p.name, p.update)).collect()
+        let update = |p: &Property| match self.provider.replaces(p.name, old, new) {
+            Some(true) => Update::Replace,
+            Some(false) => Update::InPlace,
+            None => p.update,
+        };
+        changed.map(|p| (p.name, update(p))).collect()
     }
 }
 

@@ -44,6 +44,16 @@ pub(super) const RECOVERY: Shape = Shape::Object(&[
     Property::new("RecoveryPeriodInDays", Shape::Integer),
 ]);
 
+/// Whether a table is encrypted with a key of its account. It is known so that it can be off.
+pub(super) const ENCRYPTION: Shape = Shape::Object(&[
+    Property::new("SSEEnabled", Shape::Boolean).required(),
+    Property::new("SSEType", Shape::Text),
+]);
+
+/// Whether there are contributor insights. It is known so that it can be off.
+pub(super) const INSIGHTS: Shape =
+    Shape::Object(&[Property::new("Enabled", Shape::Boolean).required(), Property::new("Mode", Shape::Text)]);
+
 pub(super) const EXPIRY: Shape = Shape::Object(&[
     Property::new("AttributeName", Shape::Text),
     Property::new("Enabled", Shape::Boolean).required(),
@@ -78,10 +88,12 @@ pub(super) const TABLE: ResourceType = ResourceType {
     properties: &[
         Property::new("AttributeDefinitions", DEFINITIONS).required(),
         Property::new("BillingMode", Shape::Text),
+        Property::new("ContributorInsightsSpecification", INSIGHTS),
         Property::new("DeletionProtectionEnabled", Shape::Boolean),
         Property::new(
             "GlobalSecondaryIndexes",
             Shape::List(&Shape::Object(&[
+                Property::new("ContributorInsightsSpecification", INSIGHTS),
                 Property::new("IndexName", Shape::Text).required(),
                 Property::new("KeySchema", KEY_SCHEMA).required(),
                 Property::new("Projection", PROJECTION).required(),
@@ -93,6 +105,7 @@ pub(super) const TABLE: ResourceType = ResourceType {
         Property::new("LocalSecondaryIndexes", LOCAL_INDEXES).replaces(),
         Property::new("PointInTimeRecoverySpecification", RECOVERY),
         Property::new("ProvisionedThroughput", THROUGHPUT),
+        Property::new("SSESpecification", ENCRYPTION),
         Property::new(
             "StreamSpecification",
             Shape::Object(&[Property::new("StreamViewType", Shape::Text).required()]),
@@ -187,20 +200,44 @@ pub(super) fn invalid(message: String) -> aws::Error {
     aws::Error::new(types::ErrorKind::Invalid, "ValidationException", message)
 }
 
-/// An attribute of a key keeps its type; what else there is may come and go with indexes.
-fn check_definitions(old: &Properties, new: &Properties) -> Result<(), aws::Error> {
-    for was in list(of(old, "AttributeDefinitions")) {
-        let changed = list(of(new, "AttributeDefinitions")).iter().any(|is| {
+/// True if an attribute that was defined is now of another type: no table can be changed so.
+fn redefines(old: &Properties, new: &Properties) -> bool {
+    list(of(old, "AttributeDefinitions")).iter().any(|was| {
+        list(of(new, "AttributeDefinitions")).iter().any(|is| {
             is["AttributeName"] == was["AttributeName"] && is["AttributeType"] != was["AttributeType"]
-        });
-        if changed {
-            return Err(invalid(format!(
-                "The type of the attribute {} can not be changed; give the attribute, or the table, another name",
-                was["AttributeName"]
-            )));
-        }
+        })
+    })
+}
+
+/// What an index projects, whatever the order in which it is written.
+fn projection(index: &Json) -> (&Json, Vec<&str>) {
+    let projection = &index["Projection"];
+    let mut attributes: Vec<&str> =
+        list(&projection["NonKeyAttributes"]).iter().filter_map(Json::as_str).collect();
+    attributes.sort_unstable();
+    (&projection["ProjectionType"], attributes)
+}
+
+/// True if an index is the same but for its throughput.
+fn is_same_index(one: &Json, other: &Json) -> bool {
+    one["IndexName"] == other["IndexName"]
+        && one["KeySchema"] == other["KeySchema"]
+        && projection(one) == projection(other)
+}
+
+/// True if two lists have the same indexes, in whatever order.
+fn are_same_indexes(some: &[Json], others: &[Json]) -> bool {
+    let there = |index: &Json| others.iter().any(|other| is_same_index(index, other));
+    some.len() == others.len() && some.iter().all(there)
+}
+
+/// An index as the API makes it.
+fn as_created(index: &Json) -> Json {
+    let mut index = index.clone();
+    if let Some(members) = index.as_object_mut() {
+        members.shift_remove("ContributorInsightsSpecification");
     }
-    Ok(())
+    index
 }
 
 /// How global indexes change: those to delete, to change in throughput, and to create.
@@ -210,7 +247,7 @@ struct IndexChanges<'p> {
     created: Vec<&'p Json>,
 }
 
-fn index_changes<'p>(old: &'p Properties, new: &'p Properties) -> Result<IndexChanges<'p>, aws::Error> {
+fn index_changes<'p>(old: &'p Properties, new: &'p Properties) -> IndexChanges<'p> {
     let (was, is) = (list(of(old, "GlobalSecondaryIndexes")), list(of(new, "GlobalSecondaryIndexes")));
     let named = |indexes: &'p [Json], name: &Json| indexes.iter().find(|index| index["IndexName"] == *name);
     let mut changes = IndexChanges { deleted: Vec::new(), throughput: Vec::new(), created: Vec::new() };
@@ -224,12 +261,6 @@ fn index_changes<'p>(old: &'p Properties, new: &'p Properties) -> Result<IndexCh
             changes.created.push(index);
             continue;
         };
-        if index["KeySchema"] != before["KeySchema"] || index["Projection"] != before["Projection"] {
-            return Err(invalid(format!(
-                "Cannot update GSI's properties other than Provisioned Throughput. You can create a new GSI with a different name. Index: {}",
-                index["IndexName"]
-            )));
-        }
         if index["ProvisionedThroughput"] != before["ProvisionedThroughput"]
             && !index["ProvisionedThroughput"].is_null()
         {
@@ -239,7 +270,38 @@ fn index_changes<'p>(old: &'p Properties, new: &'p Properties) -> Result<IndexCh
             }}));
         }
     }
-    Ok(changes)
+    changes
+}
+
+/// An index that keeps its name keeps its keys and its projection.
+fn check_indexes(old: &Properties, new: &Properties) -> Result<(), aws::Error> {
+    for index in list(of(new, "GlobalSecondaryIndexes")) {
+        let mut before = list(of(old, "GlobalSecondaryIndexes")).iter();
+        let before = before.find(|before| before["IndexName"] == index["IndexName"]);
+        if before.is_some_and(|before| !is_same_index(index, before)) {
+            return Err(invalid(format!(
+                "Cannot update GSI's properties other than Provisioned Throughput. You can create a new GSI with a different name. Index: {}",
+                index["IndexName"]
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What of a table's properties asks for what there is not, as it follows on the resource's name.
+pub(super) fn unsupported(properties: &Properties) -> Option<String> {
+    if of(properties, "SSESpecification")["SSEEnabled"] == true {
+        return Some(
+            "asks for encryption with a key (SSESpecification), which tables here do not have: leave it out, or set SSEEnabled to false"
+                .to_owned(),
+        );
+    }
+    let insights = "ContributorInsightsSpecification";
+    let indexes = list(of(properties, "GlobalSecondaryIndexes")).iter().map(|index| &index[insights]);
+    let mut asked = indexes.chain([of(properties, insights)]);
+    asked.any(|specification| specification["Enabled"] == true).then(|| {
+        format!("asks for contributor insights ({insights}), which there are not: leave it out, or set Enabled to false")
+    })
 }
 
 pub(super) async fn update_table(calls: &Calls, id: &str, mut body: Json) -> Result<(), aws::Error> {
@@ -250,6 +312,24 @@ pub(super) async fn update_table(calls: &Calls, id: &str, mut body: Json) -> Res
 
 #[async_trait]
 impl Provider for Table {
+    fn check(&self, properties: &Properties) -> Option<String> {
+        unsupported(properties)
+    }
+
+    fn replaces(&self, property: &str, old: &Properties, new: &Properties) -> Option<bool> {
+        match property {
+            "AttributeDefinitions" => Some(redefines(old, new)),
+            "LocalSecondaryIndexes" => {
+                Some(!are_same_indexes(list(of(old, property)), list(of(new, property))))
+            }
+            _ => None,
+        }
+    }
+
+    fn check_update(&self, old: &Properties, new: &Properties) -> Result<(), aws::Error> {
+        check_indexes(old, new)
+    }
+
     fn physical_id(&self, naming: &Naming<'_>, properties: &Properties) -> String {
         text(properties, "TableName").map_or_else(|| naming.generate(255), str::to_owned)
     }
@@ -287,6 +367,9 @@ impl Provider for Table {
             if let Some(value) = properties.get(*name) {
                 body[*name] = value.clone();
             }
+        }
+        for index in body["GlobalSecondaryIndexes"].as_array_mut().into_iter().flatten() {
+            *index = as_created(index);
         }
         if let Some(stream) = stream(properties) {
             body["StreamSpecification"] = stream;
@@ -346,8 +429,7 @@ impl Provider for Table {
         old: &Properties,
         new: &Properties,
     ) -> Result<(), aws::Error> {
-        check_definitions(old, new)?;
-        let indexes = index_changes(old, new)?;
+        let indexes = index_changes(old, new);
         for name in &indexes.deleted {
             let body = json!({"GlobalSecondaryIndexUpdates": [{"Delete": {"IndexName": name}}]});
             gone_is_fine(update_table(calls, id, body).await)?;
@@ -377,7 +459,7 @@ impl Provider for Table {
         for index in &indexes.created {
             let body = json!({
                 "AttributeDefinitions": definitions_of(new, index),
-                "GlobalSecondaryIndexUpdates": [{"Create": index}],
+                "GlobalSecondaryIndexUpdates": [{"Create": as_created(index)}],
             });
             match update_table(calls, id, body).await {
                 // A try that was interrupted has begun it.

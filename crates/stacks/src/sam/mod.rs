@@ -126,9 +126,15 @@ fn simple_table(name: &str, resource: &Resource, problems: &mut Problems) -> Res
     let at = resource.at;
     let properties = &resource.properties;
     for (key, value) in properties.as_map().into_iter().flatten() {
-        if !["PointInTimeRecoverySpecification", "PrimaryKey", "TableName", "ProvisionedThroughput", "Tags"]
-            .contains(&key.as_str())
-        {
+        let known = [
+            "PointInTimeRecoverySpecification",
+            "PrimaryKey",
+            "ProvisionedThroughput",
+            "SSESpecification",
+            "TableName",
+            "Tags",
+        ];
+        if !known.contains(&key.as_str()) {
             let message =
                 format!("property `{key}` of AWS::Serverless::SimpleTable `{name}` is not supported");
             problems.add(value.at, message);
@@ -156,7 +162,7 @@ fn simple_table(name: &str, resource: &Resource, problems: &mut Problems) -> Res
         Some(throughput) => out.insert("ProvisionedThroughput".to_owned(), throughput.clone()),
         None => out.insert("BillingMode".to_owned(), Node::text("PAY_PER_REQUEST", at)),
     };
-    for same in ["PointInTimeRecoverySpecification", "TableName"] {
+    for same in ["PointInTimeRecoverySpecification", "SSESpecification", "TableName"] {
         if let Some(value) = properties.get(same) {
             out.insert(same.to_owned(), value.clone());
         }

@@ -17,7 +17,8 @@ struct State {
     /// The calls that change something.
     changes: Vec<String>,
     principals: Vec<String>,
-    fail: Option<usize>,
+    /// The numbers of the changes that fail.
+    fail: Vec<usize>,
     hang: Option<(usize, bool)>,
 }
 
@@ -45,7 +46,7 @@ impl Cloud {
 
     /// Lets the change of that number (from 0) fail.
     pub(crate) fn fail_change(&self, number: usize) {
-        self.state_mut().fail = Some(number);
+        self.state_mut().fail.push(number);
     }
 
     /// Lets the change of that number never answer, after or before it is made.
@@ -337,8 +338,7 @@ impl Dispatch for Cloud {
             let mut hang = None;
             if !looks {
                 state.changes.push(what);
-                if state.fail == Some(number) {
-                    state.fail = None;
+                if state.fail.contains(&number) {
                     let message = "it was told to fail";
                     return Err(Error::new(ErrorKind::Invalid, "InvalidRequest", message));
                 }

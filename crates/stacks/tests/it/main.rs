@@ -236,6 +236,47 @@ async fn a_failed_update_puts_everything_back() {
     }
 }
 
+#[tokio::test]
+async fn a_rollback_that_failed_can_be_continued() {
+    let changed = ALBUM
+        .replace("S3ReadPolicy", "S3CrudPolicy")
+        .replace("Handler: app.handler", "Handler: new.handler")
+        .replace("ObjectCreated", "ObjectRemoved");
+    let function = "Thumbnail";
+    for skip in [false, true] {
+        let setup = Setup::new();
+        setup.create(ALBUM).await;
+        let made = setup.cloud.changes().len();
+        assert_eq!(setup.update(&changed).await.unwrap(), "UPDATE_COMPLETE");
+        let changing = setup.cloud.changes().split_off(made);
+        let last = changing.iter().position(|c| c.contains("?notification")).unwrap();
+        let setup = Setup::new();
+        setup.create(ALBUM).await;
+        let before = setup.cloud.state();
+        let refused = setup.call("ContinueUpdateRollback", &[("StackName", "app")]).await.unwrap_err();
+        assert!(refused.message.contains("is in CREATE_COMPLETE state"), "{refused}");
+        // The notification fails, and so does putting the function back.
+        setup.cloud.fail_change(made + last);
+        setup.cloud.fail_change(made + last + 2);
+        assert_eq!(setup.update(&changed).await.unwrap(), "UPDATE_ROLLBACK_FAILED", "{changing:#?}");
+        let refused = setup.update(ALBUM).await.unwrap_err();
+        assert!(refused.message.contains("UPDATE_ROLLBACK_FAILED state and can not be updated"), "{refused}");
+        let events = setup.call("DescribeStackEvents", &[("StackName", "app")]).await.unwrap();
+        assert!(events.contains(&format!("failed to update: [{function}]")), "{events}");
+        let wrong = [("StackName", "app"), ("ResourcesToSkip.member.1", "Uploads")];
+        let refused = setup.call("ContinueUpdateRollback", &wrong).await.unwrap_err();
+        assert!(refused.message.contains("[Uploads] can not be skipped"), "{refused}");
+        let skipped = [("StackName", "app"), ("ResourcesToSkip.member.1", function)];
+        setup.call("ContinueUpdateRollback", if skip { &skipped } else { &skipped[..1] }).await.unwrap();
+        assert_eq!(setup.settle("app").await, "UPDATE_ROLLBACK_COMPLETE");
+        if !skip {
+            cloud::assert_same(&comparable(before), &comparable(setup.cloud.state()), "the rollback");
+        }
+        let resources = setup.call("ListStackResources", &[("StackName", "app")]).await.unwrap();
+        assert!(!resources.contains("FAILED") || !skip, "{resources}");
+    }
+}
+
 /// Stacks have ids of their own, which show in generated names.
 fn comparable(state: std::collections::BTreeMap<String, serde_json::Value>) -> Vec<(String, String)> {
     state.into_iter().map(|(k, v)| (k, v.to_string())).collect()
