@@ -13,6 +13,7 @@ mod change;
 mod collection;
 mod error;
 mod expr;
+mod guard;
 mod history;
 mod index;
 mod live;

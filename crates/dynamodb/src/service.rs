@@ -16,7 +16,7 @@ use crate::place::Place;
 use crate::table::{Attempt, Cache, Table};
 use crate::throttle::{Side, Throttle};
 use crate::transfer::Transfers;
-use crate::{Error, Sweeper};
+use crate::{Error, Sweeper, guard};
 
 /// The largest request: a batch of 16 MB, most of it perhaps base64, and some room for names.
 const MAX_BODY_BYTES: usize = 24 << 20;
@@ -219,7 +219,14 @@ async fn call<R: Run>(node: &Arc<Node>, scope: Scope, body: &[u8]) -> Result<Box
 
 /// An operation whose input has been read.
 async fn prepared<R: Run>(node: &Arc<Node>, run: R, scope: Scope) -> Result<Box<dyn Operation>, aws::Error> {
-    let access = run.access(node, &scope).await;
+    let mut access = run.access(node, &scope).await;
+    if let Some(capacity) = run.capacity() {
+        for need in &mut access {
+            let word = vec![capacity.word().to_owned()];
+            need.context.push(("dynamodb:ReturnConsumedCapacity".into(), word));
+        }
+    }
+    guard::describe(node, &scope, &mut access).await?;
     Ok(Box::new(Call { node: node.clone(), scope, access, run }))
 }
 

@@ -222,15 +222,22 @@ pub(crate) fn spread(bytes: &[u8]) -> u16 {
 /// Tables that were parsed, for whoever names one next. Never trusted alone: see [`Table::check`].
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
-    tables: Mutex<HashMap<Key, Arc<Table>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    tables: HashMap<Key, Arc<Table>>,
+    /// Counts what was forgotten: a row that was read before is not kept after.
+    forgotten: u64,
 }
 
 /// Beyond so many the cache begins anew, so that a million tables do not live in memory.
 const MAX_CACHED: usize = 4096;
 
 impl Cache {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Table>>> {
-        self.tables.lock().expect("no holder of this lock panics")
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().expect("no holder of this lock panics")
     }
 
     /// The table of that name, perhaps as it was a moment ago.
@@ -241,21 +248,29 @@ impl Cache {
         name: &str,
     ) -> Result<Option<Arc<Table>>, Error> {
         let key = table_key(account, name);
-        if let Some(table) = self.lock().get(&key) {
-            return Ok(Some(table.clone()));
-        }
+        let forgotten = {
+            let known = self.lock();
+            if let Some(table) = known.tables.get(&key) {
+                return Ok(Some(table.clone()));
+            }
+            known.forgotten
+        };
         let Some(entry) = store.get(key.clone()).await? else { return Ok(None) };
         let table = Table::of(account, &entry)?;
-        let mut tables = self.lock();
-        if tables.len() >= MAX_CACHED {
-            tables.clear();
+        let mut known = self.lock();
+        if known.tables.len() >= MAX_CACHED {
+            known.tables.clear();
         }
-        tables.insert(key, table.clone());
+        if known.forgotten == forgotten {
+            known.tables.insert(key, table.clone());
+        }
         Ok(Some(table))
     }
 
     /// Forgets a table that turned out to be stale or gone.
     pub(crate) fn forget(&self, account: AccountId, name: &str) {
-        self.lock().remove(&table_key(account, name));
+        let mut known = self.lock();
+        known.forgotten += 1;
+        known.tables.remove(&table_key(account, name));
     }
 }

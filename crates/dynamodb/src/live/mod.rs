@@ -25,7 +25,7 @@ use types::ErrorKind;
 
 use crate::ops::{Query, Run};
 use crate::service::{Node, Scope};
-use crate::{DynamoDb, Error};
+use crate::{DynamoDb, Error, guard};
 
 pub use hub::Feeds;
 pub(crate) use hub::Hub;
@@ -56,6 +56,7 @@ impl DynamoDb {
         Some(Box::pin(async move {
             let mut watch = watch?;
             watch.access = watch.query.access(&watch.node, &watch.scope).await;
+            guard::describe(&watch.node, &watch.scope, &mut watch.access).await?;
             Ok(Box::new(watch) as Box<dyn Operation>)
         }))
     }

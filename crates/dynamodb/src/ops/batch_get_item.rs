@@ -128,6 +128,10 @@ impl Run for BatchGetItem {
         Ok(Self { batches, capacity: ReturnCapacity::of(input.return_consumed_capacity.as_deref()) })
     }
 
+    fn capacity(&self) -> Option<ReturnCapacity> {
+        Some(self.capacity)
+    }
+
     async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {
         let mut needs = Vec::with_capacity(self.batches.len());
         for batch in &self.batches {

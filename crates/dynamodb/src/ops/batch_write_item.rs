@@ -130,6 +130,10 @@ impl Run for BatchWriteItem {
         Ok(Self { writes, tables, capacity, metrics })
     }
 
+    fn capacity(&self) -> Option<ReturnCapacity> {
+        Some(self.capacity)
+    }
+
     async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {
         let mut needs = Vec::with_capacity(self.tables.len());
         for table in &self.tables {

@@ -19,6 +19,15 @@ pub(crate) enum ReturnCapacity {
 }
 
 impl ReturnCapacity {
+    /// As it is asked for.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::None => "NONE",
+            Self::Total => "TOTAL",
+            Self::Indexes => "INDEXES",
+        }
+    }
+
     /// The word, which has been checked; none means none.
     pub(crate) fn of(word: Option<&str>) -> Self {
         match word {

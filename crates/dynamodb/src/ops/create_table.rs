@@ -14,7 +14,7 @@ use super::schema::{
     Definition, IndexInput, MAX_TABLE_KEYS, Schema, SchemaElement, Throughput, definitions_constraints,
     schema_constraints,
 };
-use super::tags::{TagInput, tags};
+use super::tags::{TagInput, tags, with_tags};
 use super::{Run, document};
 use crate::Error;
 use crate::service::{Node, Scope};
@@ -181,11 +181,12 @@ impl Run for CreateTable {
 
     async fn access(&self, _node: &Node, scope: &Scope) -> Vec<Access> {
         let arn = scope.table_arn(&self.name);
-        let mut needs = vec![Access::new("dynamodb:CreateTable", arn.clone())];
-        if !self.tags.is_empty() {
-            needs.push(Access::new("dynamodb:TagResource", arn));
+        let create = Access::new("dynamodb:CreateTable", arn.clone());
+        if self.tags.is_empty() {
+            return vec![create];
         }
-        needs
+        let tag = Access::new("dynamodb:TagResource", arn);
+        vec![with_tags(create, &self.tags), with_tags(tag, &self.tags)]
     }
 
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {

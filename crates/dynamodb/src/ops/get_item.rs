@@ -77,6 +77,10 @@ impl Run for GetItem {
         })
     }
 
+    fn capacity(&self) -> Option<ReturnCapacity> {
+        Some(self.capacity)
+    }
+
     async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {
         let keys = std::slice::from_ref(&self.key);
         let projection = self.projection.as_ref();

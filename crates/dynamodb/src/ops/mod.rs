@@ -42,6 +42,7 @@ mod update_table;
 use async_trait::async_trait;
 use aws::Access;
 
+use self::capacity::ReturnCapacity;
 use crate::Error;
 use crate::service::{Node, Scope};
 
@@ -85,6 +86,11 @@ pub(crate) trait Run: Sized + Send + Sync + 'static {
 
     /// Reads and checks the input as far as that needs no stored state.
     fn parse(body: &[u8], scope: &Scope) -> Result<Self, Error>;
+
+    /// The consumed capacity that it returns, where policies may ask for that.
+    fn capacity(&self) -> Option<ReturnCapacity> {
+        None
+    }
 
     /// The rights it needs.
     async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access>;

@@ -94,12 +94,14 @@ impl Run for PutItem {
         })
     }
 
+    fn capacity(&self) -> Option<ReturnCapacity> {
+        Some(self.capacity)
+    }
+
     async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {
         let access = self.write.access(node, scope).await;
-        if self.return_old {
-            return vec![access.with("dynamodb:ReturnValues", vec!["ALL_OLD".into()])];
-        }
-        vec![access]
+        let word = if self.return_old { "ALL_OLD" } else { "NONE" };
+        vec![access.with("dynamodb:ReturnValues", vec![word.into()])]
     }
 
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {

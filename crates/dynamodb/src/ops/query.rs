@@ -8,6 +8,7 @@ use store::Key;
 use store::key::after;
 
 use super::Run;
+use super::capacity::ReturnCapacity;
 use super::item_write::key_text;
 use super::legacy;
 use super::search::{Parameters, Search};
@@ -109,6 +110,10 @@ impl Run for Query {
             reverse: input.scan_index_forward == Some(false),
             search,
         })
+    }
+
+    fn capacity(&self) -> Option<ReturnCapacity> {
+        Some(self.search.capacity())
     }
 
     async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use store::key::after;
 
 use super::Run;
+use super::capacity::ReturnCapacity;
 use super::legacy;
 use super::search::{Parameters, Search};
 use crate::Error;
@@ -105,6 +106,10 @@ impl Run for Scan {
             total: total.cast_unsigned(),
             search,
         })
+    }
+
+    fn capacity(&self) -> Option<ReturnCapacity> {
+        Some(self.search.capacity())
     }
 
     async fn access(&self, _node: &Node, scope: &Scope) -> Vec<Access> {

@@ -248,6 +248,11 @@ impl Search {
         }
     }
 
+    /// The consumed capacity that it returns.
+    pub(crate) fn capacity(&self) -> ReturnCapacity {
+        self.capacity
+    }
+
     /// What it asks for has to be there.
     pub(crate) fn check_place(&self, place: Place<'_>) -> Result<(), Error> {
         if self.consistent && place.index.is_some_and(Index::is_global) {

@@ -51,6 +51,18 @@ pub(super) fn tags(input: &[TagInput]) -> Result<BTreeMap<String, String>, Error
     Ok(tags)
 }
 
+/// A right with the tags of its request.
+pub(super) fn with_tags(access: Access, tags: &BTreeMap<String, String>) -> Access {
+    let keys = with_keys(access, tags.keys().cloned().collect());
+    tags.iter()
+        .fold(keys, |access, (key, value)| access.with(format!("aws:RequestTag/{key}"), vec![value.clone()]))
+}
+
+/// A right with the keys of the tags of its request.
+fn with_keys(access: Access, keys: Vec<String>) -> Access {
+    access.with("aws:TagKeys", keys)
+}
+
 fn check_count(tags: &BTreeMap<String, String>) -> Result<(), Error> {
     if tags.len() > MAX_TAGS {
         return Err(Error::Validation(format!("The number of tags exceeds the limit of {MAX_TAGS}")));
@@ -85,6 +97,7 @@ async fn change(
     change: impl Fn(&mut BTreeMap<String, String>) -> Result<(), Error> + Send + 'static,
 ) -> Result<Vec<u8>, Error> {
     let key = table_key(scope.account, table);
+    let (account, name) = (scope.account, table);
     let (scope, table) = (scope.clone(), table.to_owned());
     let reads = vec![TABLES.read(key.clone())];
     node.store
@@ -95,6 +108,7 @@ async fn change(
             Ok::<_, Error>((vec![TABLES.put(key.clone(), &record)], ()))
         })
         .await?;
+    node.cache.forget(account, name);
     // This answer has no body at all.
     Ok(Vec::new())
 }
@@ -128,7 +142,7 @@ impl Run for TagResource {
     }
 
     async fn access(&self, _node: &Node, scope: &Scope) -> Vec<Access> {
-        vec![Access::new("dynamodb:TagResource", scope.table_arn(&self.table))]
+        vec![with_tags(Access::new("dynamodb:TagResource", scope.table_arn(&self.table)), &self.tags)]
     }
 
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
@@ -170,7 +184,10 @@ impl Run for UntagResource {
     }
 
     async fn access(&self, _node: &Node, scope: &Scope) -> Vec<Access> {
-        vec![Access::new("dynamodb:UntagResource", scope.table_arn(&self.table))]
+        vec![with_keys(
+            Access::new("dynamodb:UntagResource", scope.table_arn(&self.table)),
+            self.keys.clone(),
+        )]
     }
 
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {

@@ -94,6 +94,10 @@ impl Run for TransactGetItems {
         Ok(Self { gets, capacity: ReturnCapacity::of(input.return_consumed_capacity.as_deref()) })
     }
 
+    fn capacity(&self) -> Option<ReturnCapacity> {
+        Some(self.capacity)
+    }
+
     async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {
         let mut needs = Vec::with_capacity(self.gets.len());
         for get in &self.gets {

@@ -300,6 +300,10 @@ impl Run for TransactWriteItems {
         Ok(Self { metrics: input.return_item_collection_metrics.as_deref() == Some("SIZE"), ..this })
     }
 
+    fn capacity(&self) -> Option<ReturnCapacity> {
+        Some(self.capacity)
+    }
+
     async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {
         let mut needs = Vec::with_capacity(self.writes.len());
         for write in self.writes.iter() {

@@ -110,6 +110,10 @@ impl Run for UpdateItem {
         })
     }
 
+    fn capacity(&self) -> Option<ReturnCapacity> {
+        Some(self.capacity)
+    }
+
     async fn access(&self, node: &Node, scope: &Scope) -> Vec<Access> {
         let access = self.write.access(node, scope).await;
         let word = match self.returns {
