@@ -12,6 +12,7 @@
 mod completion;
 mod config;
 mod connection;
+mod cross_origin;
 mod error;
 mod gateway;
 mod inbound;

@@ -20,6 +20,7 @@ use types::{ErrorKind, Principal, SharedEnv, TraceHeader};
 
 use crate::completion::ToItsEnd;
 use crate::connection::Connection;
+use crate::cross_origin;
 use crate::gateway::{Gateway, HELD_UNIT_BYTES, State, no_service};
 use crate::inbound::{Counted, Held, Inbound, Outbound};
 use crate::live::{Granted, Handshake, Standing, allow_any_origin};
@@ -70,7 +71,12 @@ impl Gateway {
         let named = ["x-amzn-trace-id", "traceparent"].map(|name| text(&head.headers, name));
         let given = TraceHeader::of_request(named[0], named[1]);
         let mut exchange = Exchange::new(&*self.env, given, from_function);
+        if let Some(mut response) = self.preflight(&head) {
+            dress(&mut response, Protocol::Json10, &exchange);
+            return response.map(|inner| Outbound { inner, _busy: busy });
+        }
         let mut shape = Shape { protocol: guess_protocol(&head), namespace: "" };
+        let is_of_page = cross_origin::is_of_page(&head);
         let uri = head.uri.clone();
         let is_head = head.method == http::Method::HEAD;
         let is_last = expects_in_vain(&head, &incoming);
@@ -95,6 +101,9 @@ impl Gateway {
             }
         };
         allow_any_origin(uri.path(), response.headers_mut());
+        if is_of_page {
+            cross_origin::let_page_read(shape.protocol, response.headers_mut());
+        }
         dress(&mut response, shape.protocol, &exchange);
         let status = response.status().as_u16();
         // Said, so that the client does not send its next request into a connection that is about to end.

@@ -48,6 +48,48 @@ async fn signed_requests_reach_their_service_and_come_back() {
 }
 
 #[tokio::test]
+async fn pages_may_call_services_that_speak_json() {
+    const ORIGIN: &str = "access-control-allow-origin";
+    let node = Node::start().await;
+    let mut client = Client::to(node.addr).await;
+    for (request, lets_in) in each("echo").into_iter().zip([false, true, false, false]) {
+        assert!(!client.call(&request).await.headers.contains_key(ORIGIN));
+        let answer = client.call(&request.with("origin", "http://page")).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.headers.get(ORIGIN).map(String::as_str), lets_in.then_some("*"));
+        assert_eq!(answer.headers.contains_key("access-control-expose-headers"), lets_in);
+        assert!(!answer.headers.contains_key("access-control-max-age"));
+    }
+    // Errors can be read, too.
+    let mut refused = ten("echo", "hello").with("origin", "http://page");
+    refused.secret = "wrong";
+    let answer = client.call(&refused).await;
+    assert_eq!((answer.status, &*answer.headers[ORIGIN]), (400, "*"));
+
+    let ask = |host: &str, path: &str, more: &str| {
+        format!("OPTIONS {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\n{more}\r\n")
+    };
+    let question = "origin: http://page\r\naccess-control-request-method: POST\r\n\
+                    access-control-request-headers: x-amz-target, authorization\r\n";
+    client.send(ask("localhost:4566", "/", question).as_bytes()).await;
+    let answer = client.receive().await.unwrap();
+    let allowed = ["origin", "methods", "headers"]
+        .map(|kind| &*answer.headers[&format!("access-control-allow-{kind}")]);
+    assert_eq!((answer.status, allowed), (200, ["*", "POST", "x-amz-target, authorization"]));
+    assert_eq!(answer.headers["access-control-max-age"], "172800");
+    // Buckets are asked themselves, and so is who asks for no page.
+    for (host, path, more) in [
+        ("localhost:4566", "/bucket", question),
+        ("bucket.s3.localhost:4566", "/", question),
+        ("localhost:4566", "/", ""),
+    ] {
+        client.send(ask(host, path, more).as_bytes()).await;
+        let answer = client.receive().await.unwrap();
+        assert!(!answer.headers.contains_key("access-control-max-age"), "{host}{path}");
+    }
+}
+
+#[tokio::test]
 async fn failures_have_the_code_and_the_shape_of_each_protocol() {
     let node = Node::start().await;
     let statuses = |calls: [Call; 4], codes: [(u16, &'static str); 4]| {
