@@ -99,7 +99,10 @@ fn json(error: &Error, namespace: Option<&str>) -> Vec<u8> {
         object.insert("__type".to_owned(), Value::String(name));
     }
     let message = if error.capital_message { "Message" } else { "message" };
-    object.insert(message.to_owned(), Value::String(error.message.clone()));
+    // Some errors have no words.
+    if !error.message.is_empty() {
+        object.insert(message.to_owned(), Value::String(error.message.clone()));
+    }
     for (name, value) in &error.fields {
         object.insert((*name).to_owned(), value.clone());
     }

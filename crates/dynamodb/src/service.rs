@@ -16,10 +16,10 @@ use crate::place::Place;
 use crate::table::{Attempt, Cache, Table};
 use crate::throttle::{Side, Throttle};
 use crate::transfer::Transfers;
-use crate::{Error, Sweeper, guard};
+use crate::{Error, Sweeper, guard, wire};
 
-/// The largest request: a batch of 16 MB, most of it perhaps base64, and some room for names.
-const MAX_BODY_BYTES: usize = 24 << 20;
+/// The largest request, also after it is decompressed.
+const MAX_BODY_BYTES: usize = 16 << 20;
 
 /// What the target of an operation of DynamoDB Streams begins with. It is a service of its own to clients, which
 /// sign for it by the name of this one.
@@ -263,6 +263,7 @@ impl Api for DynamoDb {
         let caller = request.context.caller;
         let scope = Scope { account: caller.account, region: self.node.region.clone() };
         let body = aws::body::collect(request.body, MAX_BODY_BYTES).await?;
+        let body = wire::encoding::decoded(&request.head.headers, body, MAX_BODY_BYTES)?;
         let node = &self.node;
         if of_streams {
             return match operation {

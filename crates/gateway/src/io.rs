@@ -20,7 +20,7 @@ use crate::Config;
 /// How long, and how much, is read from a client that is still sending a body nobody wants, so that it sees
 /// the answer rather than a reset connection.
 const LINGER: Duration = Duration::from_secs(5);
-const LINGER_BYTES: usize = 32 * 1024 * 1024;
+const LINGER_BYTES: usize = 64 * 1024 * 1024;
 
 /// So many connections may read as much at once as there is room for. When more are open, each reads less: who reads a
 /// connection makes its buffers as large as its reads are, and a slow one keeps them.

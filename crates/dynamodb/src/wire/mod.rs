@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows the store or a table.
 
+pub(crate) mod encoding;
 pub(crate) mod read;
 pub(crate) mod validate;
 pub(crate) mod write;

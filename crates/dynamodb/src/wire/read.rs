@@ -498,19 +498,27 @@ impl<'de, T: Deserialize<'de> + Modelled> Deserialize<'de> for MapOf<T> {
 
 /// Reads an input.
 pub(crate) fn input<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    let bytes = if bytes.is_empty() { b"{}" } else { bytes };
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         // To serde a list of members would do.
         return Err(Error::Serialization("Start of list found where not expected".into()));
     }
-    serde_json::from_slice(bytes).map_err(|error| {
+    serde_json::from_slice(bytes).map_err(|error: serde_json::Error| {
+        // To what is no JSON, DynamoDB says nothing more.
+        if error.is_syntax() || error.is_eof() {
+            return Error::Serialization(String::new());
+        }
         let text = error.to_string();
         // What serde_json adds helps nobody who did not write the JSON by hand.
         let text = text.split(" at line ").next().unwrap_or_default();
         if let Some(name) = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
             return Error::Validation(format!("The parameter {name} is not supported"));
         }
-        Error::Serialization(mismatch(text).unwrap_or_else(|| text.to_owned()))
+        Error::Serialization(mismatch(text).unwrap_or_else(|| match text.split_once(' ') {
+            Some(("duplicate", _)) => String::new(),
+            Some(("invalid", _)) => "Unexpected value type in payload".to_owned(),
+            // One of DynamoDB's own messages.
+            _ => text.to_owned(),
+        }))
     })
 }
 

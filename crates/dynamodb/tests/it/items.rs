@@ -197,7 +197,22 @@ async fn malformed_and_hostile_bodies_are_refused() {
         let error = service.raw("PutItem", body).await.unwrap_err();
         assert_eq!((&*error.code, &*error.message), ("SerializationException", message), "{body}");
     }
-    for operation in ["", "DescribeEndpoints", "PutItems"] {
+    // What is no JSON, or says something twice, is told of without words.
+    for body in [
+        "",
+        " ",
+        "{",
+        "{} x",
+        r#"{"TableName"}"#,
+        r#"{"TableName":"\ud8"#,
+        "{3:1}",
+        r#"{"TableName":"a","TableName":"b"}"#,
+    ] {
+        let error = service.raw("PutItem", body).await.unwrap_err();
+        assert_eq!((&*error.code, &*error.message), ("SerializationException", ""), "{body}");
+    }
+    assert_eq!(service.raw("ListTables", "").await.unwrap_err().code, "SerializationException");
+    for operation in ["", "PutItems"] {
         assert_eq!(service.raw(operation, "{}").await.unwrap_err().code, "UnknownOperationException");
     }
 }
