@@ -39,8 +39,15 @@ pub enum Error {
     #[error("{0}")]
     LimitExceeded(String),
     /// More is read or written than is provisioned.
-    #[error("{0}")]
-    ProvisionedThroughputExceeded(String),
+    #[error("{message}")]
+    ProvisionedThroughputExceeded {
+        /// Whose throughput, in words.
+        message: String,
+        /// What is too much: `TableReadProvisionedThroughputExceeded`.
+        reason: String,
+        /// The ARN of the table or the index.
+        resource: String,
+    },
     /// There is no such backup.
     #[error("{0}")]
     BackupNotFound(String),
@@ -164,7 +171,7 @@ impl Error {
             Self::ExportConflict(_) | Self::ImportConflict(_) => ErrorKind::Conflict,
             Self::BackupInUse(_) | Self::TableAlreadyExists(_) => ErrorKind::Conflict,
             Self::ResourceInUse(_) | Self::DuplicateItem => ErrorKind::Conflict,
-            Self::LimitExceeded(_) | Self::ProvisionedThroughputExceeded(_) => ErrorKind::Throttled,
+            Self::LimitExceeded(_) | Self::ProvisionedThroughputExceeded { .. } => ErrorKind::Throttled,
             Self::ExpiredIterator(_) | Self::TrimmedData(_) => ErrorKind::Invalid,
             Self::CollectionTooLarge => ErrorKind::TooLarge,
             Self::AccessDenied(_) => ErrorKind::Denied,
@@ -183,7 +190,7 @@ impl Error {
             Self::ResourceNotFound(_) => "ResourceNotFoundException",
             Self::ResourceInUse(_) => "ResourceInUseException",
             Self::LimitExceeded(_) => "LimitExceededException",
-            Self::ProvisionedThroughputExceeded(_) => "ProvisionedThroughputExceededException",
+            Self::ProvisionedThroughputExceeded { .. } => "ProvisionedThroughputExceededException",
             Self::BackupNotFound(_) => "BackupNotFoundException",
             Self::BackupInUse(_) => "BackupInUseException",
             Self::TableAlreadyExists(_) => "TableAlreadyExistsException",
@@ -238,6 +245,10 @@ impl From<Error> for aws::Error {
                 let mut wire = wire.with_field("CancellationReasons", reasons);
                 wire.capital_message = true;
                 wire
+            }
+            Error::ProvisionedThroughputExceeded { reason, resource, .. } => {
+                let reason = serde_json::json!({"reason": reason, "resource": resource});
+                wire.with_field("ThrottlingReasons", vec![reason])
             }
             Error::Serialization(_) => {
                 let mut wire = wire;

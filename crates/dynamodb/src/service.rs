@@ -58,12 +58,12 @@ impl Node {
 
     /// Lets a write in, if the table is not provisioned with less.
     pub(crate) fn admit_write(&self, table: &Table) -> Result<(), Error> {
-        self.throttle.admit_write(table, self.env.monotonic())
+        self.throttle.admit_write(table, &self.region, self.env.monotonic())
     }
 
     /// Lets a read in, if table or index is not provisioned with less.
     pub(crate) fn admit_read(&self, place: Place<'_>) -> Result<(), Error> {
-        self.throttle.admit_read(place, self.env.monotonic())
+        self.throttle.admit_read(place, &self.region, self.env.monotonic())
     }
 
     /// Charges what was done.
@@ -100,6 +100,8 @@ impl Node {
 pub(crate) struct Scope {
     pub(crate) account: AccountId,
     pub(crate) region: Region,
+    /// Scheme and authority by which the client reached the node; empty for the node's own work.
+    pub(crate) endpoint: Arc<str>,
 }
 
 impl Scope {
@@ -261,7 +263,11 @@ impl Api for DynamoDb {
             (None, name) => (false, name.unwrap_or_default()),
         };
         let caller = request.context.caller;
-        let scope = Scope { account: caller.account, region: self.node.region.clone() };
+        let scope = Scope {
+            account: caller.account,
+            region: self.node.region.clone(),
+            endpoint: request.context.endpoint.clone(),
+        };
         let body = aws::body::collect(request.body, MAX_BODY_BYTES).await?;
         let body = wire::encoding::decoded(&request.head.headers, body, MAX_BODY_BYTES)?;
         let node = &self.node;
@@ -315,6 +321,7 @@ impl Api for DynamoDb {
             "ListExports" => call::<ops::ListExports>(node, scope, &body).await,
             "DescribeImport" => call::<ops::DescribeImport>(node, scope, &body).await,
             "ListImports" => call::<ops::ListImports>(node, scope, &body).await,
+            "DescribeEndpoints" => call::<ops::DescribeEndpoints>(node, scope, &body).await,
             "DescribeLimits" => call::<ops::DescribeLimits>(node, scope, &body).await,
             "" => {
                 let given =

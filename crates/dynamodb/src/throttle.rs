@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use types::AccountId;
+use types::{AccountId, Region};
 
 use crate::Error;
 use crate::ops::capacity::Consumed;
@@ -84,6 +84,18 @@ fn index_rate((read_units, write_units): (u64, u64), side: Side) -> f64 {
     }
 }
 
+fn arn(table: &Table, region: &Region) -> String {
+    format!("arn:aws:dynamodb:{region}:{}:table/{}", table.account, table.record.name)
+}
+
+/// Whose throughput is used up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Exceeded {
+    /// The index, if it is not the table.
+    index: Option<String>,
+    side: Side,
+}
+
 impl Throttle {
     fn lock(&self) -> MutexGuard<'_, HashMap<Owner, Bucket>> {
         // Nothing under this lock can leave the map half changed.
@@ -106,25 +118,33 @@ impl Throttle {
     }
 
     /// Lets a write of a table in, or not.
-    pub(crate) fn admit_write(&self, table: &Table, now: Duration) -> Result<(), Error> {
+    pub(crate) fn admit_write(&self, table: &Table, region: &Region, now: Duration) -> Result<(), Error> {
+        self.write_side(table, now).map_err(|exceeded| exceeded.error(&arn(table, region)))
+    }
+
+    fn write_side(&self, table: &Table, now: Duration) -> Result<(), Exceeded> {
         let Some(rate) = table_rate(table, Side::Write) else { return Ok(()) };
         let (account, id) = (table.account, table.record.id);
         let owner = Owner { account, table: id, index: None, side: Side::Write };
         if !self.has_units(owner, rate, now) {
-            return Err(exceeded());
+            return Err(Exceeded { index: None, side: Side::Write });
         }
         for index in &table.record.indexes {
             let Some(units) = index.throughput else { continue };
             let owner = Owner { index: Some(index.number), ..owner };
             if !self.has_units(owner, index_rate(units, Side::Write), now) {
-                return Err(exceeded_by_index());
+                return Err(Exceeded { index: Some(index.name.clone()), side: Side::Write });
             }
         }
         Ok(())
     }
 
     /// Lets a read of a table or an index in, or not.
-    pub(crate) fn admit_read(&self, place: Place<'_>, now: Duration) -> Result<(), Error> {
+    pub(crate) fn admit_read(&self, place: Place<'_>, region: &Region, now: Duration) -> Result<(), Error> {
+        self.read_side(place, now).map_err(|exceeded| exceeded.error(&arn(place.table, region)))
+    }
+
+    fn read_side(&self, place: Place<'_>, now: Duration) -> Result<(), Exceeded> {
         let table = place.table;
         let Some(table_rate) = table_rate(table, Side::Read) else { return Ok(()) };
         let global = place.index.filter(|index| index.is_global());
@@ -141,7 +161,7 @@ impl Throttle {
         if self.has_units(owner, rate, now) {
             return Ok(());
         }
-        Err(if global.is_some() { exceeded_by_index() } else { exceeded() })
+        Err(Exceeded { index: global.map(|index| index.record.name.clone()), side: Side::Read })
     }
 
     /// Charges what something cost. Local indexes are paid for by their table.
@@ -163,19 +183,28 @@ impl Throttle {
     }
 }
 
-fn exceeded() -> Error {
-    Error::ProvisionedThroughputExceeded(
-        "The level of configured provisioned throughput for the table was exceeded. Consider increasing your provisioning level with the UpdateTable API."
-            .into(),
-    )
+impl Exceeded {
+    /// The error that tells of it.
+    fn error(self, table_arn: &str) -> Error {
+        let (owner, message, resource) = match self.index {
+            None => ("Table", OF_TABLE, table_arn.to_owned()),
+            Some(index) => ("Index", OF_INDEX, format!("{table_arn}/index/{index}")),
+        };
+        let side = match self.side {
+            Side::Read => "Read",
+            Side::Write => "Write",
+        };
+        Error::ProvisionedThroughputExceeded {
+            message: message.to_owned(),
+            reason: format!("{owner}{side}ProvisionedThroughputExceeded"),
+            resource,
+        }
+    }
 }
 
-fn exceeded_by_index() -> Error {
-    Error::ProvisionedThroughputExceeded(
-        "The level of configured provisioned throughput for one or more global secondary indexes of the table was exceeded. Consider increasing your provisioning level for the under-provisioned global secondary indexes with the UpdateTable API"
-            .into(),
-    )
-}
+const OF_TABLE: &str = "The level of configured provisioned throughput for the table was exceeded. Consider increasing your provisioning level with the UpdateTable API.";
+
+const OF_INDEX: &str = "The level of configured provisioned throughput for one or more global secondary indexes of the table was exceeded. Consider increasing your provisioning level for the under-provisioned global secondary indexes with the UpdateTable API";
 
 #[cfg(test)]
 mod tests {

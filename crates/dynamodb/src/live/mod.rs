@@ -51,7 +51,11 @@ impl DynamoDb {
     pub fn native(&self, request: &Request) -> Option<Parsed> {
         let path = request.head.uri.path().strip_prefix("/_hawker/tables/")?;
         let node = self.node().clone();
-        let scope = Scope { account: request.context.caller.account, region: request.context.region.clone() };
+        let scope = Scope {
+            account: request.context.caller.account,
+            region: request.context.region.clone(),
+            endpoint: request.context.endpoint.clone(),
+        };
         let watch = watch(path, request, node, scope);
         Some(Box::pin(async move {
             let mut watch = watch?;

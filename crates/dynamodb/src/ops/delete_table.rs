@@ -13,6 +13,16 @@ use crate::service::{Node, Scope};
 use crate::stream;
 use crate::tables::{DROPPED, Dropped, TABLES, table_key};
 
+/// What is not told of a table that goes.
+const NOT_TOLD: [&str; 6] = [
+    "AttributeDefinitions",
+    "CreationDateTime",
+    "GlobalSecondaryIndexes",
+    "KeySchema",
+    "LocalSecondaryIndexes",
+    "WarmThroughput",
+];
+
 /// Deletes a table. It is gone with the answer; its items are removed in the background, and no table of the
 /// same name will see them.
 pub(crate) struct DeleteTable {
@@ -61,7 +71,10 @@ impl Run for DeleteTable {
             })
             .await?;
         node.dropped.notify_one();
-        let description = description(&record, scope, &Sizes::default(), "DELETING");
+        let mut description = description(&record, scope, &Sizes::default(), "DELETING");
+        if let Some(members) = description.as_object_mut() {
+            members.retain(|name, _| !NOT_TOLD.contains(&name.as_str()));
+        }
         Ok(document(&json!({ "TableDescription": description })))
     }
 }

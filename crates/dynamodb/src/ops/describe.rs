@@ -1,4 +1,4 @@
-//! DescribeLimits.
+//! DescribeLimits and DescribeEndpoints: what there is to say of the node as a whole.
 
 use async_trait::async_trait;
 use aws::Access;
@@ -38,5 +38,31 @@ impl Run for DescribeLimits {
             "TableMaxReadCapacityUnits": most,
             "TableMaxWriteCapacityUnits": most,
         })))
+    }
+}
+
+/// How long a client may go by the endpoint that it is told.
+const ENDPOINT_MINUTES: u64 = 1440;
+
+/// The endpoints there are: the one that was asked.
+pub(crate) struct DescribeEndpoints;
+
+#[async_trait]
+impl Run for DescribeEndpoints {
+    const NAME: &'static str = "DescribeEndpoints";
+
+    fn parse(body: &[u8], _scope: &Scope) -> Result<Self, Error> {
+        let Nothing {} = wire::input(body)?;
+        Ok(Self)
+    }
+
+    async fn access(&self, _node: &Node, _scope: &Scope) -> Vec<Access> {
+        vec![Access::new("dynamodb:DescribeEndpoints", "*")]
+    }
+
+    async fn run(self, _node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
+        let address = scope.endpoint.split_once("://").map_or(&*scope.endpoint, |(_, authority)| authority);
+        let endpoint = json!({"Address": address, "CachePeriodInMinutes": ENDPOINT_MINUTES});
+        Ok(document(&json!({"Endpoints": [endpoint]})))
     }
 }

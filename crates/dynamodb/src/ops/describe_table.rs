@@ -64,6 +64,13 @@ fn throughput(units: Option<(u64, u64)>) -> Value {
     })
 }
 
+/// Units per second that are there without warming up: what is provisioned, or what AWS has of every table on demand.
+/// Nothing here has to warm up.
+fn warm_throughput(units: Option<(u64, u64)>) -> Value {
+    let (read_units, write_units) = units.unwrap_or((12_000, 4_000));
+    json!({"ReadUnitsPerSecond": read_units, "WriteUnitsPerSecond": write_units, "Status": "ACTIVE"})
+}
+
 fn index_description(index: &IndexRecord, table_arn: &str, size: Size) -> Value {
     let mut projection = json!({"ProjectionType": match &index.projected {
         Projected::All => "ALL",
@@ -88,6 +95,7 @@ fn index_description(index: &IndexRecord, table_arn: &str, size: Size) -> Value 
             out["Backfilling"] = json!(true);
         }
         out["ProvisionedThroughput"] = throughput(index.throughput);
+        out["WarmThroughput"] = warm_throughput(index.throughput);
     }
     out
 }
@@ -121,6 +129,7 @@ pub(super) fn description(record: &TableRecord, scope: &Scope, sizes: &Sizes, st
         Billing::Provisioned { read_units, write_units } => Some((read_units, write_units)),
     };
     out["ProvisionedThroughput"] = throughput(units);
+    out["WarmThroughput"] = warm_throughput(units);
     for (at, member) in
         [(record.increased_at, "LastIncreaseDateTime"), (record.decreased_at, "LastDecreaseDateTime")]
     {

@@ -53,7 +53,7 @@ pub(crate) use batch_write_item::BatchWriteItem;
 pub(crate) use create_table::CreateTable;
 pub(crate) use delete_item::DeleteItem;
 pub(crate) use delete_table::DeleteTable;
-pub(crate) use describe::DescribeLimits;
+pub(crate) use describe::{DescribeEndpoints, DescribeLimits};
 pub(crate) use describe_table::DescribeTable;
 pub(crate) use execute_statement::ExecuteStatement;
 pub(crate) use execute_transaction::ExecuteTransaction;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use aws::Access;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -26,6 +28,13 @@ pub(super) struct TagInput {
     value: Option<String>,
 }
 
+/// The signs that tags may have beside letters, digits and white space.
+const SIGNS: &str = "+ - = . _ : / @";
+
+fn is_of_tags(c: char) -> bool {
+    c.is_alphanumeric() || c.is_whitespace() || SIGNS.contains(c)
+}
+
 /// Checks tags.
 pub(super) fn tags(input: &[TagInput]) -> Result<BTreeMap<String, String>, Error> {
     let mut constraints = Constraints::default();
@@ -40,6 +49,11 @@ pub(super) fn tags(input: &[TagInput]) -> Result<BTreeMap<String, String>, Error
     let mut tags = BTreeMap::new();
     for tag in input {
         let (key, value) = (tag.key.clone().unwrap_or_default(), tag.value.clone().unwrap_or_default());
+        if let Some(text) = [&key, &value].into_iter().find(|text| !text.chars().all(is_of_tags)) {
+            return Err(Error::invalid_parameter(format_args!(
+                "Tag keys and values can only have letters, white space, digits and {SIGNS}: {text}"
+            )));
+        }
         if key.starts_with("aws:") {
             return Err(Error::validation("Tag keys that begin with aws: are reserved"));
         }
@@ -75,7 +89,7 @@ fn resource(arn: Option<&str>, scope: &Scope) -> Result<String, Error> {
     let invalid =
         || Error::Validation(format!("Invalid TableArn: Invalid ResourceArn provided as input {arn}"));
     if !arn.starts_with("arn:") {
-        return Err(invalid());
+        return Err(Error::validation("Invalid TableArn: ARNs must start with 'arn:'"));
     }
     scope.table_name(arn).map_err(|error| match error {
         Error::Validation(_) => invalid(),
@@ -207,6 +221,16 @@ struct ListTagsInput {
     next_token: Option<String>,
 }
 
+/// What a token begins with, before it is encoded; the last key follows.
+const TOKEN: &str = "tags after ";
+
+/// The last key of the page before.
+fn read_token(token: &str) -> Result<String, Error> {
+    let text = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let key = text.as_deref().and_then(|text| text.strip_prefix(TOKEN));
+    key.map(str::to_owned).ok_or_else(|| Error::validation("Invalid NextToken"))
+}
+
 /// Lists the tags of a table.
 pub(crate) struct ListTagsOfResource {
     table: String,
@@ -220,7 +244,9 @@ impl Run for ListTagsOfResource {
 
     fn parse(body: &[u8], scope: &Scope) -> Result<Self, Error> {
         let input: ListTagsInput = wire::input(body)?;
-        Ok(Self { table: resource(input.resource_arn.as_deref(), scope)?, after: input.next_token })
+        let table = resource(input.resource_arn.as_deref(), scope)?;
+        let after = input.next_token.map(|token| read_token(&token)).transpose()?;
+        Ok(Self { table, after })
     }
 
     async fn access(&self, _node: &Node, scope: &Scope) -> Vec<Access> {
@@ -236,7 +262,7 @@ impl Run for ListTagsOfResource {
         let listed: Vec<_> = page.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect();
         let mut out = json!({ "Tags": listed });
         if let Some((last, _)) = page.last().filter(|_| rest.peek().is_some()) {
-            out["NextToken"] = json!(last);
+            out["NextToken"] = json!(URL_SAFE_NO_PAD.encode(format!("{TOKEN}{last}")));
         }
         Ok(document(&out))
     }

@@ -184,7 +184,7 @@ pub(super) fn canceled<T>(results: Vec<Result<T, Error>>) -> Result<Vec<T>, Erro
             Err(error @ Error::DuplicateItem) => {
                 CancellationReason { code: "DuplicateItem", message: Some(error.to_string()), item: None }
             }
-            Err(Error::ProvisionedThroughputExceeded(message)) => CancellationReason {
+            Err(Error::ProvisionedThroughputExceeded { message, .. }) => CancellationReason {
                 code: "ProvisionedThroughputExceeded",
                 message: Some(message),
                 item: None,

@@ -367,7 +367,7 @@ impl Export<'_> {
         })
         .await?;
         let (record, folder) = (&self.record, self.record.folder());
-        let scope = Scope { account: self.account, region: self.node.region.clone() };
+        let scope = Scope { account: self.account, region: self.node.region.clone(), endpoint: "".into() };
         let time = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
         let mut summary = json!({
             "version": if record.span.is_some() { "2023-08-01" } else { "2020-06-30" },

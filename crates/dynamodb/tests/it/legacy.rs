@@ -261,6 +261,16 @@ async fn provisioned_throughput_is_a_limit() {
     service.put("slow", item.clone()).await;
     let error = service.error("PutItem", json!({"TableName": "slow", "Item": item})).await;
     assert_eq!((&*error.code, error.status), ("ProvisionedThroughputExceededException", 400));
+    let (name, reasons) = &error.fields[0];
+    assert_eq!(*name, "ThrottlingReasons");
+    let reason = reasons[0]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("Table") && reason.ends_with("ProvisionedThroughputExceeded"), "{reason}");
+    assert!(
+        reasons[0]["resource"]
+            .as_str()
+            .unwrap()
+            .starts_with("arn:aws:dynamodb:us-east-1:000000000000:table/")
+    );
     for _ in 0..4 {
         service.ok("GetItem", json!({"TableName": "slow", "Key": key(), "ConsistentRead": true})).await;
     }

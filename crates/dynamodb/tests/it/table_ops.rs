@@ -188,6 +188,61 @@ async fn tags_come_and_go() {
     assert_eq!(page, json!({"Tags": [{"Key": "k00", "Value": "v"}]}));
     let missing = json!({"ResourceArn": arn.replace("things", "nothing")});
     assert_eq!(service.error("ListTagsOfResource", missing).await.code, "ResourceNotFoundException");
+    service
+        .invalid("ListTagsOfResource", json!({"ResourceArn": arn, "NextToken": "k00"}), "Invalid NextToken")
+        .await;
+    let tags = |key: &str, value: &str| json!({"ResourceArn": arn, "Tags": [{"Key": key, "Value": value}]});
+    for (key, value) in [("hi!", "v"), ("k", "d%g"), ("k", "\"q\""), ("a;b", "")] {
+        let error = service.error("TagResource", tags(key, value)).await;
+        assert_eq!(error.code, "ValidationException", "{key} {value}");
+        assert!(error.message.contains("can only have letters"), "{error}");
+    }
+    service.ok("TagResource", tags("Größe +-=._:/@ 1", "ü ")).await;
+    let elsewhere = json!({"ResourceArn": "things", "Tags": [{"Key": "k", "Value": "v"}]});
+    service.invalid("TagResource", elsewhere, "Invalid TableArn: ARNs must start with 'arn:'").await;
+}
+
+#[tokio::test]
+async fn tables_that_go_are_described_in_few_words() {
+    let service = Service::new();
+    let index = |name: &str| {
+        json!({
+            "IndexName": name, "Projection": {"ProjectionType": "ALL"},
+            "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}, {"AttributeName": "s", "KeyType": "RANGE"}],
+        })
+    };
+    let table = json!({
+        "TableName": "things", "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [
+            {"AttributeName": "id", "AttributeType": "S"}, {"AttributeName": "s", "AttributeType": "S"},
+        ],
+        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}, {"AttributeName": "s", "KeyType": "RANGE"}],
+        "GlobalSecondaryIndexes": [index("global")], "LocalSecondaryIndexes": [index("local")],
+    });
+    let made = service.ok("CreateTable", table).await["TableDescription"].take();
+    let warm = json!({"ReadUnitsPerSecond": 12_000, "WriteUnitsPerSecond": 4_000, "Status": "ACTIVE"});
+    assert_eq!(made["WarmThroughput"], warm);
+    assert_eq!(made["GlobalSecondaryIndexes"][0]["WarmThroughput"], warm);
+    assert!(made["LocalSecondaryIndexes"][0].get("WarmThroughput").is_none());
+    let gone = service.ok("DeleteTable", json!({"TableName": "things"})).await["TableDescription"].take();
+    assert_eq!(gone["TableStatus"], "DELETING");
+    assert_eq!(gone["TableId"], made["TableId"]);
+    for member in [
+        "CreationDateTime",
+        "KeySchema",
+        "AttributeDefinitions",
+        "GlobalSecondaryIndexes",
+        "LocalSecondaryIndexes",
+    ] {
+        assert!(made.get(member).is_some() && gone.get(member).is_none(), "{member}");
+    }
+}
+
+#[tokio::test]
+async fn the_endpoint_is_the_node_itself() {
+    let service = Service::new();
+    let endpoint = json!({"Address": "127.0.0.1:4566", "CachePeriodInMinutes": 1440});
+    assert_eq!(service.ok("DescribeEndpoints", json!({})).await, json!({"Endpoints": [endpoint]}));
 }
 
 #[tokio::test]
