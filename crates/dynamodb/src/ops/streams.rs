@@ -194,6 +194,12 @@ fn stream_constraints(arn: Option<&str>) -> Constraints {
     constraints
 }
 
+fn shard_id_constraints(id: Option<&str>, at: &str, constraints: &mut Constraints) {
+    if let Some(id) = id {
+        constraints.text_len(id, at, 28, 65);
+    }
+}
+
 #[async_trait]
 impl Run for DescribeStream {
     const NAME: &'static str = "DescribeStream";
@@ -205,13 +211,17 @@ impl Run for DescribeStream {
         let filter = input.shard_filter;
         if let Some(filter) = &filter {
             constraints
+                .required(filter.kind.as_ref(), "shardFilter.type")
                 .one_of(filter.kind.as_deref(), "shardFilter.type", &["CHILD_SHARDS"])
                 .required(filter.shard_id.as_ref(), "shardFilter.shardId");
+            shard_id_constraints(filter.shard_id.as_deref(), "shardFilter.shardId", &mut constraints);
         }
+        let after = input.exclusive_start_shard_id;
+        shard_id_constraints(after.as_deref(), "exclusiveStartShardId", &mut constraints);
         constraints.finish()?;
         Ok(Self {
             stream: StreamName::parse(&input.stream_arn.unwrap_or_default(), scope)?,
-            after: input.exclusive_start_shard_id,
+            after,
             children: filter.is_some(),
         })
     }
@@ -278,9 +288,7 @@ impl Run for GetShardIterator {
         let kinds = ["TRIM_HORIZON", "LATEST", "AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"];
         let mut constraints = stream_constraints(input.stream_arn.as_deref());
         constraints.required(input.shard_id.as_ref(), "shardId");
-        if let Some(id) = &input.shard_id {
-            constraints.text_len(id, "shardId", 28, 65);
-        }
+        shard_id_constraints(input.shard_id.as_deref(), "shardId", &mut constraints);
         constraints.required(input.shard_iterator_type.as_ref(), "shardIteratorType").one_of(
             input.shard_iterator_type.as_deref(),
             "shardIteratorType",
@@ -297,7 +305,14 @@ impl Run for GetShardIterator {
             Position::parse(number)
                 .ok_or_else(|| Error::Validation(format!("Invalid SequenceNumber: {number}")))
         };
-        let start = match input.shard_iterator_type.as_deref() {
+        let kind = input.shard_iterator_type.as_deref();
+        if let Some(kind @ ("LATEST" | "TRIM_HORIZON")) = kind
+            && input.sequence_number.is_some()
+        {
+            let message = format!("SequenceNumber can not be given with ShardIteratorType {kind}");
+            return Err(Error::Validation(message));
+        }
+        let start = match kind {
             Some("LATEST") => Start::Latest,
             Some("AT_SEQUENCE_NUMBER") => Start::At(position("AT_SEQUENCE_NUMBER")?),
             Some("AFTER_SEQUENCE_NUMBER") => Start::At(position("AFTER_SEQUENCE_NUMBER")?.next()),

@@ -95,6 +95,23 @@ async fn a_stream_has_exactly_the_changes_in_order() {
         assert_eq!(answer["Records"].as_array().unwrap().len(), count, "{kind}");
         assert!(answer["NextShardIterator"].is_string());
     }
+    let described = service.ok("DescribeStream", json!({"StreamArn": arn})).await;
+    let shard = described["StreamDescription"]["Shards"][0]["ShardId"].clone();
+    for kind in ["LATEST", "TRIM_HORIZON"] {
+        let asked = json!({
+            "StreamArn": arn, "ShardId": shard, "ShardIteratorType": kind, "SequenceNumber": numbers[1],
+        });
+        let message = format!("SequenceNumber can not be given with ShardIteratorType {kind}");
+        service.invalid("GetShardIterator", asked, &message).await;
+    }
+    for (filter, at) in [
+        (json!({"ShardId": shard}), "shardFilter.type"),
+        (json!({"Type": "CHILD_SHARDS"}), "shardFilter.shardId"),
+        (json!({"Type": "CHILD_SHARDS", "ShardId": "qwerty"}), "shardFilter.shardId"),
+    ] {
+        let error = service.error("DescribeStream", json!({"StreamArn": arn, "ShardFilter": filter})).await;
+        assert!(error.code == "ValidationException" && error.message.contains(at), "{error}");
+    }
     // In pages, and on from the end.
     let mut at = iterator(&service, &arn, "TRIM_HORIZON", None).await;
     let mut seen = Vec::new();
