@@ -116,6 +116,10 @@ struct Incremental {
     export_view_type: Option<String>,
 }
 
+/// How long the changes of an incremental export may go back from its end.
+const LEAST_SPAN_MS: i64 = 15 * 60 * 1000;
+const MOST_SPAN_MS: i64 = 24 * 60 * 60 * 1000;
+
 /// What an incremental export is asked for.
 struct Asked {
     from: Timestamp,
@@ -316,6 +320,13 @@ impl Run for ExportTable {
             None => None,
             Some(at) => commit(at).await?,
         };
+        if let Some(asked) = &self.incremental {
+            let length_ms = self.at.unwrap_or(now).as_millisecond() - asked.from.as_millisecond();
+            if !(LEAST_SPAN_MS..=MOST_SPAN_MS).contains(&length_ms) {
+                let message = "ExportFromTime and ExportToTime must be from 15 minutes to 24 hours apart";
+                return Err(Error::InvalidExportTime(message.into()));
+            }
+        }
         let span = match &self.incremental {
             None => None,
             Some(asked) => Some(Span {

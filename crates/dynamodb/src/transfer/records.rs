@@ -69,7 +69,12 @@ pub(crate) struct Reader<'a> {
     keys: Vec<&'a KeyAttribute>,
     /// The names in the first record.
     header: Option<Vec<String>>,
+    /// Nothing of the object has been read.
+    is_first: bool,
 }
+
+/// What some programs begin a file of UTF-8 with.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(format: &'a InputFormat, keys: Vec<&'a KeyAttribute>) -> Self {
@@ -77,12 +82,14 @@ impl<'a> Reader<'a> {
             InputFormat::Csv { header, .. } => header.clone(),
             InputFormat::DynamoDbJson => None,
         };
-        Self { format, keys, header }
+        Self { format, keys, header, is_first: true }
     }
 
     /// The item of a record; `None` if it has none.
     pub(crate) fn item(&mut self, record: &[u8]) -> Result<Option<Attributes>, Error> {
         let record = record.strip_suffix(b"\r").unwrap_or(record);
+        let mark = std::mem::take(&mut self.is_first).then(|| record.strip_prefix(BYTE_ORDER_MARK));
+        let record = mark.flatten().unwrap_or(record);
         if record.trim_ascii().is_empty() {
             return Ok(None);
         }
@@ -206,6 +213,21 @@ mod tests {
         let block = vec![b'x'; 1 << 20];
         let taken = (0..20).take_while(|_| splitter.push(&block).is_ok()).count();
         assert_eq!(taken, MAX_RECORD_BYTES >> 20);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_not_part_of_the_first_name() {
+        let format = csv(None);
+        let keys = [KeyAttribute { name: "n".into(), kind: KeyKind::N }];
+        let mut reader = Reader::new(&format, keys.iter().collect());
+        assert!(reader.item("\u{feff}n;v".as_bytes()).unwrap().is_none());
+        let item = reader.item("7;\u{feff}".as_bytes()).unwrap().unwrap();
+        assert_eq!(item["n"], AttributeValue::N(Number::parse("7").unwrap()));
+        // Anywhere else it is a character.
+        assert_eq!(item["v"], AttributeValue::S("\u{feff}".into()));
+        let mut reader = Reader::new(&InputFormat::DynamoDbJson, Vec::new());
+        let line = "\u{feff}{\"Item\":{\"n\":{\"S\":\"a\"}}}";
+        assert!(reader.item(line.as_bytes()).unwrap().is_some());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use types::Env;
 
 use crate::support::Service;
 
@@ -169,12 +170,12 @@ async fn an_export_can_be_as_of_a_time() {
     assert_eq!(service.error("ExportTableToPointInTime", future).await.code, "InvalidExportTimeException");
 }
 
-async fn now() -> f64 {
+async fn now(service: &Service) -> f64 {
     // Changes before and after are of other milliseconds.
     tokio::time::sleep(std::time::Duration::from_millis(3)).await;
-    let at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let at = service.clock.now();
     tokio::time::sleep(std::time::Duration::from_millis(3)).await;
-    at.as_secs_f64()
+    at.as_millisecond() as f64 / 1000.0
 }
 
 #[tokio::test]
@@ -193,7 +194,7 @@ async fn an_incremental_export_has_what_changed_once() {
     for n in 0..300 {
         put(&format!("many-{n}"), 1).await;
     }
-    let from = now().await;
+    let from = now(&service).await;
     put("changed", 2).await;
     put("twice", 2).await;
     put("twice", 3).await;
@@ -206,16 +207,25 @@ async fn an_incremental_export_has_what_changed_once() {
     for n in 0..300 {
         put(&format!("many-{n}"), 2).await;
     }
-    let to = now().await;
+    service.clock.skip_minutes(16);
+    let to = now(&service).await;
     put("changed", 9).await;
     put("later", 9).await;
     put("after", 9).await;
     delete("made").await;
     put("deleted", 9).await;
-    let request = json!({
-        "TableArn": arn, "S3Bucket": "bucket", "ExportType": "INCREMENTAL_EXPORT",
-        "IncrementalExportSpecification": {"ExportFromTime": from, "ExportToTime": to},
-    });
+    // A quarter of an hour at least, a day at most.
+    let span = |from: f64, to: f64| {
+        json!({
+            "TableArn": arn, "S3Bucket": "bucket", "ExportType": "INCREMENTAL_EXPORT",
+            "IncrementalExportSpecification": {"ExportFromTime": from, "ExportToTime": to},
+        })
+    };
+    for (from, to) in [(from + 120.0, to), (from, from + 60.0), (to - 90_000.0, to)] {
+        let error = service.error("ExportTableToPointInTime", span(from, to)).await;
+        assert_eq!(error.code, "InvalidExportTimeException");
+    }
+    let request = span(from, to);
     let export = service.ok("ExportTableToPointInTime", request).await;
     let stop = transferring(&service);
     put("twice", 9).await;
