@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use aws::{Api, Caller, Dispatch, Request, RequestContext};
 use bytes::Bytes;
-use dynamodb::DynamoDb;
+use dynamodb::{DynamoDb, Rights};
 use http_body_util::BodyExt;
 use store::key::KeyWriter;
 use store::{Commit, Engine, FjallConfig, FjallEngine, Store, TableId, Write};
@@ -35,6 +35,19 @@ struct Node {
 /// No work here reaches another service.
 #[derive(Debug)]
 struct Alone;
+
+impl aws::PolicyCheck for Alone {
+    fn check(&self, _policy: &str) -> Result<aws::PolicyFacts, aws::Error> {
+        Ok(aws::PolicyFacts { public: false })
+    }
+}
+
+#[async_trait]
+impl aws::Authorizer for Alone {
+    async fn authorize(&self, _caller: &Caller, _needs: &[aws::Access]) -> Result<(), aws::Error> {
+        Ok(())
+    }
+}
 
 #[async_trait]
 impl Dispatch for Alone {
@@ -284,7 +297,9 @@ async fn main() {
     let dir = parent.join(format!("table-bench-{}", std::process::id()));
     let engine = FjallEngine::open(FjallConfig::new(&dir)).expect("the directory opens");
     let env = SystemEnv::new();
-    let api = DynamoDb::new(Store::new(engine.clone()), env.clone(), Region::default(), Arc::new(Alone));
+    let rights = Rights { policies: Arc::new(Alone), authorizer: Arc::new(Alone) };
+    let api =
+        DynamoDb::new(Store::new(engine.clone()), env.clone(), Region::default(), rights, Arc::new(Alone));
     let node = Arc::new(Node { engine, api, env, items });
     make_tables(&node).await;
     fill(&node).await;

@@ -93,7 +93,18 @@ pub enum Error {
     /// An item collection would have more than it may.
     #[error("Collection size exceeded.")]
     CollectionTooLarge,
-    /// The table is in another account.
+    /// There is no such policy of a table or a stream, or another revision of it.
+    #[error("{0}")]
+    PolicyNotFound(String),
+    /// The table is in another account, where its policy may let the caller use it.
+    #[error(
+        "Tables of another account can not be reached by this operation, or not beside those of others: account {0}"
+    )]
+    Foreign(types::AccountId),
+    /// Who decides on rights could not.
+    #[error("{0}")]
+    Elsewhere(Box<aws::Error>),
+    /// The table is in another region.
     #[error("{0}")]
     AccessDenied(String),
     /// The condition did not hold; nothing was changed.
@@ -166,6 +177,7 @@ impl Error {
             | Self::TableNotFound(_)
             | Self::ExportNotFound(_)
             | Self::ImportNotFound(_)
+            | Self::PolicyNotFound(_)
             | Self::RecoveryUnavailable(_) => ErrorKind::NotFound,
             Self::InvalidRestoreTime(_) | Self::InvalidExportTime(_) => ErrorKind::Invalid,
             Self::ExportConflict(_) | Self::ImportConflict(_) => ErrorKind::Conflict,
@@ -174,7 +186,8 @@ impl Error {
             Self::LimitExceeded(_) | Self::ProvisionedThroughputExceeded { .. } => ErrorKind::Throttled,
             Self::ExpiredIterator(_) | Self::TrimmedData(_) => ErrorKind::Invalid,
             Self::CollectionTooLarge => ErrorKind::TooLarge,
-            Self::AccessDenied(_) => ErrorKind::Denied,
+            Self::AccessDenied(_) | Self::Foreign(_) => ErrorKind::Denied,
+            Self::Elsewhere(error) => error.kind,
             Self::ConditionalCheckFailed { .. } | Self::TransactionCanceled(_) => {
                 ErrorKind::PreconditionFailed
             }
@@ -206,7 +219,9 @@ impl Error {
             Self::ExpiredIterator(_) => "ExpiredIteratorException",
             Self::TrimmedData(_) => "TrimmedDataAccessException",
             Self::CollectionTooLarge => "ItemCollectionSizeLimitExceededException",
-            Self::AccessDenied(_) => "AccessDeniedException",
+            Self::PolicyNotFound(_) => "PolicyNotFoundException",
+            Self::AccessDenied(_) | Self::Foreign(_) => "AccessDeniedException",
+            Self::Elsewhere(_) => "InternalServerError",
             Self::ConditionalCheckFailed { .. } => "ConditionalCheckFailedException",
             Self::TransactionCanceled(_) => "TransactionCanceledException",
             Self::IdempotentParameterMismatch => "IdempotentParameterMismatchException",
@@ -222,6 +237,9 @@ impl Error {
 
 impl From<Error> for aws::Error {
     fn from(error: Error) -> Self {
+        if let Error::Elsewhere(error) = error {
+            return *error;
+        }
         let (kind, code) = (error.kind(), error.code());
         let wire = match &error {
             Error::Store(detail) if kind == ErrorKind::Internal => {

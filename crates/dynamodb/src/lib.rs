@@ -33,6 +33,6 @@ mod wire;
 
 pub use error::{Canceled, Error};
 pub use live::Feeds;
-pub use service::DynamoDb;
+pub use service::{DynamoDb, Rights};
 pub use sweeper::Sweeper;
 pub use transfer::Transfers;

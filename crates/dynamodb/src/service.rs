@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws::{Access, Api, Dispatch, Operation, Protocol, Request, Response};
+use aws::{Access, Api, Authorizer, Caller, Dispatch, Operation, PolicyCheck, Protocol, Request, Response};
 use store::Store;
 use tokio::sync::Notify;
 use types::{AccountId, Region, SharedEnv};
@@ -32,6 +32,8 @@ pub(crate) struct Node {
     pub(crate) region: Region,
     pub(crate) cache: Cache,
     pub(crate) throttle: Throttle,
+    /// Who decides on rights, and on the policies of tables.
+    pub(crate) rights: Rights,
     /// How buckets are reached.
     pub(crate) dispatch: Arc<dyn Dispatch>,
     /// Wakes what exports and imports.
@@ -40,6 +42,15 @@ pub(crate) struct Node {
     pub(crate) dropped: Notify,
     /// What is watched.
     pub(crate) hub: Hub,
+}
+
+/// Who decides on rights.
+#[derive(Debug, Clone)]
+pub struct Rights {
+    /// Reads the policies of tables and streams.
+    pub policies: Arc<dyn PolicyCheck>,
+    /// Decides what callers may do.
+    pub authorizer: Arc<dyn Authorizer>,
 }
 
 impl fmt::Debug for Node {
@@ -98,13 +109,20 @@ impl Node {
 /// Who asks, and where.
 #[derive(Debug, Clone)]
 pub(crate) struct Scope {
+    /// Whose tables: the caller's own, or those of the account that the ARNs of the request name.
     pub(crate) account: AccountId,
+    pub(crate) caller: Arc<Caller>,
     pub(crate) region: Region,
     /// Scheme and authority by which the client reached the node; empty for the node's own work.
     pub(crate) endpoint: Arc<str>,
 }
 
 impl Scope {
+    /// Whether the tables are another account's than the caller's.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.account != self.caller.account
+    }
+
     /// The ARN of a table.
     pub(crate) fn table_arn(&self, name: &str) -> String {
         format!("arn:aws:dynamodb:{}:{}:table/{name}", self.region, self.account)
@@ -123,17 +141,25 @@ impl Scope {
                 let invalid = || Error::Validation(format!("Invalid table ARN: {given}"));
                 let arn: types::Arn = given.parse().map_err(|_| invalid())?;
                 let name = arn.resource.strip_prefix("table/").ok_or_else(invalid)?;
+                let name = &given[given.len() - name.len()..];
                 if arn.service != "dynamodb" || arn.partition != "aws" {
                     return Err(invalid());
                 }
-                if arn.account != self.account.to_string() || arn.region != self.region.as_str() {
+                if arn.region != self.region.as_str() {
                     return Err(Error::AccessDenied(format!(
-                        "Tables of another account or region can not be reached: {given}"
+                        "Tables of another region can not be reached: {given}"
                     )));
                 }
-                return self.table_name(name);
+                if arn.account != self.account.to_string() {
+                    return Err(arn.account.parse().map_or_else(|_| invalid(), Error::Foreign));
+                }
+                name
             }
         };
+        if self.is_foreign() && !given.starts_with("arn:") {
+            // By its name alone, a table is one's own.
+            return Err(Error::Foreign(self.account));
+        }
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
         if !(3..=255).contains(&name.len()) || !name.bytes().all(plain) {
             return Err(Error::validation(
@@ -152,9 +178,16 @@ pub struct DynamoDb {
 
 impl DynamoDb {
     /// The service on that store; exports and imports reach buckets by `dispatch`.
-    pub fn new(store: Store, env: SharedEnv, region: Region, dispatch: Arc<dyn Dispatch>) -> Arc<Self> {
+    pub fn new(
+        store: Store,
+        env: SharedEnv,
+        region: Region,
+        rights: Rights,
+        dispatch: Arc<dyn Dispatch>,
+    ) -> Arc<Self> {
         let node = Node {
             store,
+            rights,
             env,
             region,
             cache: Cache::default(),
@@ -210,13 +243,50 @@ impl<R: Run> Operation for Call<R> {
     }
 }
 
-async fn call<R: Run>(node: &Arc<Node>, scope: Scope, body: &[u8]) -> Result<Box<dyn Operation>, aws::Error> {
-    prepared(
-        node,
-        R::parse(body, &scope).map_err(|error| if R::TELLS_OF_INPUT { error.of_input() } else { error })?,
-        scope,
-    )
-    .await
+/// The operations that tables and streams of other accounts can be used by, if their policies allow it.
+const ACROSS_ACCOUNTS: [&str; 26] = [
+    "BatchGetItem",
+    "BatchWriteItem",
+    "DeleteItem",
+    "DeleteResourcePolicy",
+    "DeleteTable",
+    "DescribeContinuousBackups",
+    "DescribeStream",
+    "DescribeTable",
+    "DescribeTimeToLive",
+    "GetItem",
+    "GetRecords",
+    "GetResourcePolicy",
+    "GetShardIterator",
+    "ListTagsOfResource",
+    "PutItem",
+    "PutResourcePolicy",
+    "Query",
+    "Scan",
+    "TagResource",
+    "TransactGetItems",
+    "TransactWriteItems",
+    "UntagResource",
+    "UpdateContinuousBackups",
+    "UpdateItem",
+    "UpdateTable",
+    "UpdateTimeToLive",
+];
+
+async fn call<R: Run>(
+    node: &Arc<Node>,
+    mut scope: Scope,
+    body: &[u8],
+) -> Result<Box<dyn Operation>, aws::Error> {
+    let mut read = R::parse(body, &scope);
+    if let Err(Error::Foreign(account)) = read
+        && ACROSS_ACCOUNTS.contains(&R::NAME)
+    {
+        scope.account = account;
+        read = R::parse(body, &scope);
+    }
+    let run = read.map_err(|error| if R::TELLS_OF_INPUT { error.of_input() } else { error })?;
+    prepared(node, run, scope).await
 }
 
 /// An operation whose input has been read.
@@ -262,9 +332,10 @@ impl Api for DynamoDb {
             (Some(name), _) => (true, name),
             (None, name) => (false, name.unwrap_or_default()),
         };
-        let caller = request.context.caller;
+        let caller = Arc::new(request.context.caller);
         let scope = Scope {
             account: caller.account,
+            caller: caller.clone(),
             region: self.node.region.clone(),
             endpoint: request.context.endpoint.clone(),
         };
@@ -314,9 +385,16 @@ impl Api for DynamoDb {
             "RestoreTableToPointInTime" => call::<ops::RestoreTableToPointInTime>(node, scope, &body).await,
             // What these do to buckets, they do in their caller's name.
             "ExportTableToPointInTime" => {
-                prepared(node, ops::ExportTable::parse(&body, &scope)?.by(caller), scope).await
+                let run = ops::ExportTable::parse(&body, &scope)?.by(Caller::clone(&caller));
+                prepared(node, run, scope).await
             }
-            "ImportTable" => prepared(node, ops::ImportTable::parse(&body, &scope)?.by(caller), scope).await,
+            "ImportTable" => {
+                let run = ops::ImportTable::parse(&body, &scope)?.by(Caller::clone(&caller));
+                prepared(node, run, scope).await
+            }
+            "PutResourcePolicy" => call::<ops::PutResourcePolicy>(node, scope, &body).await,
+            "GetResourcePolicy" => call::<ops::GetResourcePolicy>(node, scope, &body).await,
+            "DeleteResourcePolicy" => call::<ops::DeleteResourcePolicy>(node, scope, &body).await,
             "DescribeExport" => call::<ops::DescribeExport>(node, scope, &body).await,
             "ListExports" => call::<ops::ListExports>(node, scope, &body).await,
             "DescribeImport" => call::<ops::DescribeImport>(node, scope, &body).await,

@@ -191,6 +191,7 @@ pub(crate) fn open(
         partition: table.partition.name.clone(),
         sort: table.sort.as_ref().map(|key| key.name.clone()),
         closed: None,
+        policy: None,
     };
     writes.push(STREAMS.put(record.key(account), &record));
     table.stream = Some(StreamSetting { id: version, label, view, enabled: true });

@@ -29,6 +29,8 @@ pub(crate) struct Table {
     pub(crate) record: TableRecord,
     /// Its indexes, ready for work.
     pub(crate) indexes: Vec<Index>,
+    /// Its policy, for whoever decides on rights.
+    pub(crate) policy: Option<Arc<str>>,
     /// The key of its row.
     row: Key,
     version: Version,
@@ -59,7 +61,8 @@ impl Table {
         let stored = TABLES.decode(entry)?;
         let record = stored.value;
         let indexes = record.indexes.iter().map(|index| Index::new(account, &record, index)).collect();
-        Ok(Arc::new(Self { account, record, indexes, row: stored.key, version: stored.version }))
+        let policy = record.policy.as_ref().map(|policy| Arc::from(&*policy.document));
+        Ok(Arc::new(Self { account, record, indexes, policy, row: stored.key, version: stored.version }))
     }
 
     /// The read that [`Self::check`] needs.

@@ -127,6 +127,17 @@ pub(crate) struct TableRecord {
     pub(crate) increased_at: Option<Timestamp>,
     #[serde(default)]
     pub(crate) decreased_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<ResourcePolicy>,
+}
+
+/// A policy that hangs on a table or a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ResourcePolicy {
+    /// The document (JSON) as it was put.
+    pub(crate) document: String,
+    /// When it was put, in milliseconds since the epoch.
+    pub(crate) revision: String,
 }
 
 impl JsonRecord for TableRecord {}
@@ -426,6 +437,8 @@ pub(crate) struct StreamRecord {
     pub(crate) sort: Option<String>,
     /// When, and by which commit.
     pub(crate) closed: Option<(Timestamp, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<ResourcePolicy>,
 }
 
 impl JsonRecord for StreamRecord {}

@@ -57,6 +57,7 @@ fn is_foreign(resource: &str, account: AccountId) -> bool {
 
 /// What the root of an account may always do with what is its own: see and change what others may.
 const UNLOCKING: &[&str] = &[
+    "dynamodb:DeleteResourcePolicy",
     "s3:DeleteBucketPolicy",
     "s3:GetBucketPolicy",
     "s3:PutBucketPolicy",

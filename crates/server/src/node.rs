@@ -146,7 +146,9 @@ impl Node {
             },
         );
         let queues = Sqs::new(store.clone(), env.clone(), region.clone(), identity.clone());
-        let dynamodb = DynamoDb::new(store.clone(), env.clone(), region.clone(), gateway.clone());
+        let table_rights = dynamodb::Rights { policies: identity.clone(), authorizer: identity.clone() };
+        let dynamodb =
+            DynamoDb::new(store.clone(), env.clone(), region.clone(), table_rights, gateway.clone());
         let stacks = Stacks::new(store.clone(), env.clone(), gateway.clone(), region.clone());
 
         gateway.register(Arc::new(IamApi::new(identity.clone())))?;

@@ -53,6 +53,7 @@ impl DynamoDb {
         let node = self.node().clone();
         let scope = Scope {
             account: request.context.caller.account,
+            caller: Arc::new(request.context.caller.clone()),
             region: request.context.region.clone(),
             endpoint: request.context.endpoint.clone(),
         };

@@ -10,6 +10,7 @@ use store::Write;
 use types::RequestId;
 
 use super::describe_table::{Sizes, description};
+use super::resource_policy::{check_policy, revised};
 use super::schema::{
     Definition, IndexInput, MAX_TABLE_KEYS, Schema, SchemaElement, Throughput, definitions_constraints,
     schema_constraints,
@@ -36,6 +37,7 @@ struct Input {
     #[serde(rename = "SSESpecification")]
     sse_specification: Option<serde_json::Value>,
     stream_specification: Option<StreamSpecification>,
+    resource_policy: Option<String>,
     global_secondary_indexes: Option<Vec<IndexInput>>,
     local_secondary_indexes: Option<Vec<IndexInput>>,
 }
@@ -82,6 +84,7 @@ pub(crate) struct CreateTable {
     deletion_protection: bool,
     class_given: bool,
     tags: BTreeMap<String, String>,
+    policy: Option<String>,
 }
 
 /// The words of `BillingMode`.
@@ -176,17 +179,21 @@ impl Run for CreateTable {
             deletion_protection: input.deletion_protection_enabled.unwrap_or(false),
             class_given: input.table_class.is_some(),
             tags: tags(input.tags.as_deref().unwrap_or_default())?,
+            policy: input.resource_policy,
         })
     }
 
     async fn access(&self, _node: &Node, scope: &Scope) -> Vec<Access> {
         let arn = scope.table_arn(&self.name);
-        let create = Access::new("dynamodb:CreateTable", arn.clone());
-        if self.tags.is_empty() {
-            return vec![create];
+        let mut needs = vec![Access::new("dynamodb:CreateTable", arn.clone())];
+        if !self.tags.is_empty() {
+            needs.push(Access::new("dynamodb:TagResource", arn.clone()));
+            needs = needs.into_iter().map(|need| with_tags(need, &self.tags)).collect();
         }
-        let tag = Access::new("dynamodb:TagResource", arn);
-        vec![with_tags(create, &self.tags), with_tags(tag, &self.tags)]
+        if self.policy.is_some() {
+            needs.push(Access::new("dynamodb:PutResourcePolicy", arn));
+        }
+        needs
     }
 
     async fn run(self, node: &Node, scope: &Scope) -> Result<Vec<u8>, Error> {
@@ -210,6 +217,9 @@ impl CreateTable {
         finish: impl Fn(&mut TableRecord, &mut Vec<Write>) + Send + 'static,
     ) -> Result<TableRecord, Error> {
         let now = node.env.now();
+        if let Some(policy) = &self.policy {
+            check_policy(node, policy)?;
+        }
         let mut record = TableRecord {
             name: self.name,
             id: 0,
@@ -233,6 +243,7 @@ impl CreateTable {
             collections: true,
             increased_at: None,
             decreased_at: None,
+            policy: self.policy.map(|policy| revised(&policy, None, now)),
         };
         let (account, stream) = (scope.account, self.stream);
         let key = table_key(scope.account, &record.name);

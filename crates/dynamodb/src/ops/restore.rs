@@ -199,6 +199,7 @@ async fn restore(
         collections: true,
         increased_at: None,
         decreased_at: None,
+        policy: None,
     };
     let key = table_key(account, &target.name);
     let record = node

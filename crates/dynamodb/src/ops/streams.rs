@@ -37,18 +37,18 @@ const MAX_LISTED: i64 = 100;
 const ITERATOR_LIFE: Duration = Duration::from_secs(15 * 60);
 
 /// In place of a label: the latest stream of the table. Templates refer to streams so, before they are made.
-const LATEST: &str = "latest";
+pub(crate) const LATEST: &str = "latest";
 
 /// A stream's ARN, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct StreamName {
+pub(super) struct StreamName {
     arn: String,
     table: String,
     label: String,
 }
 
 impl StreamName {
-    fn parse(arn: &str, scope: &Scope) -> Result<Self, Error> {
+    pub(super) fn parse(arn: &str, scope: &Scope) -> Result<Self, Error> {
         let invalid = || Error::Validation(format!("Invalid StreamArn: {arn}"));
         let parsed: types::Arn = arn.parse().map_err(|_| invalid())?;
         let rest = parsed.resource.strip_prefix("table/").ok_or_else(invalid)?;
@@ -56,14 +56,24 @@ impl StreamName {
         if parsed.service != "dynamodb" || label.is_empty() {
             return Err(invalid());
         }
-        let name = Self { arn: arn.to_owned(), table: scope.table_name(table)?, label: label.to_owned() };
-        if arn != scope.stream_arn(&name.table, &name.label) {
+        let name = Self { arn: arn.to_owned(), table: table.to_owned(), label: label.to_owned() };
+        if parsed.region != scope.region.as_str() || parsed.partition != "aws" {
             return Err(name.missing());
         }
+        // The table's own ARN: it may be another account's.
+        scope.table_name(arn.strip_suffix(&format!("/stream/{label}")).unwrap_or(arn))?;
         Ok(name)
     }
 
-    fn missing(&self) -> Error {
+    pub(super) fn arn(&self) -> &str {
+        &self.arn
+    }
+
+    pub(super) fn key(&self, account: AccountId) -> Key {
+        stream_key(account, &self.table, &self.label)
+    }
+
+    pub(super) fn missing(&self) -> Error {
         Error::ResourceNotFound(format!("Requested resource not found: Stream: {} not found", self.arn))
     }
 

@@ -7,6 +7,7 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
+use aws::Caller;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -367,7 +368,12 @@ impl Export<'_> {
         })
         .await?;
         let (record, folder) = (&self.record, self.record.folder());
-        let scope = Scope { account: self.account, region: self.node.region.clone(), endpoint: "".into() };
+        let scope = Scope {
+            account: self.account,
+            caller: Arc::new(Caller::platform(self.account)),
+            region: self.node.region.clone(),
+            endpoint: "".into(),
+        };
         let time = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
         let mut summary = json!({
             "version": if record.span.is_some() { "2023-08-01" } else { "2020-06-30" },

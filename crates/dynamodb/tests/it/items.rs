@@ -361,7 +361,23 @@ async fn rights_name_tables_and_leading_keys() {
     let arn = json!({"TableName": needs[0].resource, "Key": {"id": {"S": "me"}}});
     assert_eq!(service.ok("GetItem", arn).await, json!({}));
     let other = json!({"TableName": "arn:aws:dynamodb:us-east-1:111111111111:table/things", "Key": {"id": {"S": "me"}}});
-    assert_eq!(service.error("GetItem", other).await.code, "AccessDeniedException");
+    // Another account's table is asked for as that, for its policy to decide.
+    let operation = service.api.parse(service.request("GetItem", &other.to_string())).await.unwrap();
+    assert_eq!(operation.access()[0].resource, "arn:aws:dynamodb:us-east-1:111111111111:table/things");
+    let beside = json!({"RequestItems": {"things": {"Keys": [other["Key"]]}, other["TableName"].as_str().unwrap(): {"Keys": [other["Key"]]}}});
+    assert_eq!(service.error("BatchGetItem", beside).await.code, "AccessDeniedException");
+    let statement =
+        json!({"Statement": "SELECT * FROM \"arn:aws:dynamodb:us-east-1:111111111111:table/things\""});
+    assert_eq!(service.error("ExecuteStatement", statement).await.code, "AccessDeniedException");
+    // What a policy says goes with every right to its table and its indexes.
+    let arn = "arn:aws:dynamodb:us-east-1:000000000000:table/things";
+    service.ok("PutResourcePolicy", json!({"ResourceArn": arn, "Policy": "{}"})).await;
+    let operation = service.api.parse(service.request("PutItem", &body)).await.unwrap();
+    let guard = operation.access()[0].guard.clone().unwrap();
+    assert_eq!((guard.owner, guard.policy.as_deref()), (types::AccountId::DEFAULT, Some("{}")));
+    service.ok("DeleteResourcePolicy", json!({"ResourceArn": arn})).await;
+    let operation = service.api.parse(service.request("PutItem", &body)).await.unwrap();
+    assert_eq!(operation.access()[0].guard, None);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws::{Api, Caller, Dispatch, Request, RequestContext};
 use bytes::Bytes;
-use dynamodb::DynamoDb;
+use dynamodb::{DynamoDb, Rights};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use store::{MemoryEngine, Store};
@@ -119,6 +119,23 @@ impl Dispatch for Buckets {
     }
 }
 
+/// Whoever decides on rights allows everything.
+#[derive(Debug)]
+struct Anybody;
+
+impl aws::PolicyCheck for Anybody {
+    fn check(&self, _policy: &str) -> Result<aws::PolicyFacts, aws::Error> {
+        Ok(aws::PolicyFacts { public: false })
+    }
+}
+
+#[async_trait]
+impl aws::Authorizer for Anybody {
+    async fn authorize(&self, _caller: &Caller, _needs: &[aws::Access]) -> Result<(), aws::Error> {
+        Ok(())
+    }
+}
+
 impl Service {
     pub(crate) fn new() -> Self {
         Self::on(Store::new(MemoryEngine::new()))
@@ -128,7 +145,8 @@ impl Service {
         let clock = Arc::new(Clock { system: SystemEnv::new(), ahead_seconds: AtomicI64::new(0) });
         let env: SharedEnv = clock.clone();
         let buckets = Arc::new(Buckets::default());
-        let api = DynamoDb::new(store.clone(), env.clone(), Region::default(), buckets.clone());
+        let rights = Rights { policies: Arc::new(Anybody), authorizer: Arc::new(Anybody) };
+        let api = DynamoDb::new(store.clone(), env.clone(), Region::default(), rights, buckets.clone());
         Self { api, store, buckets, clock, env }
     }
 

@@ -8,8 +8,8 @@ use serde_json::{Value as Json, json};
 
 use super::schema::{Property, Shape, TAGS};
 use super::table::{
-    DEFINITIONS, ENCRYPTION, EXPIRY, INSIGHTS, KEY_SCHEMA, LOCAL_INDEXES, PROJECTION, RECOVERY, Table,
-    invalid, unsupported,
+    DEFINITIONS, ENCRYPTION, EXPIRY, INSIGHTS, KEY_SCHEMA, LOCAL_INDEXES, POLICY, PROJECTION, RECOVERY,
+    Table, invalid, unsupported,
 };
 use super::{Calls, CreateError, Made, Naming, Properties, Provider, ResourceType};
 use crate::template::Pseudo;
@@ -36,6 +36,7 @@ pub(super) const GLOBAL_TABLE: ResourceType = ResourceType {
                 Property::new("DeletionProtectionEnabled", Shape::Boolean),
                 Property::new("PointInTimeRecoverySpecification", RECOVERY),
                 Property::new("Region", Shape::Text).required(),
+                Property::new("ResourcePolicy", POLICY),
                 Property::new("TableClass", Shape::Text),
                 Property::new("Tags", TAGS),
             ])),

@@ -54,6 +54,10 @@ pub(super) const ENCRYPTION: Shape = Shape::Object(&[
 pub(super) const INSIGHTS: Shape =
     Shape::Object(&[Property::new("Enabled", Shape::Boolean).required(), Property::new("Mode", Shape::Text)]);
 
+/// Who may use the table, beside those whose own policies say so.
+pub(super) const POLICY: Shape =
+    Shape::Object(&[Property::new("PolicyDocument", Shape::Document).required()]);
+
 pub(super) const EXPIRY: Shape = Shape::Object(&[
     Property::new("AttributeName", Shape::Text),
     Property::new("Enabled", Shape::Boolean).required(),
@@ -105,6 +109,7 @@ pub(super) const TABLE: ResourceType = ResourceType {
         Property::new("LocalSecondaryIndexes", LOCAL_INDEXES).replaces(),
         Property::new("PointInTimeRecoverySpecification", RECOVERY),
         Property::new("ProvisionedThroughput", THROUGHPUT),
+        Property::new("ResourcePolicy", POLICY),
         Property::new("SSESpecification", ENCRYPTION),
         Property::new(
             "StreamSpecification",
@@ -173,6 +178,27 @@ fn recovery(properties: &Properties) -> Json {
     } else {
         json!({"PointInTimeRecoveryEnabled": false})
     }
+}
+
+/// The policy that hangs on the table, as text.
+fn policy(properties: &Properties) -> Option<String> {
+    let document = &of(properties, "ResourcePolicy")["PolicyDocument"];
+    (!document.is_null()).then(|| document.to_string())
+}
+
+async fn set_policy(calls: &Calls, id: &str, policy: Option<String>) -> Result<(), aws::Error> {
+    let arn = arn(calls, id);
+    match policy {
+        Some(policy) => {
+            let body = json!({"ResourceArn": arn, "Policy": policy});
+            call(calls, "PutResourcePolicy", &body).await.map(drop)
+        }
+        None => gone_is_fine(call(calls, "DeleteResourcePolicy", &json!({"ResourceArn": arn})).await),
+    }
+}
+
+fn arn(calls: &Calls, id: &str) -> String {
+    format!("arn:aws:dynamodb:{}:{}:table/{id}", calls.pseudo.region, calls.pseudo.account_id)
 }
 
 async fn set_recovery(calls: &Calls, id: &str, recovery: &Json) -> Result<(), aws::Error> {
@@ -376,7 +402,13 @@ impl Provider for Table {
         }
         if let Some(source) = properties.get("ImportSourceSpecification") {
             table_import::create(calls, id, source, body, again).await?;
+            if let Some(policy) = policy(properties) {
+                set_policy(calls, id, Some(policy)).await.map_err(CreateError::half_made)?;
+            }
         } else {
+            if let Some(policy) = policy(properties) {
+                body["ResourcePolicy"] = json!(policy);
+            }
             match call(calls, "CreateTable", &body).await {
                 Err(error) if again && is_there(&error) => {}
                 Err(error) => return Err(CreateError::nothing_made(error)),
@@ -488,6 +520,9 @@ impl Provider for Table {
                 set_expiry(calls, id, attribute, true).await?;
             }
         }
+        if policy(old) != policy(new) {
+            set_policy(calls, id, policy(new)).await?;
+        }
         if old.get("Tags") != new.get("Tags") {
             put_tags(calls, id, old, new).await?;
         }
@@ -537,8 +572,7 @@ pub(super) fn unchanged_is_fine(result: Result<(), aws::Error>) -> Result<(), aw
 }
 
 async fn put_tags(calls: &Calls, id: &str, old: &Properties, new: &Properties) -> Result<(), aws::Error> {
-    let Pseudo { region, account_id, .. } = &calls.pseudo;
-    let arn = format!("arn:aws:dynamodb:{region}:{account_id}:table/{id}");
+    let arn = arn(calls, id);
     let list = |p: &Properties| p.get("Tags").and_then(Json::as_array).cloned().unwrap_or_default();
     let (was, is) = (list(old), list(new));
     let gone: Vec<_> =
