@@ -292,7 +292,8 @@ def test_access_logs(tmp_path):
         with pytest.raises(ClientError):
             s3.get_object(Bucket="source-of-access", Key="absent")
         s3.copy_object(Bucket="source-of-access", Key="copy", CopySource="source-of-access/a b")
-        s3.delete_objects(Bucket="source-of-access", Delete={"Objects": [{"Key": "copy"}, {"Key": "c"}]})
+        forged = {"Key": "x", "VersionId": "null\nFORGED - - -"}
+        s3.delete_objects(Bucket="source-of-access", Delete={"Objects": [{"Key": "copy"}, {"Key": "c"}, forged]})
 
         def lines():
             found = []
@@ -309,6 +310,7 @@ def test_access_logs(tmp_path):
         assert any("REST.GET.OBJECT" in line and " 200 - 5 5 " in line for line in found)
         assert any("REST.COPY.OBJECT copy " in line for line in found)
         assert any("REST.COPY.OBJECT_GET a+b " in line for line in found)
+        assert not any(line.startswith("FORGED") for line in found)
         assert sum("BATCH.DELETE.OBJECT" in line and " 204 " in line for line in found) == 2
         s3.put_bucket_logging(Bucket="source-of-access", BucketLoggingStatus={})
         assert "LoggingEnabled" not in s3.get_bucket_logging(Bucket="source-of-access")

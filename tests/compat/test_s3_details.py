@@ -7,7 +7,7 @@ import time
 
 import pytest
 import requests
-from botocore.auth import S3SigV4Auth
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
@@ -426,3 +426,35 @@ def test_actions_of_policies_exist_and_apply(s3, bucket, change, message):
     statement["Resource"] = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
     if "apply" in message:
         s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+
+
+@pytest.mark.local
+def test_forms_and_presigned_urls_are_asked_what_headers_are(node, limited, s3, bucket):
+    user, deny = limited
+
+    def form(tag):
+        fields = {"tagging": f"<Tagging><TagSet><Tag><Key>level</Key><Value>{tag}</Value></Tag></TagSet></Tagging>"}
+        post = user.generate_presigned_post(bucket, "key", Fields=fields, Conditions=[fields])
+        return requests.post(post["url"], data=post["fields"], files={"file": b"x"}).status_code
+
+    deny("s3:PutObject", {"StringEquals": {"s3:RequestObjectTag/level": "secret"}})
+    assert (form("secret"), form("public")) == (403, 204)
+    deny("s3:PutObjectTagging", {"Null": {"s3:RequestObjectTag/level": "false"}})
+    assert form("public") == 403
+    deny("s3:PutObject", {"StringNotEquals": {"s3:signatureversion": "AWS4-HMAC-SHA256"}})
+    assert form("public") == 204
+    deny("s3:PutObject", {"StringEquals": {"s3:authType": "POST"}})
+    assert form("public") == 403
+    # What a URL says of its body counts as far as it is looked at.
+    deny("s3:PutObject", {"StringEquals": {"s3:x-amz-content-sha256": "UNSIGNED-PAYLOAD"}})
+    request = AWSRequest("PUT", f"{node.endpoint}/{bucket}/key?x-amz-content-sha256=" + "0" * 64)
+    key = user._request_signer._credentials
+    S3SigV4QueryAuth(key, "s3", REGION, expires=60).add_auth(request)
+    assert requests.put(request.url, data=b"evil").status_code == 403
+
+
+def test_a_policy_comes_back_as_it_was(s3, bucket):
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/*"}]}, indent=1).replace("\n", "\r\n")
+    s3.put_bucket_policy(Bucket=bucket, Policy=policy)
+    assert s3.get_bucket_policy(Bucket=bucket)["Policy"] == policy
