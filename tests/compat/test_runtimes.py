@@ -54,10 +54,14 @@ def pip(version, *packages):
     )
 
 
-def npm(*packages):
+def npm(*packages, compiled=()):
+    """Packages from npm; those that are compiled when they are installed are named once more."""
+
     def make(target):
-        (target / "package.json").write_text('{"private": true}')
-        run("npm", "install", "--no-audit", "--no-fund", "--loglevel=error", *packages, cwd=target)
+        (target / "package.json").write_text(json.dumps({"private": True, "allowScripts": dict.fromkeys(compiled, True)}))
+        # The headers of Node.js are those that are here.
+        env = {**os.environ, "npm_config_nodedir": "/usr"} if compiled else None
+        run("npm", "install", "--no-audit", "--no-fund", "--loglevel=error", *packages, cwd=target, env=env)
 
     return make
 
@@ -96,6 +100,41 @@ def handler(event, context):
         answer, error = fn.invoke({"fail": True})
         assert answer["FunctionError"] == "Unhandled"
         assert (error["errorType"], error["errorMessage"]) == ("ValueError", "no such thing")
+        assert fn.result({}) == {"got": {}, "name": fn.name, "left": True}
+        assert any("careful" in line for line in fn.log("careful"))
+
+
+# AWS's client for Node.js.
+
+RIC_NODE = "4.0.2"
+
+
+@pytest.mark.skipif(
+    not (shutil.which("cmake") and shutil.which("g++")) or not pathlib.Path("/usr/include/node/node_api.h").exists(),
+    reason="aws-lambda-ric is compiled when it is installed: by CMake and C++, with the headers of Node.js",
+)
+def test_aws_lambda_ric(node):
+    name = f"aws-lambda-ric-{RIC_NODE}"
+    modules = once(name, npm(f"aws-lambda-ric@{RIC_NODE}", compiled=["aws-lambda-ric"])) / "node_modules"
+    package = {}
+    for module in ("aws-lambda-ric", "@aws/lambda-invoke-store"):
+        found = files(modules / module).items()
+        # Its sources are no part of it.
+        package |= {f"node_modules/{module}/{path}": file for path, file in found if not path.startswith(("deps/", "src/"))}
+    package["bootstrap"] = ("#!/bin/sh\nexec /usr/bin/node node_modules/aws-lambda-ric/index.mjs app.handler\n", 0o755)
+    package["app.js"] = """
+exports.handler = async (event, context) => {
+  console.warn('careful')
+  if (event.fail) throw new TypeError('no such thing')
+  return { got: event, name: context.functionName, left: context.getRemainingTimeInMillis() > 0 }
+}
+"""
+    with function(node, package, runtime="provided.al2023", MemorySize=256) as fn:
+        for _ in range(2):
+            assert fn.result({"grüße": 1}) == {"got": {"grüße": 1}, "name": fn.name, "left": True}
+        answer, error = fn.invoke({"fail": True})
+        assert answer["FunctionError"] == "Unhandled"
+        assert (error["errorType"], error["errorMessage"]) == ("TypeError", "no such thing")
         assert fn.result({}) == {"got": {}, "name": fn.name, "left": True}
         assert any("careful" in line for line in fn.log("careful"))
 
