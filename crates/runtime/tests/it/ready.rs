@@ -245,7 +245,7 @@ async fn one_that_has_died_is_not_used() {
     let house = House::with(|config| config.ready_sandboxes = 1).await;
     let text = "def handler(event, context): return 1";
     house.python(text).await.stop().await;
-    house.stands(1).await;
+    let used = house.stands(1).await;
     let all = processes_of_groups(std::process::id());
     for pid in &all {
         let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -259,7 +259,9 @@ async fn one_that_has_died_is_not_used() {
         assert!(patience.elapsed() < Duration::from_secs(20));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // What answers lives: it is new, or one that was made since.
+    // The host hears of it a moment later.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let mut f = house.python(text).await;
     assert_eq!(ask(&mut f, "{}").await, 1);
+    assert_eq!(house.runtime.ready().used, used);
 }
