@@ -35,7 +35,7 @@ pub struct SourceMapping {
     /// How long a batch is waited for to be full, in seconds.
     pub window_s: u32,
     /// How long the windows are over which the function aggregates a stream, in seconds; 0: it does not.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "types::is_default")]
     pub tumbling_s: u32,
     /// How many invocations there may be at a time; records of one item stay in their order.
     pub parallelization: u32,
@@ -65,11 +65,6 @@ pub struct SourceMapping {
 }
 
 impl JsonRecord for SourceMapping {}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
 
 /// A window of time over which a function aggregates the records of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -325,13 +325,8 @@ pub(crate) struct CodeRef {
     pub(crate) blob: String,
     pub(crate) size_bytes: u64,
     /// What it takes unpacked; 0 if that is not known: of images, and of what was stored without it.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "types::is_default")]
     pub(crate) unzipped_bytes: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 impl CodeRef {

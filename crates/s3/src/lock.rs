@@ -9,9 +9,9 @@ use crate::Error;
 use crate::tables::Bucket;
 use crate::versions::Versioning;
 
-const MODE: &str = "x-amz-object-lock-mode";
-const UNTIL: &str = "x-amz-object-lock-retain-until-date";
-const HOLD: &str = "x-amz-object-lock-legal-hold";
+pub(crate) const MODE: &str = "x-amz-object-lock-mode";
+pub(crate) const UNTIL: &str = "x-amz-object-lock-retain-until-date";
+pub(crate) const HOLD: &str = "x-amz-object-lock-legal-hold";
 
 /// How strict a retention is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use crate::read::Address;
 use crate::said::Said;
 use crate::tables::NameRow;
 use crate::versions::Which;
-use crate::{Error, said};
+use crate::{Error, lock, said};
 
 /// The header that makes a write a copy.
 pub(crate) const COPY_SOURCE: &str = "x-amz-copy-source";
@@ -381,7 +381,7 @@ impl Route {
         access = with_headers(access, headers, CONDITIONS);
         access = with_headers(access, headers, UPLOADS);
         let tags = Query::parse(text("x-amz-tagging").unwrap_or_default()).into_pairs();
-        let until = text("x-amz-object-lock-retain-until-date").and_then(|until| until.parse().ok());
+        let until = text(lock::UNTIL).and_then(|until| until.parse().ok());
         let told = |access| {
             let access = said::with_end(said::with_tags(access, &tags), until, now);
             LOCKS.iter().fold(access, |access, (header, key)| match text(header) {
@@ -393,10 +393,10 @@ impl Route {
         if headers.contains_key("x-amz-tagging") {
             needs.push(told(Access::new("s3:PutObjectTagging", &*arn)));
         }
-        if headers.contains_key("x-amz-object-lock-mode") {
+        if headers.contains_key(lock::MODE) {
             needs.push(told(Access::new("s3:PutObjectRetention", &*arn)));
         }
-        if headers.contains_key("x-amz-object-lock-legal-hold") {
+        if headers.contains_key(lock::HOLD) {
             needs.push(told(Access::new("s3:PutObjectLegalHold", &*arn)));
         }
         if asks_for_list(headers) {
@@ -424,10 +424,8 @@ const UPLOADS: &[&str] = &[
 ];
 
 /// Headers of locks, and the condition keys that they are.
-const LOCKS: &[(&str, &str)] = &[
-    ("x-amz-object-lock-mode", "s3:object-lock-mode"),
-    ("x-amz-object-lock-legal-hold", "s3:object-lock-legal-hold"),
-];
+const LOCKS: &[(&str, &str)] =
+    &[(lock::MODE, "s3:object-lock-mode"), (lock::HOLD, "s3:object-lock-legal-hold")];
 
 /// Headers that make a write conditional, which are condition keys.
 const CONDITIONS: &[&str] = &["if-match", "if-none-match"];

@@ -66,7 +66,7 @@ pub(crate) const INLINE_SEALED_FORMAT: u8 = 2;
 pub(crate) struct NameRow {
     pub(crate) owner: AccountId,
     /// Whether versioning was ever switched on.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "types::is_default")]
     pub(crate) versioned: bool,
     /// The bucket's policy, as it was put.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,7 +88,7 @@ pub(crate) struct NameRow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) encryption: Option<AskedKey>,
     /// Whether it has lifecycle rules.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "types::is_default")]
     pub(crate) has_rules: bool,
 }
 
@@ -103,7 +103,7 @@ pub(crate) struct Bucket {
     #[serde(default, skip_serializing_if = "Versioning::is_unset")]
     pub(crate) versioning: Versioning,
     /// What PutBucketEncryption said of bucket keys, which concern keys of KMS only.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "types::is_default")]
     pub(crate) bucket_key: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) lifecycle: Vec<lifecycle::Rule>,
@@ -187,7 +187,7 @@ pub(crate) struct Object {
     #[serde(rename = "t", default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) tags: Vec<(String, String)>,
     /// How many parts it was uploaded in; 0 if not in parts.
-    #[serde(rename = "n", default, skip_serializing_if = "is_zero")]
+    #[serde(rename = "n", default, skip_serializing_if = "types::is_default")]
     pub(crate) parts: u32,
     /// The upload that made it, so that a repeated completion finds its own work.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
@@ -207,16 +207,6 @@ pub(crate) struct Object {
     /// What keeps it.
     #[serde(rename = "l", default, skip_serializing_if = "Lock::is_empty")]
     pub(crate) lock: Lock,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_zero(n: &u32) -> bool {
-    *n == 0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_false(flag: &bool) -> bool {
-    !*flag
 }
 
 /// What a listing shows of an object: decoding it skips the rest of the row.

@@ -165,16 +165,11 @@ pub struct TraceHeader {
     pub sampled: bool,
     /// Nobody has decided that it is to be sampled: the node keeps it of its own accord. A function that is not to trace
     /// actively is told that it is not sampled.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub undecided: bool,
     /// Which functions the chain of causes went through, and how often: `<8 hex>:<times>`, joined by `|`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<String>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 /// How many functions a lineage names.

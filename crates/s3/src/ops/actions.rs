@@ -1,6 +1,8 @@
 //! The actions that a bucket's policy may name, and what each is about (Service Authorization Reference, "Actions,
 //! resources, and condition keys for Amazon S3").
 
+use types::matches_wildcards;
+
 /// About a bucket; the names are without `s3:`.
 const OF_BUCKETS: &[&str] = &[
     "CreateBucket",
@@ -111,32 +113,6 @@ fn pattern(action: &str) -> Option<String> {
     }
 }
 
-/// Whether a pattern in small letters, with `*` and `?`, stands for a name.
-fn stands_for(pattern: &str, name: &str) -> bool {
-    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
-    let (mut at, mut read) = (0, 0);
-    // Where the last `*` was, and how much of the name it has taken.
-    let mut star = None;
-    while read < name.len() {
-        match pattern.get(at) {
-            Some(b'*') => {
-                star = Some((at, read));
-                at += 1;
-            }
-            Some(&byte) if byte == b'?' || byte == name[read].to_ascii_lowercase() => {
-                at += 1;
-                read += 1;
-            }
-            Some(_) | None => {
-                let Some((place, taken)) = star else { return false };
-                star = Some((place, taken + 1));
-                (at, read) = (place + 1, taken + 1);
-            }
-        }
-    }
-    pattern[at..].iter().all(|byte| *byte == b'*')
-}
-
 /// Whether there is an action that a policy's name stands for.
 pub(crate) fn exists(action: &str) -> bool {
     applies(action, true, true)
@@ -145,7 +121,8 @@ pub(crate) fn exists(action: &str) -> bool {
 /// Whether there is one that is about buckets, or about objects, where a statement is about them.
 pub(crate) fn applies(action: &str, of_buckets: bool, of_objects: bool) -> bool {
     let Some(pattern) = pattern(action) else { return false };
-    let among = |names: &[&str]| names.iter().any(|name| stands_for(&pattern, name));
+    let among =
+        |names: &[&str]| names.iter().any(|name| matches_wildcards(&pattern, &name.to_ascii_lowercase()));
     (of_buckets && among(OF_BUCKETS)) || (of_objects && among(OF_OBJECTS))
 }
 
