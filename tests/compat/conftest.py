@@ -6,7 +6,9 @@ there is presumed wrong.
 """
 
 import contextlib
+import fcntl
 import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -249,29 +251,68 @@ def deployed(node, operation, stack, text, **parameters):
     return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
 
 
-def run(*command, env, **options):
-    """What a client's program prints; it has to succeed."""
-    done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, timeout=600, **options)
+def run(*command, **options):
+    """What a program prints; it has to succeed."""
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=1200, **options)
     assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
-def installed(name, lock, install):
-    """A directory under target/ that `install` has filled, made anew when the file that pins versions changes."""
-    where = ROOT / "target/compat-clients" / f"{name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
-    if not (where / "installed").exists():
-        shutil.rmtree(where, ignore_errors=True)
-        where.mkdir(parents=True)
-        install(where)
-        (where / "installed").touch()
+def kept(name, make):
+    """A directory below target/ that `make` fills at its first use. Tests that run side by side wait for the one that
+    fills it."""
+    where = ROOT / "target/compat-kept" / name
+    where.parent.mkdir(parents=True, exist_ok=True)
+    with open(where.with_name(f"{name}.lock"), "a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.seek(0)
+        if not (lock.read() == "filled" and where.exists()):
+            lock.truncate(0)
+            shutil.rmtree(where, ignore_errors=True)
+            where.mkdir()
+            make(where)
+            lock.write("filled")
     return where
 
 
-def programs(name, lock):
+def pinned(name, *what):
+    """A name that changes with the texts that say how it is made: versions, sources."""
+    return f"{name}-{hashlib.sha256(chr(0).join(what).encode()).hexdigest()[:16]}"
+
+
+def npm(*packages, compiled=()):
+    """Packages from npm; those that are compiled when they are installed are named once more."""
+
+    def make(where):
+        (where / "package.json").write_text(json.dumps({"private": True, "allowScripts": dict.fromkeys(compiled, True)}))
+        # The headers of Node.js are those that are here.
+        env = {**os.environ, "npm_config_nodedir": "/usr"} if compiled else None
+        run("npm", "install", "--no-audit", "--no-fund", "--loglevel=error", *packages, cwd=where, env=env)
+
+    return make
+
+
+def npm_ci(source):
+    """Fills a directory with the packages that a lock beside `source` names."""
+
+    def make(where):
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(source / name, where)
+        run("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error", cwd=where)
+
+    return make
+
+
+def venv(*arguments):
+    """Makes a Python environment, with what pip installs of these arguments."""
+
+    def make(where):
+        run(sys.executable, "-m", "venv", where)
+        run(where / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments)
+
+    return make
+
+
+def programs(name, requirements):
     """Where the programs of a file of requirements are: in an environment of their own."""
-
-    def install(where):
-        subprocess.run([sys.executable, "-m", "venv", where], check=True)
-        subprocess.run([where / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r", lock], check=True)
-
-    return installed(name, lock, install) / "bin"
+    return kept(pinned(name, requirements.read_text()), venv("-r", requirements)) / "bin"

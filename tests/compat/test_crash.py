@@ -7,7 +7,7 @@ import time
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from conftest import PYTHON_RUNTIME, Node, eventually, unique
+from conftest import PYTHON_RUNTIME, Node, eventually
 from functions import BASIC, TRUST, package
 
 pytestmark = pytest.mark.local

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import boto3
 import pytest
-from boto3.dynamodb.conditions import Attr, Key
+from boto3.dynamodb.conditions import Attr
 from boto3.dynamodb.types import Binary
 from botocore.exceptions import ClientError
 from conftest import REGION, Aws, unique

@@ -2,14 +2,12 @@
 JavaScript, ElectroDB, DynamoDB-Toolbox, PynamoDB."""
 
 import datetime
-import hashlib
-import os
 import pathlib
 import shutil
 import subprocess
 
 import pytest
-from conftest import REGION, ROOT, unique
+from conftest import REGION, kept, npm_ci, pinned, unique
 from pynamodb.attributes import (
     BinaryAttribute, BooleanAttribute, JSONAttribute, ListAttribute, MapAttribute, NumberAttribute, NumberSetAttribute,
     TTLAttribute, UnicodeAttribute, UnicodeSetAttribute, UTCDateTimeAttribute, VersionAttribute,
@@ -27,21 +25,7 @@ HERE = pathlib.Path(__file__).parent / "tables"
 @pytest.fixture(scope="session")
 def modules():
     """The packages that the lock names, installed once."""
-    lock = (HERE / "package-lock.json").read_bytes()
-    target = ROOT / "target/compat-cache" / f"tables-{hashlib.sha256(lock).hexdigest()[:16]}"
-    if not target.exists():
-        scratch = target.with_name(f".new-{target.name}-{os.getpid()}")
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(HERE / name, scratch)
-        subprocess.check_call(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=scratch)
-        try:
-            scratch.rename(target)
-        except OSError:
-            # Another worker was faster.
-            shutil.rmtree(scratch)
-    return target
+    return kept(pinned("tables", (HERE / "package-lock.json").read_text()), npm_ci(HERE))
 
 
 @pytest.mark.parametrize("program", ["document_client", "electrodb", "toolbox"])

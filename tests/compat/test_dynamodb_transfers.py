@@ -151,7 +151,7 @@ def test_the_caller_needs_the_right_to_the_bucket(node):
 
 def test_both_go_on_after_a_crash(tmp_path, shared_cache):
     with running(tmp_path / "data", "--cache", shared_cache) as node:
-        client, s3 = node.client("dynamodb"), node.client("s3")
+        client = node.client("dynamodb")
         table, items = filled(node, 3000, size=2000)
         to, copy = bucket(node), unique("copy")
         export = client.export_table_to_point_in_time(TableArn=arn(table), S3Bucket=to)["ExportDescription"]

@@ -20,7 +20,7 @@ import pytest
 from botocore.exceptions import ClientError
 from conftest import Node, eventually, free_port, running, unique
 from functions import role
-from test_functions import BOOTSTRAP_C, code, invoke, tar
+from test_functions import BOOTSTRAP_C, invoke, tar
 
 pytestmark = pytest.mark.local
 

@@ -1,40 +1,15 @@
 """The official clients of Lambda's Runtime API run unmodified, and so do the examples of Powertools."""
 
 import json
-import os
 import pathlib
 import shutil
-import subprocess
 import sys
 
 import pytest
-from conftest import PYTHON_RUNTIME, ROOT, unique
+from conftest import PYTHON_RUNTIME, ROOT, kept, npm, run, unique
 from functions import function
 
 HERE = pathlib.Path(__file__).parent
-CACHE = ROOT / "target/compat-runtimes"
-
-
-def run(*command, **options):
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=1200, **options)
-    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def once(name, make):
-    """A directory that `make` fills, kept for the next run."""
-    target = CACHE / name
-    if not target.exists():
-        scratch = CACHE / f".new-{name}-{os.getpid()}"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        make(scratch)
-        try:
-            scratch.rename(target)
-        except OSError:
-            # Another worker was faster.
-            shutil.rmtree(scratch)
-    return target
 
 
 def files(directory):
@@ -52,18 +27,6 @@ def pip(version, *packages):
         sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:",
         "--python-version", version, "--target", target, *packages,
     )
-
-
-def npm(*packages, compiled=()):
-    """Packages from npm; those that are compiled when they are installed are named once more."""
-
-    def make(target):
-        (target / "package.json").write_text(json.dumps({"private": True, "allowScripts": dict.fromkeys(compiled, True)}))
-        # The headers of Node.js are those that are here.
-        env = {**os.environ, "npm_config_nodedir": "/usr"} if compiled else None
-        run("npm", "install", "--no-audit", "--no-fund", "--loglevel=error", *packages, cwd=target, env=env)
-
-    return make
 
 
 EVENT_V2 = {
@@ -85,7 +48,7 @@ RIC_PYTHON = "4.2.2"
 def test_awslambdaric(node):
     python = "/usr/bin/python3"
     version = run(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
-    package = files(once(f"awslambdaric-{RIC_PYTHON}-{version}", pip(version, f"awslambdaric=={RIC_PYTHON}")))
+    package = files(kept(f"awslambdaric-{RIC_PYTHON}-{version}", pip(version, f"awslambdaric=={RIC_PYTHON}")))
     package["bootstrap"] = (f"#!/bin/sh\nexec {python} -m awslambdaric app.handler\n", 0o755)
     package["app.py"] = """
 import logging
@@ -115,7 +78,7 @@ RIC_NODE = "4.0.2"
 )
 def test_aws_lambda_ric(node):
     name = f"aws-lambda-ric-{RIC_NODE}"
-    modules = once(name, npm(f"aws-lambda-ric@{RIC_NODE}", compiled=["aws-lambda-ric"])) / "node_modules"
+    modules = kept(name, npm(f"aws-lambda-ric@{RIC_NODE}", compiled=["aws-lambda-ric"])) / "node_modules"
     package = {}
     for module in ("aws-lambda-ric", "@aws/lambda-invoke-store"):
         found = files(modules / module).items()
@@ -209,7 +172,7 @@ SQS_EVENT = {
 def powertools():
     version = PYTHON_RUNTIME.removeprefix("python")
     make = pip(version, f"aws-lambda-powertools[parser,tracer]=={POWERTOOLS}")
-    return files(once(f"powertools-{POWERTOOLS}-{version}", make))
+    return files(kept(f"powertools-{POWERTOOLS}-{version}", make))
 
 
 @pytest.fixture
@@ -336,7 +299,7 @@ POWERTOOLS_TS = {
 @pytest.fixture(scope="module")
 def typescript():
     """Compiles a function with everything that it imports."""
-    modules = once(
+    modules = kept(
         f"powertools-ts-{POWERTOOLS_TS['logger']}",
         npm(
             *(f"@aws-lambda-powertools/{tool}@{version}" for tool, version in POWERTOOLS_TS.items()),

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import REGION, eventually, installed, programs, run, unique
+from conftest import REGION, eventually, kept, npm_ci, pinned, programs, run, unique
 
 pytestmark = pytest.mark.local
 HERE = pathlib.Path(__file__).parent
@@ -70,15 +70,9 @@ def keys(node, bucket, prefix=""):
 
 
 def test_sdk_for_javascript(node):
-    lock = HERE / "javascript/package-lock.json"
-
-    def install(where):
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(HERE / "javascript" / name, where)
-        subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=where, check=True)
-
-    where = installed("javascript", lock, install)
-    shutil.copy(HERE / "javascript/objects.test.mjs", where)
+    source = HERE / "javascript"
+    where = kept(pinned("javascript", (source / "package-lock.json").read_text()), npm_ci(source))
+    shutil.copy(source / "objects.test.mjs", where)
     run("node", "--test", "objects.test.mjs", env=node.env(), cwd=where)
 
 

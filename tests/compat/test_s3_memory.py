@@ -95,7 +95,8 @@ def test_of_slow_clients_their_sockets(fresh, many_files, method):
     slow = []
     try:
         for number in range(CLIENTS):
-            url = urllib.parse.urlsplit(signed(fresh, method, bucket, "large" if method == "get_object" else f"slow-{number}")) if number == 0 or method == "put_object" else url
+            key = "large" if method == "get_object" else f"slow-{number}"
+            url = urllib.parse.urlsplit(signed(fresh, method, bucket, key))
             client = socket.socket()
             slow.append(client)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -6,7 +6,7 @@ import time
 import pytest
 from botocore.exceptions import ClientError
 from conftest import ACCOUNT, PYTHON_RUNTIME, REGION, Node, deployed, eventually, unique
-from functions import function, role
+from functions import function
 from test_functions import code
 
 pytestmark = pytest.mark.local

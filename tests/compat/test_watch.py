@@ -15,7 +15,7 @@ import requests
 from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from conftest import PYTHON_RUNTIME, REGION, ROOT, free_port, running, unique
+from conftest import PYTHON_RUNTIME, REGION, ROOT, free_port, kept, npm, running, unique
 
 pytestmark = pytest.mark.local
 PLAYWRIGHT = "playwright-core@1.65.1"
@@ -221,15 +221,10 @@ def test_the_client_in_node(node):
 
 
 @pytest.fixture(scope="module")
-def playwright(shared_cache):
+def playwright():
     """Drives Debian's browser: see scripts/debian-packages."""
     subprocess.check_call([ROOT / "scripts/debian-packages", "chromium"])
-    tools = shared_cache / "playwright"
-    if not (tools / "node_modules/playwright-core").exists():
-        tools.mkdir(exist_ok=True)
-        (tools / "package.json").write_text('{"private": true}')
-        subprocess.check_call(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", PLAYWRIGHT], cwd=tools)
-    return tools
+    return kept(PLAYWRIGHT, npm(PLAYWRIGHT))
 
 
 @contextlib.contextmanager
