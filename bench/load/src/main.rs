@@ -100,6 +100,10 @@ impl Load {
             Some(len) => (0..len).map(|i| (i * 31 % 251) as u8).collect::<Vec<_>>().into(),
             None => options.body.clone().into(),
         };
+        // hyper says of no body how long it is, and S3 wants to know of what is put.
+        if body.is_empty() && options.method == http::Method::PUT {
+            headers.insert(http::header::CONTENT_LENGTH, 0.into());
+        }
         let credentials = match &options.sign {
             Some(service) => {
                 let key = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set"));
