@@ -120,6 +120,21 @@ def test_csv_of_any_kind(node):
     assert [item["note"]["S"] for item in scanned(client, copy)] == ["a|b", "", "ü"]
 
 
+def test_an_import_with_records_that_are_no_items_has_failed(node):
+    client, s3 = node.client("dynamodb"), node.client("s3")
+    to, copy = bucket(node), unique("copy")
+    s3.put_object(Bucket=to, Key="good", Body=json.dumps({"Item": {"p": {"S": "x"}, "s": {"N": "1"}}}))
+    s3.put_object(Bucket=to, Key="not so good", Body=json.dumps({"p": {"S": "x"}, "s": {"N": "2"}}))
+    started = client.import_table(
+        S3BucketSource={"S3Bucket": to}, InputFormat="DYNAMODB_JSON",
+        TableCreationParameters={"TableName": copy, **KEYS})["ImportTableDescription"]
+    done = imported(client, started["ImportArn"])
+    assert (done["ImportStatus"], done["FailureCode"]) == ("FAILED", "ItemValidationError"), done
+    assert [done[f"{count}Count"] for count in ("ProcessedItem", "ImportedItem", "Error")] == [2, 1, 1]
+    assert client.describe_table(TableName=copy)["Table"]["TableStatus"] == "ACTIVE"
+    assert scanned(client, copy) == [{"p": {"S": "x"}, "s": {"N": "1"}}]
+
+
 def test_the_caller_needs_the_right_to_the_bucket(node):
     iam = node.client("iam")
     table, _ = filled(node, 1)

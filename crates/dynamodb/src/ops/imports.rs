@@ -111,19 +111,9 @@ fn description(import: &ImportRecord, scope: &Scope) -> Value {
     set("ClientToken", import.client_token.clone().map(Value::from));
     set("InputFormatOptions", import.format_options.clone());
     set("InputCompressionType", import.compression.clone().map(Value::from));
-    match (&import.status, &import.first_error) {
-        (Status::Failed { code, message }, _) => {
-            set("FailureCode", Some(code.as_str().into()));
-            set("FailureMessage", Some(message.as_str().into()));
-        }
-        (Status::InProgress | Status::Completed, Some(error)) => {
-            set("FailureCode", Some("ItemValidationError".into()));
-            set(
-                "FailureMessage",
-                Some(format!("Some of the items failed validation; the first: {error}").into()),
-            );
-        }
-        (Status::InProgress | Status::Completed, None) => {}
+    if let Status::Failed { code, message } = &import.status {
+        set("FailureCode", Some(code.as_str().into()));
+        set("FailureMessage", Some(message.as_str().into()));
     }
     out
 }

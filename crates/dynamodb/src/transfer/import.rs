@@ -1,7 +1,8 @@
 //! Fills a new table from the objects of a bucket.
 //!
 //! Objects are read in the order of their keys, in parts, and unpacked as they come. A record that is no item of the
-//! table is counted and left out; what else goes wrong ends the import, and the table has what was put by then.
+//! table is counted and left out, and the import goes on, though it has failed in the end; what else goes wrong ends it,
+//! and the table has what was put by then.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -46,7 +47,7 @@ pub(super) async fn run(node: &Arc<Node>, transfer: &Transfer) -> Result<(), Err
     let bucket = own_bucket(node, transfer.account, &row.value.bucket, Sse::Default);
     let mut import = Import { node, account: transfer.account, bucket, record: row.value };
     let status = match import.read_all().await {
-        Ok(()) => Status::Completed,
+        Ok(()) => import.outcome(),
         Err(Stop::Failed(code, message)) => Status::Failed { code, message },
         Err(Stop::Later(error)) => return Err(error),
     };
@@ -111,6 +112,13 @@ fn unreadable(object: &Listed, why: &dyn std::fmt::Display) -> Stop {
 }
 
 impl Import<'_> {
+    /// How an import of which all was read has ended.
+    fn outcome(&self) -> Status {
+        let Some(error) = &self.record.first_error else { return Status::Completed };
+        let message = format!("Some of the items failed validation checks; the first: {error}");
+        Status::Failed { code: "ItemValidationError".into(), message }
+    }
+
     async fn read_all(&mut self) -> Result<(), Stop> {
         if self.record.status != Status::InProgress {
             // It ended, and the rest was lost in a crash.
