@@ -181,6 +181,21 @@ def test_each_user_may_watch_their_own(node):
     assert requests.get(f"{node.endpoint}/_hawker/tables/{table}/watch?partition=x", timeout=60).status_code == 403
 
 
+def test_a_table_may_be_watched_as_long_as_its_policy_lets_one(node):
+    table, client = lists(node), node.client("dynamodb")
+    arn = client.describe_table(TableName=table)["Table"]["TableArn"]
+    harmless = {"Effect": "Allow", "Action": "dynamodb:ListTables", "Resource": "*"}
+    with user(node, harmless) as (name, key):
+        principal = {"AWS": node.client("iam").get_user(UserName=name)["User"]["Arn"]}
+        statement = {"Effect": "Allow", "Principal": principal, "Action": "dynamodb:Query", "Resource": arn}
+        client.put_resource_policy(
+            ResourceArn=arn, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+        watch = Watch(node, table, key=key, partition={"list": {"S": "ours"}})
+        watch.until("ready")
+        client.delete_resource_policy(ResourceArn=arn)
+        assert watch.until("end")["Reason"] == "AccessDenied"
+
+
 def test_the_client_in_node(node):
     table = lists(node)
     for n in range(200):

@@ -147,7 +147,7 @@ impl Gateway {
         let mut response = self.carry_out(&*api, request, &mut exchange.operation).await?;
         match (aws::live::take(&mut response), standing) {
             (None, _) => Ok(response),
-            (Some(events), Some(standing)) => self.go_on(events, response, standing, handshake),
+            (Some(live), Some(standing)) => self.go_on(live, response, standing, handshake),
             (Some(_), None) => Err(Failure::Missing.into_error(api.protocol())),
         }
     }
@@ -197,7 +197,7 @@ impl Gateway {
         }
         let mut response = ToItsEnd::new(operation.handle(), self.detached.clone()).await?;
         if aws::live::is_live(&response) {
-            response.extensions_mut().insert(Granted { caller: caller.clone(), needs: needs.into() });
+            response.extensions_mut().insert(Granted(caller.clone()));
         }
         Ok(response)
     }

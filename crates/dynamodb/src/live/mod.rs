@@ -18,6 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use aws::live::Live;
 use aws::{Access, Operation, Request, Response};
 use http::Method;
 use serde_json::{Map, Value, json};
@@ -60,8 +61,8 @@ impl DynamoDb {
         let watch = watch(path, request, node, scope);
         Some(Box::pin(async move {
             let mut watch = watch?;
-            watch.access = watch.query.access(&watch.node, &watch.scope).await;
-            guard::describe(&watch.node, &watch.scope, &mut watch.access).await?;
+            watch.needs = watch.query.access(&watch.node, &watch.scope).await;
+            watch.access = described(&watch.node, &watch.scope, &watch.needs).await?;
             Ok(Box::new(watch) as Box<dyn Operation>)
         }))
     }
@@ -95,7 +96,7 @@ fn watch(path: &str, request: &Request, node: Arc<Node>, scope: Scope) -> Result
     let given = last.filter(|text| !text.is_empty()).or(given.as_deref());
     let token = given.map(|text| Token::parse(text, fingerprint)).transpose()?;
     let query = Query::parse(body.as_bytes(), &scope)?;
-    Ok(Watch { node, scope, table, query, is_key, fingerprint, token, access: Vec::new() })
+    Ok(Watch { node, scope, table, query, is_key, fingerprint, token, needs: Vec::new(), access: Vec::new() })
 }
 
 /// The Query that is asked for, and whether it is for one item.
@@ -156,7 +157,16 @@ struct Watch {
     is_key: bool,
     fingerprint: Fingerprint,
     token: Option<Token>,
+    /// The rights, and the same with what the table itself says of them now.
+    needs: Vec<Access>,
     access: Vec<Access>,
+}
+
+/// Rights, with what the table itself says of them now.
+async fn described(node: &Node, scope: &Scope, needs: &[Access]) -> Result<Vec<Access>, Error> {
+    let mut needs = needs.to_vec();
+    guard::describe(node, scope, &mut needs).await?;
+    Ok(needs)
 }
 
 #[async_trait]
@@ -170,8 +180,17 @@ impl Operation for Watch {
     }
 
     async fn handle(self: Box<Self>) -> Result<Response, aws::Error> {
-        let subscription = Subscription::open(*self).await?;
-        Ok(aws::live::answer(subscription.events()))
+        let about = Arc::new((self.node.clone(), self.scope.clone(), self.needs.clone()));
+        let needs = move || {
+            let about = about.clone();
+            let needs = async move {
+                let (node, scope, needs) = &*about;
+                Ok(described(node, scope, needs).await?)
+            };
+            Box::pin(needs) as Pin<Box<_>>
+        };
+        let events = Subscription::open(*self).await?.events();
+        Ok(aws::live::answer(Live { events, needs: Box::new(needs) }))
     }
 }
 

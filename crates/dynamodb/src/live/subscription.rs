@@ -139,7 +139,7 @@ struct Opening {
 impl Subscription {
     /// Checks that what is asked for can be watched, and begins to.
     pub(super) async fn open(watch: Watch) -> Result<Self, Error> {
-        let Watch { node, scope, table: name, query, is_key, fingerprint, token, access: _ } = watch;
+        let Watch { node, scope, table: name, query, is_key, fingerprint, token, .. } = watch;
         let account = scope.account;
         let opening = loop {
             let attempt = look(&node, account, &name, &query, is_key).await;

@@ -66,7 +66,7 @@ async fn open(service: &Service, parameters: &[(&str, &str)]) -> Result<Events, 
     let (method, uri) = (http::Method::GET, format!("/_hawker/tables/lists/watch?{}", encode(parameters)));
     (request.head.method, request.head.uri) = (method, uri.parse().unwrap());
     let operation = service.api.native(&request).expect("it is for tables").await?;
-    Ok(aws::live::take(&mut operation.handle().await?).expect("it goes on"))
+    Ok(aws::live::take(&mut operation.handle().await?).expect("it goes on").events)
 }
 
 /// A client: what it shows.

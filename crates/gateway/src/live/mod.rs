@@ -17,8 +17,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws::live::{Events, LiveEvent};
-use aws::{Access, BodyError, Caller, Error, Response};
+use aws::live::{Events, Live, LiveEvent, Needs};
+use aws::{BodyError, Caller, Error, Response};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -34,12 +34,9 @@ pub(crate) use socket::Handshake;
 /// Where live answers are: browsers may ask from any page, since each request carries its own signature.
 const LIVE_PATHS: &str = "/_hawker/tables/";
 
-/// Who was allowed what, in the extensions of an answer that goes on.
+/// To whom an answer goes on, in its extensions.
 #[derive(Debug, Clone)]
-pub(crate) struct Granted {
-    pub(crate) caller: Caller,
-    pub(crate) needs: Arc<[Access]>,
-}
+pub(crate) struct Granted(pub(crate) Caller);
 
 /// What a caller's rights hang on, beyond policies.
 #[derive(Debug, Clone)]
@@ -143,18 +140,18 @@ impl Gateway {
     /// Sends the events of an answer that goes on.
     pub(crate) fn go_on(
         self: &Arc<Self>,
-        events: Events,
+        Live { events, needs }: Live,
         mut response: Response,
         standing: Standing,
         handshake: Option<Handshake>,
     ) -> Result<Response, Error> {
         let granted = response.extensions_mut().remove::<Granted>();
-        let granted = granted.ok_or_else(|| Error::internal(&"a live answer to nobody"))?;
-        let place = Place::take(self, granted.caller.account)?;
+        let Granted(caller) = granted.ok_or_else(|| Error::internal(&"a live answer to nobody"))?;
+        let place = Place::take(self, caller.account)?;
         let pause = self.config.live_heartbeat();
         let session = Session {
             events,
-            ending: Box::pin(self.clone().ending(granted, standing)),
+            ending: Box::pin(self.clone().ending(caller, needs, standing)),
             ended: false,
             heartbeat: self.env.sleep(pause),
             pause,
@@ -168,7 +165,7 @@ impl Gateway {
     }
 
     /// Waits until the caller may no longer listen.
-    async fn ending(self: Arc<Self>, granted: Granted, standing: Standing) -> LiveEvent {
+    async fn ending(self: Arc<Self>, caller: Caller, needs: Needs, standing: Standing) -> LiveEvent {
         loop {
             let left = standing.expires_at.map(|end| end.duration_since(self.env.now()).unsigned_abs());
             let pause = left.map_or(self.config.live_check(), |left| left.min(self.config.live_check()));
@@ -181,7 +178,7 @@ impl Gateway {
             if standing.expires_at.is_some_and(|end| end <= self.env.now()) {
                 return end("CredentialsExpired", "The credentials have ended; sign again to go on.");
             }
-            if let Err(error) = self.still_allowed(&granted, &standing).await {
+            if let Err(error) = self.still_allowed(&caller, &needs, &standing).await {
                 return match error.kind {
                     ErrorKind::Denied | ErrorKind::Unauthenticated => end("AccessDenied", &error.message),
                     _ => end("Unavailable", "Rights could not be looked up; go on with the last token."),
@@ -190,13 +187,13 @@ impl Gateway {
         }
     }
 
-    async fn still_allowed(&self, granted: &Granted, standing: &Standing) -> Result<(), Error> {
+    async fn still_allowed(&self, caller: &Caller, needs: &Needs, standing: &Standing) -> Result<(), Error> {
         let key = self.credentials.find(&standing.access_key_id, standing.session_token.as_deref()).await?;
         if key.is_none() {
             let message = "The access key is no longer valid.";
             return Err(Error::new(ErrorKind::Unauthenticated, "InvalidClientTokenId", message));
         }
-        self.authorizer.authorize(&granted.caller, &granted.needs).await
+        self.authorizer.authorize(caller, &needs().await?).await
     }
 }
 

@@ -1,12 +1,14 @@
 //! A node with nothing but a gateway and a service that does what its requests say.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use aws::live::LiveEvent;
+use aws::live::{Live, LiveEvent};
 use aws::{
     Access, Api, Authorizer, Caller, Credential, CredentialSource, Error, Operation, Protocol, Request,
     Response, body, json,
@@ -184,7 +186,12 @@ impl Operation for Act {
                         LiveEvent { name: "tick", token: Some("t1".into()), data: b"{\"n\":1}".to_vec() };
                     Some((event, world))
                 });
-                Ok(aws::live::answer(Box::pin(events)))
+                let resource = self.resource;
+                let needs = move || -> Pin<Box<dyn Future<Output = _> + Send>> {
+                    let needs = vec![Access::new("test:Act", resource.clone())];
+                    Box::pin(async { Ok(needs) })
+                };
+                Ok(aws::live::answer(Live { events: Box::pin(events), needs: Box::new(needs) }))
             }
             "fail" => Err(Error::new(ErrorKind::NotFound, "NoSuchThing", "gone").with_field("Thing", "t")),
             "describe" => {
