@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rand::Rng as _;
@@ -56,5 +57,44 @@ impl Env for SystemEnv {
 
     fn fill(&self, bytes: &mut [u8]) {
         rand::rng().fill_bytes(bytes);
+    }
+}
+
+/// The real environment, but for its clock, which can be put ahead: for tests of what comes with the days.
+#[derive(Debug)]
+pub struct AheadEnv {
+    system: SharedEnv,
+    ahead_ms: AtomicI64,
+}
+
+impl AheadEnv {
+    /// One whose clock is right as yet.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { system: SystemEnv::new(), ahead_ms: AtomicI64::new(0) })
+    }
+
+    /// Puts the clock ahead by so much more, or back.
+    pub fn skip_seconds(&self, seconds: i64) {
+        self.ahead_ms.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
+}
+
+impl Env for AheadEnv {
+    fn now(&self) -> Timestamp {
+        let now = self.system.now();
+        let ahead_ms = self.ahead_ms.load(Ordering::Relaxed);
+        Timestamp::from_millisecond(now.as_millisecond() + ahead_ms).unwrap_or(now)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.system.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.system.sleep(duration)
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        self.system.fill(bytes);
     }
 }

@@ -13,7 +13,7 @@ mod wildcard;
 
 pub use arn::{Arn, ArnError};
 pub use defaults::is_default;
-pub use env::{Env, SharedEnv, SystemEnv};
+pub use env::{AheadEnv, Env, SharedEnv, SystemEnv};
 pub use error_kind::ErrorKind;
 pub use ids::{AccountId, AccountIdError, Region, RequestId, TraceHeader};
 pub use jiff::Timestamp;

@@ -1,11 +1,7 @@
 //! A service to call, and words to call it with.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use aws::{Api, Caller, Dispatch, Request, RequestContext};
@@ -14,49 +10,16 @@ use dynamodb::{DynamoDb, Rights};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use store::{MemoryEngine, Store};
-use types::{AccountId, Env, ErrorKind, Region, RequestId, SharedEnv, SystemEnv, Timestamp, TraceHeader};
+use types::{AccountId, AheadEnv, ErrorKind, Region, RequestId, SharedEnv, TraceHeader};
 
 const IN_INPUT: &str = "1 validation error detected: ";
-
-/// The machine's clock, perhaps ahead.
-#[derive(Debug)]
-pub(crate) struct Clock {
-    system: SharedEnv,
-    ahead_seconds: AtomicI64,
-}
-
-impl Clock {
-    /// Goes ahead by so much more.
-    pub(crate) fn skip_minutes(&self, minutes: i64) {
-        self.ahead_seconds.fetch_add(minutes * 60, Ordering::Relaxed);
-    }
-}
-
-impl Env for Clock {
-    fn now(&self) -> Timestamp {
-        let ahead_ms = self.ahead_seconds.load(Ordering::Relaxed) * 1000;
-        Timestamp::from_millisecond(self.system.now().as_millisecond() + ahead_ms).unwrap()
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.system.monotonic()
-    }
-
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        self.system.sleep(duration)
-    }
-
-    fn fill(&self, bytes: &mut [u8]) {
-        self.system.fill(bytes);
-    }
-}
 
 /// A service on a store of its own.
 pub(crate) struct Service {
     pub(crate) api: Arc<DynamoDb>,
     pub(crate) store: Store,
     pub(crate) buckets: Arc<Buckets>,
-    pub(crate) clock: Arc<Clock>,
+    pub(crate) clock: Arc<AheadEnv>,
     env: SharedEnv,
 }
 
@@ -142,7 +105,7 @@ impl Service {
     }
 
     pub(crate) fn on(store: Store) -> Self {
-        let clock = Arc::new(Clock { system: SystemEnv::new(), ahead_seconds: AtomicI64::new(0) });
+        let clock = AheadEnv::new();
         let env: SharedEnv = clock.clone();
         let buckets = Arc::new(Buckets::default());
         let rights = Rights { policies: Arc::new(Anybody), authorizer: Arc::new(Anybody) };

@@ -3,44 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test it is the assertion")]
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use aws::{Access, Api, Caller, DataKeys, KeyUse, RequestContext};
 use http_body_util::BodyExt;
 use kms::{Kms, NodeKey};
 use serde_json::{Value, json};
 use store::{MemoryEngine, Store};
-use types::{AccountId, Env, Region, RequestId, SharedEnv, SystemEnv, Timestamp, TraceHeader};
-
-/// The machine's clock, some days ahead.
-#[derive(Debug)]
-struct Ahead {
-    system: SharedEnv,
-    days: AtomicI64,
-}
-
-impl Env for Ahead {
-    fn now(&self) -> Timestamp {
-        let ahead = self.days.load(Ordering::Relaxed) * 86_400;
-        Timestamp::from_second(self.system.now().as_second() + ahead).unwrap()
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.system.monotonic()
-    }
-
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        self.system.sleep(duration)
-    }
-
-    fn fill(&self, bytes: &mut [u8]) {
-        self.system.fill(bytes);
-    }
-}
+use types::{AccountId, AheadEnv, Env, Region, RequestId, TraceHeader};
 
 /// Whoever decides on rights allows everything.
 #[derive(Debug)]
@@ -62,10 +32,10 @@ impl aws::Authorizer for Anybody {
 struct Node {
     kms: Kms,
     store: Store,
-    clock: Arc<Ahead>,
+    clock: Arc<AheadEnv>,
 }
 
-async fn open(store: &Store, clock: &Arc<Ahead>, key: u8) -> Result<Kms, kms::Error> {
+async fn open(store: &Store, clock: &Arc<AheadEnv>, key: u8) -> Result<Kms, kms::Error> {
     let any = Arc::new(Anybody);
     Kms::open(store.clone(), clock.clone(), Region::default(), NodeKey::new([key; 32]), any.clone(), any)
         .await
@@ -73,7 +43,7 @@ async fn open(store: &Store, clock: &Arc<Ahead>, key: u8) -> Result<Kms, kms::Er
 
 impl Node {
     async fn new() -> Self {
-        let clock = Arc::new(Ahead { system: SystemEnv::new(), days: AtomicI64::new(0) });
+        let clock = AheadEnv::new();
         let store = Store::new(MemoryEngine::new());
         let kms = open(&store, &clock, 7).await.unwrap();
         Self { kms, store, clock }
@@ -122,7 +92,7 @@ impl Node {
     }
 
     fn days_pass(&self, days: i64) {
-        self.clock.days.fetch_add(days, Ordering::Relaxed);
+        self.clock.skip_seconds(days * 86_400);
     }
 
     async fn rows(&self) -> usize {

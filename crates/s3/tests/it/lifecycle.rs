@@ -1,58 +1,25 @@
 //! What rules say is to go goes, on time, and what is locked stays.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use serde_json::Value;
 use store::outbox::{DUE, Delivery};
 use store::tables;
-use types::{AccountId, Env, SharedEnv, SystemEnv, Timestamp};
+use types::{AccountId, AheadEnv, Env, Timestamp};
 
 use crate::harness::{Node, noise};
 
+/// In seconds.
+const DAY: i64 = 86_400;
+
 const MD5_OF_X: &str = "ndTkYSaMgDT1yFZOFVxnpg==";
 
-/// The machine's clock, some days ahead.
-#[derive(Debug)]
-struct Ahead {
-    system: SharedEnv,
-    seconds: AtomicI64,
-}
-
-impl Env for Ahead {
-    fn now(&self) -> Timestamp {
-        let ahead = self.seconds.load(Ordering::Relaxed);
-        Timestamp::from_second(self.system.now().as_second() + ahead).unwrap()
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.system.monotonic()
-    }
-
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        self.system.sleep(duration)
-    }
-
-    fn fill(&self, bytes: &mut [u8]) {
-        self.system.fill(bytes);
-    }
-}
-
 /// A node with the bucket `photos`, and its clock.
-async fn node() -> (Node, Arc<Ahead>) {
-    let clock = Arc::new(Ahead { system: SystemEnv::new(), seconds: AtomicI64::new(0) });
+async fn node() -> (Node, Arc<AheadEnv>) {
+    let clock = AheadEnv::new();
     let node = Node::at(clock.clone());
     node.call(http::Method::PUT, "/photos").ok().await;
     (node, clock)
-}
-
-impl Ahead {
-    fn days_pass(&self, days: i64) {
-        self.seconds.fetch_add(days * 86_400, Ordering::Relaxed);
-    }
 }
 
 async fn rules(node: &Node, rules: &str) {
@@ -97,10 +64,10 @@ async fn objects_go_when_their_days_are_over() {
     node.put("/photos/tmp/large", noise(200)).header("x-amz-tagging", "t=1").ok().await;
     node.s3.lifecycle().pass().await.unwrap();
     assert_eq!(keys(&node).await.len(), 304);
-    clock.days_pass(2);
+    clock.skip_seconds(2 * DAY);
     node.s3.lifecycle().pass().await.unwrap();
     assert_eq!(keys(&node).await.len(), 303);
-    clock.days_pass(2);
+    clock.skip_seconds(2 * DAY);
     node.put("/photos/logs/new", "x").ok().await;
     node.s3.lifecycle().pass().await.unwrap();
     assert_eq!(keys(&node).await, ["kept", "logs/new", "tmp/large", "tmp/other"]);
@@ -129,19 +96,19 @@ async fn versions_go_when_they_are_old() {
     version(&node, "/photos/a", "3").await;
     node.s3.lifecycle().pass().await.unwrap();
     assert_eq!(node.rows(tables::OBJECT_VERSIONS, AccountId::DEFAULT).await, 2);
-    clock.days_pass(4);
+    clock.skip_seconds(4 * DAY);
     node.s3.lifecycle().pass().await.unwrap();
     // The newest of those that are not current stays.
     assert_eq!(node.rows(tables::OBJECT_VERSIONS, AccountId::DEFAULT).await, 1);
     assert_eq!(node.get(&format!("/photos/a?versionId={old}")).fails().await.0, "NoSuchVersion");
     assert_eq!(node.get("/photos/a").ok().await.text(), "3");
-    clock.days_pass(8);
+    clock.skip_seconds(8 * DAY);
     // The object is behind a delete marker now ...
     node.s3.lifecycle().pass().await.unwrap();
     assert_eq!(node.get("/photos/a").fails().await.0, "NoSuchKey");
     // ... and in time nothing is left of it but what is kept by number.
     for _ in 0..3 {
-        clock.days_pass(20);
+        clock.skip_seconds(20 * DAY);
         node.s3.lifecycle().pass().await.unwrap();
     }
     assert_eq!(node.get("/photos?versions").ok().await.all("VersionId").len(), 2);
@@ -171,7 +138,7 @@ async fn uploads_that_nobody_completes_go() {
         let id = node.post(&format!("/photos/{key}?uploads"), "").ok().await.one("UploadId");
         node.put(&format!("/photos/{key}?partNumber=1&uploadId={id}"), noise(1000)).ok().await;
     }
-    clock.days_pass(2);
+    clock.skip_seconds(2 * DAY);
     node.s3.lifecycle().pass().await.unwrap();
     assert_eq!(node.get("/photos?uploads").ok().await.all("Key"), ["b"]);
     node.sweep().await;
@@ -213,7 +180,7 @@ async fn what_is_locked_stays() {
     assert_eq!(node.get("/locked?versioning").ok().await.one("Status"), "Enabled");
     let suspend = "<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>";
     assert_eq!(node.put("/locked?versioning", suspend).fails().await, ("InvalidBucketState".into(), 409));
-    let until = (node.env.now().as_second() + 3 * 86_400).to_string();
+    let until = (node.env.now().as_second() + 3 * DAY).to_string();
     let until = Timestamp::from_second(until.parse().unwrap()).unwrap().to_string();
     let kept = node
         .put("/locked/a", "x")
@@ -247,7 +214,7 @@ async fn what_is_locked_stays() {
         "COMPLIANCE"
     );
     node.put("/locked/b?legal-hold", "<LegalHold><Status>ON</Status></LegalHold>").ok().await;
-    clock.days_pass(3);
+    clock.skip_seconds(3 * DAY);
     assert_eq!(bypass(&target).fails().await.0, "AccessDenied");
     node.put("/locked/b?legal-hold", "<LegalHold><Status>OFF</Status></LegalHold>").ok().await;
     node.delete(&target).ok().await;
@@ -274,7 +241,7 @@ async fn answers_say_when_objects_expire() {
     )
     .await;
     let midnight = |days: i64| {
-        let seconds = (clock.now().as_second() + days * 86_400).div_euclid(86_400) * 86_400 + 86_400;
+        let seconds = (clock.now().as_second() + days * DAY).div_euclid(DAY) * DAY + DAY;
         Timestamp::from_second(seconds).unwrap().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
     };
     let expected = |days, rule: &str| format!("expiry-date=\"{}\", rule-id=\"{rule}\"", midnight(days));

@@ -3,12 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "in a test it is the assertion")]
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use aws::{Api, Caller, RequestContext};
 use http_body_util::BodyExt;
@@ -16,33 +12,7 @@ use serde_json::{Value, json};
 use sqs::Sqs;
 use store::key::{KeyWriter, prefix_end};
 use store::{Engine, FjallConfig, FjallEngine, MemoryEngine, Range, Store, TableId, tables};
-use types::{AccountId, Env, Region, RequestId, SharedEnv, SystemEnv, Timestamp, TraceHeader};
-
-/// The machine's clock, some seconds ahead.
-#[derive(Debug)]
-struct Ahead {
-    system: SharedEnv,
-    seconds: AtomicI64,
-}
-
-impl Env for Ahead {
-    fn now(&self) -> Timestamp {
-        let ahead = Duration::from_secs(self.seconds.load(Ordering::Relaxed).unsigned_abs());
-        self.system.now() + ahead
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.system.monotonic()
-    }
-
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        self.system.sleep(duration)
-    }
-
-    fn fill(&self, bytes: &mut [u8]) {
-        self.system.fill(bytes);
-    }
-}
+use types::{AccountId, AheadEnv, Env, Region, RequestId, TraceHeader};
 
 #[derive(Debug)]
 struct AnyPolicy;
@@ -57,12 +27,12 @@ impl aws::PolicyCheck for AnyPolicy {
 struct Node {
     sqs: Sqs,
     store: Store,
-    clock: Arc<Ahead>,
+    clock: Arc<AheadEnv>,
 }
 
 impl Node {
     fn over(engine: Arc<dyn Engine>) -> Self {
-        let clock = Arc::new(Ahead { system: SystemEnv::new(), seconds: AtomicI64::new(0) });
+        let clock = AheadEnv::new();
         let store = Store::new(engine);
         let sqs = Sqs::new(store.clone(), clock.clone(), Region::default(), Arc::new(AnyPolicy));
         Self { sqs, store, clock }
@@ -83,7 +53,7 @@ impl Node {
     }
 
     fn pass_seconds(&self, seconds: i64) {
-        self.clock.seconds.fetch_add(seconds, Ordering::Relaxed);
+        self.clock.skip_seconds(seconds);
     }
 
     async fn call(&self, name: &str, input: Value) -> Result<Value, String> {
