@@ -8,18 +8,18 @@ use types::{AccountId, TraceHeader};
 
 use crate::Error;
 
-/// What a service would tell, and whom.
+/// What a service tells of something that is its, and whom.
 #[derive(Debug, Clone, Copy)]
-pub struct Trial<'a> {
+pub struct ServiceMessage<'a> {
     /// The account whose source it is.
     pub account: AccountId,
     /// The ARN of the function or the queue.
     pub target: &'a str,
     /// The service, such as `s3.amazonaws.com`.
     pub service: &'a str,
-    /// The ARN of what it would tell of.
+    /// The ARN of what it tells of.
     pub source: &'a str,
-    /// A message that says that it is a test.
+    /// What it says.
     pub message: &'a Bytes,
     /// What it is part of.
     pub trace: &'a TraceHeader,
@@ -28,6 +28,7 @@ pub struct Trial<'a> {
 /// Knows whether a target would take events.
 #[async_trait]
 pub trait EventTargets: Send + Sync + fmt::Debug {
-    /// Sees that the target is there and lets the source in. A queue gets the message; a function is not run.
-    async fn try_out(&self, trial: Trial<'_>) -> Result<(), Error>;
+    /// Sees that the target is there and lets the source in. A queue gets the message, which says that it is a test; a
+    /// function is not run.
+    async fn try_out(&self, test: ServiceMessage<'_>) -> Result<(), Error>;
 }

@@ -39,4 +39,4 @@ pub use api::{Api, Dispatch, Operation, Place, Protocol, Request, RequestContext
 pub use body::{Body, BodyError};
 pub use data_keys::{DataKey, DataKeys, KeyUse};
 pub use error::Error;
-pub use event_targets::{EventTargets, Trial};
+pub use event_targets::{EventTargets, ServiceMessage};

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws::{Caller, EventTargets, Trial};
+use aws::{Caller, EventTargets, ServiceMessage};
 use bytes::Bytes;
 use functions::{
     AsyncSettings, Event, FunctionName, Invocation, LATEST, Outcome, Version, is_queue, queue_request,
@@ -264,7 +264,7 @@ impl Shared {
     }
 
     /// Sends a service's message to a queue.
-    async fn tell_queue(&self, to: Trial<'_>) -> Result<(), aws::Error> {
+    async fn tell_queue(&self, to: ServiceMessage<'_>) -> Result<(), aws::Error> {
         let account = to.account;
         let principal = Principal::Service { account, name: to.service.to_owned() };
         let caller = Caller { principal, ..Caller::platform(account) };
@@ -285,7 +285,7 @@ impl Shared {
         let Some(service) = delivery.service.as_deref() else {
             return self.discard(account, key, delivery, None, "only services send events to queues").await;
         };
-        let message = Trial {
+        let message = ServiceMessage {
             account,
             target: &delivery.target,
             service,
@@ -318,12 +318,12 @@ impl Shared {
 
 #[async_trait]
 impl EventTargets for Handle {
-    async fn try_out(&self, trial: Trial<'_>) -> Result<(), aws::Error> {
+    async fn try_out(&self, test: ServiceMessage<'_>) -> Result<(), aws::Error> {
         let shared = &self.shared;
-        if is_queue(trial.target) {
-            return shared.tell_queue(trial).await;
+        if is_queue(test.target) {
+            return shared.tell_queue(test).await;
         }
-        let Trial { account, service, source, target, .. } = trial;
+        let ServiceMessage { account, service, source, target, .. } = test;
         let function = FunctionName::parse(target, account, shared.functions.region())?;
         let asker = Some((service, source));
         if shared.functions.async_settings(account, &function, asker).await?.permitted {

@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use aws::Trial;
+use aws::ServiceMessage;
 use s3s::S3Response;
 use s3s::dto::{
     Event, FilterRule, FilterRuleName, GetBucketNotificationConfigurationInput,
@@ -155,7 +155,7 @@ async fn try_out(cx: &Cx, owner: AccountId, targets: &[Target]) -> Result<(), Er
             continue;
         }
         tried.push(&target.arn);
-        let trial = Trial {
+        let test = ServiceMessage {
             account: owner,
             target: &target.arn,
             service: notify::SERVICE,
@@ -163,7 +163,7 @@ async fn try_out(cx: &Cx, owner: AccountId, targets: &[Target]) -> Result<(), Er
             message: &message,
             trace: &context.trace,
         };
-        match cx.inner.rights.targets.try_out(trial).await {
+        match cx.inner.rights.targets.try_out(test).await {
             Ok(()) => {}
             Err(error) if error.kind.is_retryable() => return Err(Error::Body(error)),
             Err(error) => {

@@ -89,7 +89,7 @@ impl aws::RoleSource for AnyPolicy {
 /// Every function and every queue takes events.
 #[async_trait::async_trait]
 impl aws::EventTargets for AnyPolicy {
-    async fn try_out(&self, _trial: aws::Trial<'_>) -> Result<(), aws::Error> {
+    async fn try_out(&self, _test: aws::ServiceMessage<'_>) -> Result<(), aws::Error> {
         Ok(())
     }
 }
