@@ -334,6 +334,16 @@ def test_a_token_of_nobody(node, bucket):
     assert refused(s3.list_objects_v2, Bucket=bucket)["Code"] == "InvalidToken"
 
 
+@pytest.mark.parametrize("what", ["tagging", "retention", "legal-hold"])
+def test_what_is_wrong_with_a_document_is_told_to_those_with_the_right(node, s3, bucket, what):
+    s3.put_object(Bucket=bucket, Key="key", Body=b"x")
+    md5 = "CY9rzUYh03PK3k6DJie09g=="  # of `test`
+    answer = sent(node, "PUT", f"{bucket}/key?{what}", b"test", **{"Content-MD5": md5})
+    assert (answer.status_code, "<Code>MalformedXML</Code>" in answer.text) == (400, True), answer.text
+    answer = requests.put(f"{node.endpoint}/{bucket}/key?{what}", data=b"test", headers={"Content-MD5": md5})
+    assert (answer.status_code, "<Code>AccessDenied</Code>" in answer.text) == (403, True), answer.text
+
+
 @pytest.fixture
 def limited(node, s3, bucket):
     """A user who may do everything but what the bucket denies; and how the bucket is to deny."""

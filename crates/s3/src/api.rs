@@ -58,10 +58,13 @@ impl Api for S3 {
         let signed = head.extensions.remove::<Signed>();
         let mut body = Some(body);
         let mut xml = None;
-        let mut said = Said::Nothing;
+        let (mut said, mut unreadable) = (Said::Nothing, None);
         if Said::matters(route.name) {
             let bytes = collect(body.take().unwrap_or_else(|| aws::body::full(""))).await?;
-            said = Said::read(route.name, &bytes)?;
+            match Said::read(route.name, &bytes) {
+                Ok(read) => said = read,
+                Err(error) => unreadable = Some(error),
+            }
             xml = Some(bytes);
         }
         let home = match &route.bucket {
@@ -118,7 +121,7 @@ impl Api for S3 {
         };
         let protocol = self.protocol.clone();
         let cx = Cx { inner: self.inner.clone(), state: Arc::new(state) };
-        Ok(Box::new(S3Operation { protocol, cx, head, access, cors, xml }))
+        Ok(Box::new(S3Operation { protocol, cx, head, access, cors, xml, unreadable }))
     }
 }
 
@@ -284,6 +287,8 @@ struct S3Operation {
     cors: Option<HeaderMap>,
     /// The body, where the rights depended on it.
     xml: Option<Bytes>,
+    /// What is wrong with that: told to those only who have the right.
+    unreadable: Option<Error>,
 }
 
 #[async_trait]
@@ -332,6 +337,9 @@ async fn unknown_key(inner: &Arc<Inner>, state: &State, error: aws::Error) -> aw
 
 impl S3Operation {
     async fn answer(self) -> Result<Response, aws::Error> {
+        if let Some(error) = self.unreadable {
+            return Err(error.into());
+        }
         let state = self.cx.state.clone();
         let mut response = match state.route.answer {
             Answer::Operation => self.call().await?,
