@@ -26,9 +26,17 @@ impl At {
             let key = hex_decode(&token).filter(|key| key[..] >= range.start[..]).ok_or_else(bad_token)?;
             range.start = after(&key);
         }
-        let (rows, more) = STACKS.scan(&self.shared.machinery.store, range).await?;
-        let token = rows.last().filter(|_| more).map(|row| hex_encode(&row.key));
-        Ok((rows.into_iter().map(|row| row.value).filter(show).collect(), token))
+        let mut shown = Vec::new();
+        loop {
+            let (rows, more) = STACKS.scan(&self.shared.machinery.store, range.clone()).await?;
+            let last = rows.last().filter(|_| more).map(|row| row.key.clone());
+            shown.extend(rows.into_iter().map(|row| row.value).filter(&show));
+            // Clients take a page without stacks for the end of them.
+            match last {
+                Some(last) if shown.len() < PAGE => range.start = after(&last),
+                last => return Ok((shown, last.map(|last| hex_encode(&last)))),
+            }
+        }
     }
 
     pub(super) async fn describe_stacks(
