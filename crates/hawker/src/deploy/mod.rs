@@ -183,7 +183,22 @@ impl Deployment {
     ) -> anyhow::Result<Vec<(LocalCode, String, String)>> {
         let builder = Builder { cache: file.directory.join(".hawker/build"), substitute: self.substitute };
         let mut places = Vec::new();
-        for code in stacks::template::local_code(&file.text) {
+        let codes = stacks::template::local_code(&file.text);
+        for code in &codes {
+            // What a function's runtime says is done here, too.
+            if let Some(method) =
+                code.build_method.as_ref().filter(|method| code.runtime.as_ref() != Some(method))
+            {
+                let (name, line) = (&code.logical_id, code.at.line);
+                return Err(Failure::new(format!(
+                    "`{name}` has the BuildMethod `{method}`, which is not supported"
+                ))
+                .why(format!("{}:{line} has its source, which SAM would build first", file.path.display()))
+                .next("sam build, and then: hawker deploy .aws-sam/build")
+                .into());
+            }
+        }
+        for code in codes {
             let path = file.directory.join(&code.path);
             let bytes = if path.is_file() {
                 package::of_file(&path)?

@@ -116,6 +116,15 @@ impl Provider for Function {
     }
 
     fn check(&self, properties: &Properties) -> Option<String> {
+        let (machine, other) =
+            if cfg!(target_arch = "aarch64") { ("arm64", "x86_64") } else { ("x86_64", "arm64") };
+        if properties
+            .get("Architectures")
+            .and_then(Json::as_array)
+            .is_some_and(|all| all.iter().any(|one| one == other))
+        {
+            return Some(format!("has the architecture {other}, and this machine has {machine}"));
+        }
         if text(properties, "PackageType") == Some("Image") {
             return None;
         }

@@ -158,6 +158,15 @@ pub(super) fn expand(
         let resource = Resource { depends_on, ..generated("AWS::Lambda::EventInvokeConfig", properties) };
         template.resources.insert(format!("{name}EventInvokeConfig"), resource);
     }
+    for (event, node) in given.get("Events").and_then(Node::as_map).into_iter().flatten() {
+        if node.get("Type").and_then(Node::as_str) == Some(STREAM.kind)
+            && let Some(target) =
+                node.get("Properties").and_then(failures).filter(|target| target.get("Type").is_some())
+        {
+            let found = destination(&format!("{name}{event}"), target, "S3", problems);
+            event_policies.extend(found.map(|(_, policy)| policy));
+        }
+    }
     match given.get("Role") {
         Some(role) => {
             out.insert("Role".to_owned(), role.clone());
@@ -359,7 +368,7 @@ fn event_invoke_config(
                         continue;
                     }
                     let id = format!("{name}EventInvokeConfig{event}");
-                    if let Some((arn, policy)) = destination(&id, target, problems) {
+                    if let Some((arn, policy)) = destination(&id, target, "S3Bucket", problems) {
                         event_policies.push(policy);
                         destinations.insert(event.clone(), Node::map([("Destination", arn)], target.at));
                     }
@@ -372,8 +381,13 @@ fn event_invoke_config(
     out
 }
 
-/// The destination's ARN, and the policy that lets the function's role use it.
-fn destination(id: &str, target: &Node, problems: &mut Problems) -> Option<(Node, Node)> {
+/// Where a stream's failures go.
+fn failures(properties: &Node) -> Option<&Node> {
+    properties.get("DestinationConfig")?.get("OnFailure")
+}
+
+/// The destination's ARN, and the policy that lets the function's role use it. Buckets are called `bucket`.
+fn destination(id: &str, target: &Node, bucket: &str, problems: &mut Problems) -> Option<(Node, Node)> {
     let at = target.at;
     let kind = target.get("Type").and_then(Node::as_str).unwrap_or_default();
     let Some(arn) = target.get("Destination").cloned() else {
@@ -387,7 +401,7 @@ fn destination(id: &str, target: &Node, problems: &mut Problems) -> Option<(Node
     };
     let (suffix, statements) = match kind {
         "Lambda" => ("LambdaPolicy", vec![statement("lambda:InvokeFunction", arn.clone())]),
-        "S3Bucket" => {
+        kind if kind == bucket => {
             let parts = Node::list(vec![arn.clone(), Node::text("*", at)], at);
             let join = Node::map([("Fn::Join", Node::list(vec![Node::text("/", at), parts], at))], at);
             let statements = vec![statement("s3:PutObject", join), statement("s3:ListBucket", arn.clone())];
@@ -396,7 +410,7 @@ fn destination(id: &str, target: &Node, problems: &mut Problems) -> Option<(Node
         "SQS" => ("SQSPolicy", vec![statement("sqs:SendMessage", arn.clone())]),
         other => {
             let message =
-                format!("destination type `{other}` is not supported; Lambda, SQS and S3Bucket are");
+                format!("destination type `{other}` is not supported; Lambda, SQS and {bucket} are");
             problems.add(target.get("Type").map_or(at, |t| t.at), message);
             return None;
         }
@@ -498,6 +512,17 @@ fn source_event(
         match key.as_str() {
             key if key == source.named => {
                 mapping.insert("EventSourceArn".to_owned(), value.clone());
+            }
+            // With the type of the destination, which is for the role's policy.
+            "DestinationConfig" if source.same.contains(&"DestinationConfig") => {
+                let mut config = value.clone();
+                if let Value::Map(parts) = &mut config.value
+                    && let Some(Value::Map(target)) =
+                        parts.get_mut("OnFailure").map(|target| &mut target.value)
+                {
+                    target.shift_remove("Type");
+                }
+                mapping.insert(key.clone(), config);
             }
             key if source.same.contains(&key) => {
                 mapping.insert(key.to_owned(), value.clone());

@@ -228,6 +228,11 @@ fn what_publishing_needs_and_what_is_refused_is_named() {
         ("CodeUri: s3://b/k, DeadLetterQueue: {Type: SNS, TargetArn: x}", "no topics"),
         ("CodeUri: s3://b/k, Events: {Q: {Type: SQS, Properties: {}}}", "event `Q` needs Queue"),
         ("CodeUri: s3://b/k, Events: {Q: {Type: SQS, Properties: {Queue: x, Stream: y}}}", "`Stream` is not"),
+        (
+            "CodeUri: s3://b/k, Events: {S: {Type: DynamoDB, Properties: {Stream: x, StartingPosition: LATEST, \
+             DestinationConfig: {OnFailure: {Type: SNS, Destination: y}}}}}",
+            "destination type `SNS` is not supported",
+        ),
         ("ImageConfig: {}", "needs CodeUri, InlineCode or ImageUri"),
         ("CodeUri: s3://b/k, VersionDescription: x", "needs an AutoPublishAlias"),
         ("CodeUri: s3://b/k, AutoPublishAlias: !Ref Other", "not known before the stack is made"),
@@ -243,6 +248,24 @@ fn what_publishing_needs_and_what_is_refused_is_named() {
         let found = problems(properties);
         assert!(found.contains(said), "{properties}: {found}");
     }
+}
+
+#[test]
+fn where_failures_of_a_stream_go_the_role_may_send_to() {
+    let text = "Transform: AWS::Serverless-2016-10-31\nResources:\n  Q: {Type: AWS::SQS::Queue}\n  F:\n    Type: \
+                AWS::Serverless::Function\n    Properties:\n      {Handler: a.b, Runtime: python3.12, CodeUri: s3://b/k, \
+                Events: {S: {Type: DynamoDB, Properties: {Stream: x, StartingPosition: LATEST, DestinationConfig: \
+                {OnFailure: {Type: SQS, Destination: !GetAtt Q.Arn}}}}}}\n";
+    let template = Template::read(text, Code::Packaged).unwrap();
+    let queue = json!({"Fn::GetAtt": ["Q", "Arn"]});
+    let mapping = template.resources["FS"].properties.to_json();
+    assert_eq!(mapping["DestinationConfig"], json!({"OnFailure": {"Destination": queue}}));
+    let policies = template.resources["FRole"].properties.to_json()["Policies"].clone();
+    assert_eq!(policies[0]["PolicyName"], "FSSQSPolicy");
+    assert_eq!(
+        policies[0]["PolicyDocument"]["Statement"],
+        json!([{"Action": "sqs:SendMessage", "Effect": "Allow", "Resource": queue}])
+    );
 }
 
 #[test]

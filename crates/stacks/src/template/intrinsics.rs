@@ -82,7 +82,18 @@ pub(crate) fn references<'a>(
     match &node.value {
         Value::List(items) => items.iter().for_each(|item| references(item, problems, visit)),
         Value::Map(map) => map.values().for_each(|value| references(value, problems, visit)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Later => {}
+        Value::String(text) => check_text(text, node.at, problems),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Later => {}
+    }
+}
+
+/// A value that is to be looked up in another service would come to its own text.
+fn check_text(text: &str, at: At, problems: &mut Problems) {
+    if text.contains("{{resolve:") {
+        problems.add(
+            at,
+            "dynamic references (`{{resolve:...}}`) are not supported; pass the value as a parameter",
+        );
     }
 }
 
@@ -113,6 +124,7 @@ fn check_form<'a>(
                 return problems
                     .add(at, "`Fn::Sub` needs text, or a list of text and a mapping of variables");
             };
+            check_text(text, at, problems);
             if let Some(variables) = variables {
                 variables.values().for_each(|value| references(value, problems, visit));
             }

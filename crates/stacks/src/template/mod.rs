@@ -400,7 +400,8 @@ fn read_resource(name: &str, node: &Node, problems: &mut Problems) -> Option<Res
     };
     for (key, value) in map {
         match key.as_str() {
-            "Type" | "Metadata" => {}
+            // What they say is for people and tools.
+            "Type" | "Metadata" | "Description" => {}
             "Properties" => match &value.value {
                 Value::Map(_) if value.intrinsic().is_none() => resource.properties = value.clone(),
                 Value::Null => {}
@@ -447,6 +448,8 @@ pub struct LocalCode {
     pub path: String,
     /// The function's runtime, if the template says it plainly.
     pub runtime: Option<String>,
+    /// How SAM is to build it (`BuildMethod` of its metadata), if SAM has not done so.
+    pub build_method: Option<String>,
     /// Where the path stands in the text: characters, quotes included.
     pub span: (usize, usize),
     /// Where it stands.
@@ -461,34 +464,46 @@ pub fn local_code(text: &str) -> Vec<LocalCode> {
     let globals = root.get("Globals").and_then(|g| g.get("Function"));
     let default_runtime = globals.and_then(|g| g.get("Runtime")).and_then(Node::as_str);
     let mut found = Vec::new();
-    let mut add = |logical_id: &str, node: Option<&Node>, runtime: Option<&str>, as_mapping| {
-        let Some((node, path, span)) = node.and_then(|n| Some((n, n.as_str()?, n.span?))) else { return };
-        if !path.starts_with("s3://") {
-            found.push(LocalCode {
-                logical_id: logical_id.to_owned(),
-                path: path.to_owned(),
-                runtime: runtime.map(str::to_owned),
-                span,
-                at: node.at,
-                as_mapping,
-            });
-        }
-    };
-    add("Globals", globals.and_then(|g| g.get("CodeUri")), default_runtime, false);
+    let mut add =
+        |logical_id: &str, node: Option<&Node>, of: Option<&Node>, runtime: Option<&str>, as_mapping| {
+            let Some((node, path, span)) = node.and_then(|n| Some((n, n.as_str()?, n.span?))) else { return };
+            if !path.starts_with("s3://") {
+                found.push(LocalCode {
+                    logical_id: logical_id.to_owned(),
+                    path: path.to_owned(),
+                    runtime: runtime.map(str::to_owned),
+                    build_method: of.and_then(build_method),
+                    span,
+                    at: node.at,
+                    as_mapping,
+                });
+            }
+        };
+    add("Globals", globals.and_then(|g| g.get("CodeUri")), None, default_runtime, false);
     for (name, resource) in root.get("Resources").and_then(Node::as_map).into_iter().flatten() {
         let Some(properties) = resource.get("Properties") else { continue };
         let runtime = properties.get("Runtime").and_then(Node::as_str);
         match resource.get("Type").and_then(Node::as_str) {
             Some("AWS::Serverless::Function") => {
-                add(name, properties.get("CodeUri"), runtime.or(default_runtime), false);
+                add(name, properties.get("CodeUri"), Some(resource), runtime.or(default_runtime), false);
             }
-            Some("AWS::Serverless::LayerVersion") => add(name, properties.get("ContentUri"), None, false),
-            Some("AWS::Lambda::Function") => add(name, properties.get("Code"), runtime, true),
-            Some("AWS::Lambda::LayerVersion") => add(name, properties.get("Content"), None, true),
+            Some("AWS::Serverless::LayerVersion") => {
+                add(name, properties.get("ContentUri"), Some(resource), None, false);
+            }
+            Some("AWS::Lambda::Function") => add(name, properties.get("Code"), Some(resource), runtime, true),
+            Some("AWS::Lambda::LayerVersion") => {
+                add(name, properties.get("Content"), Some(resource), None, true);
+            }
             _ => {}
         }
     }
     found
+}
+
+/// How SAM is to build a resource's code: what it has built says whose it is.
+fn build_method(resource: &Node) -> Option<String> {
+    let metadata = resource.get("Metadata").filter(|metadata| metadata.get("SamResourceId").is_none())?;
+    metadata.get("BuildMethod").and_then(Node::as_str).map(str::to_owned)
 }
 
 /// A YAML or JSON document as JSON: for files that are not templates.

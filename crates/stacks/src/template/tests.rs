@@ -193,6 +193,14 @@ fn values_are_checked_where_they_stand() {
         ),
         ("Rules: {}\nResources: {}", "line 1, column 1: the section `Rules` is not supported"),
         ("Resources:\n  F: {Type: AWS::Serverless::SimpleTable}", "line 2, column 7: `F` is a SAM resource"),
+        (
+            "Resources:\n  Q:\n    Type: AWS::SQS::Queue\n    Properties: {Tags: [{Key: t, Value: '{{resolve:ssm:/t:1}}'}]}",
+            "line 4, column 34: dynamic references",
+        ),
+        (
+            "Resources:\n  Q: {Type: AWS::SQS::Queue, Properties: {QueueName: !Sub '{{resolve:ssm:/${AWS::StackName}}}'}}",
+            "dynamic references",
+        ),
         ("a: b: c", "line 1"),
         ("", "the template"),
     ];
@@ -233,6 +241,13 @@ fn code_on_the_machine_is_found_and_refused_when_it_is_deployed() {
     assert_eq!((code[0].logical_id.as_str(), code[0].path.as_str(), code[0].at.line), ("F", "src/", 7));
     assert_eq!(code[0].runtime.as_deref(), Some("python3.12"));
     assert_eq!(&text[code[0].span.0..code[0].span.1], "src/");
+    let method = |metadata: &str| {
+        local_code(&format!("{text}    Description: of mine\n    Metadata: {metadata}"))[0]
+            .build_method
+            .clone()
+    };
+    assert_eq!(method("{BuildMethod: esbuild}").as_deref(), Some("esbuild"));
+    assert_eq!(method("{BuildMethod: esbuild, SamResourceId: F}"), None);
     let refused = Template::read(text, Code::Packaged).unwrap_err();
     assert!(
         refused[0].to_string().starts_with("line 7, column 7: CodeUri `src/` of `F` is not in S3"),

@@ -529,3 +529,32 @@ Resources:
     assert!(shown.contains("<ParameterValue>here</ParameterValue>"), "{shown}");
     assert!(!shown.contains("Outputs"), "{shown}");
 }
+
+#[tokio::test]
+async fn stacks_that_are_gone_take_no_place_on_a_page() {
+    let setup = Setup::new();
+    let template = ("TemplateBody", "Resources:\n  B: {Type: AWS::S3::Bucket}");
+    for i in 0..101 {
+        let name = ("StackName", &*format!("gone-{i}"));
+        setup.call("CreateStack", &[template, name]).await.unwrap();
+        setup.settle(name.1).await;
+        setup.call("DeleteStack", &[name]).await.unwrap();
+        setup.settle(name.1).await;
+    }
+    setup.call("CreateStack", &[template, ("StackName", "app")]).await.unwrap();
+    let shown = setup.call("DescribeStacks", &[]).await.unwrap();
+    assert_eq!((all(&shown, "StackName"), field(&shown, "NextToken")), (vec!["app"], String::new()));
+}
+
+#[tokio::test]
+async fn code_for_another_machine_is_refused_before_anything_is_made() {
+    let setup = Setup::new();
+    let other = if cfg!(target_arch = "aarch64") { "x86_64" } else { "arm64" };
+    let template = format!(
+        "Resources:\n  F: {{Type: AWS::Lambda::Function, Properties: {{Handler: a.b, Runtime: python3.12, Role: r, \
+         Code: {{ZipFile: x}}, Architectures: [{other}]}}}}"
+    );
+    let parameters = [("TemplateBody", &*template), ("StackName", "app")];
+    let refused = setup.call("CreateStack", &parameters).await.unwrap_err();
+    assert!(refused.message.contains(&format!("`F` has the architecture {other}")), "{refused:?}");
+}
