@@ -122,11 +122,11 @@ def example(tmp_path_factory):
     directory = tmp_path_factory.mktemp("hello") / "hello-wasm"
     shutil.copytree(EXAMPLE, directory, ignore=shutil.ignore_patterns("target", ".hawker"))
     # Cargo lets one build at a time use it.
-    kept = ROOT / "target/compat-hello-wasm"
-    run("cargo", "build", "--release", "--locked", "--target", target, "--target-dir", kept, cwd=directory)
+    target_dir = ROOT / "target/compat-hello-wasm"
+    run("cargo", "build", "--release", "--locked", "--target", target, "--target-dir", target_dir, cwd=directory)
     built = f"{target}/release/hello_wasm.wasm"
     (directory / "target" / built).parent.mkdir(parents=True)
-    shutil.copy(kept / built, directory / "target" / built)
+    shutil.copy(target_dir / built, directory / "target" / built)
     return directory
 
 

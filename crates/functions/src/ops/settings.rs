@@ -8,7 +8,6 @@ use crate::Error;
 use crate::queue::queue_arn;
 use crate::tables::{ImageRow, LoggingRow};
 use crate::wire::input::{DeadLetterConfig, EphemeralStorage, ImageConfig, LoggingConfig, TracingConfig};
-use crate::wire::output::architecture;
 
 const ENVIRONMENT_LIMIT: usize = 4096;
 
@@ -202,7 +201,7 @@ pub(super) fn default_log_group(name: &str) -> String {
 }
 
 pub(super) fn architectures(value: Option<&[String]>) -> Result<(), Error> {
-    let own = architecture();
+    let own = types::architecture();
     match value {
         None | Some([]) => Ok(()),
         Some([one]) if one == own => Ok(()),

@@ -120,11 +120,6 @@ struct LoggingConfig<'a> {
     log_group: &'a str,
 }
 
-/// The host's architecture by Lambda's name.
-pub(crate) fn architecture() -> &'static str {
-    if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }
-}
-
 /// `2026-11-23T22:40:10.000+0000`.
 pub(crate) fn iso_time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S.%3f+0000").to_string()
@@ -202,7 +197,7 @@ impl<'a> FunctionConfiguration<'a> {
             last_update_status_reason: reason.map(|(reason, _)| reason).filter(|_| !is_new),
             last_update_status_reason_code: reason.map(|(_, code)| code).filter(|_| !is_new),
             package_type: if row.image.is_some() { "Image" } else { "Zip" },
-            architectures: [architecture()],
+            architectures: [types::architecture()],
             ephemeral_storage: EphemeralStorage { size: row.ephemeral_storage_mb },
             snap_start: SnapStart { apply_on: "None", optimization_status: "Off" },
             logging_config: LoggingConfig {

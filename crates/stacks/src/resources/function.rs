@@ -116,13 +116,10 @@ impl Provider for Function {
     }
 
     fn check(&self, properties: &Properties) -> Option<String> {
-        let (machine, other) =
-            if cfg!(target_arch = "aarch64") { ("arm64", "x86_64") } else { ("x86_64", "arm64") };
-        if properties
-            .get("Architectures")
-            .and_then(Json::as_array)
-            .is_some_and(|all| all.iter().any(|one| one == other))
-        {
+        let machine = types::architecture();
+        let other = if machine == "arm64" { "x86_64" } else { "arm64" };
+        let wanted = properties.get("Architectures").and_then(Json::as_array);
+        if wanted.is_some_and(|wanted| wanted.iter().any(|one| one == other)) {
             return Some(format!("has the architecture {other}, and this machine has {machine}"));
         }
         if text(properties, "PackageType") == Some("Image") {

@@ -159,12 +159,23 @@ pub(super) fn expand(
         template.resources.insert(format!("{name}EventInvokeConfig"), resource);
     }
     for (event, node) in given.get("Events").and_then(Node::as_map).into_iter().flatten() {
-        if node.get("Type").and_then(Node::as_str) == Some(STREAM.kind)
-            && let Some(target) =
-                node.get("Properties").and_then(failures).filter(|target| target.get("Type").is_some())
-        {
-            let found = destination(&format!("{name}{event}"), target, "S3", problems);
-            event_policies.extend(found.map(|(_, policy)| policy));
+        let target =
+            Target { function: name, alias: alias.as_ref(), condition: function.condition.as_deref() };
+        let source = match node.get("Type").and_then(Node::as_str) {
+            Some("DynamoDB") => Some(&STREAM),
+            Some("SQS") => Some(&QUEUE),
+            _ => None,
+        };
+        if let Some(source) = source {
+            if let Some(mapping) = source_event(&target, event, node, source, &mut event_policies, problems) {
+                let id = format!("{name}{event}");
+                template.resources.insert(id, generated("AWS::Lambda::EventSourceMapping", mapping));
+            }
+            continue;
+        }
+        if let Some(permission) = s3_event(&target, event, node, template, problems) {
+            let id = format!("{name}{event}Permission");
+            template.resources.insert(id, generated("AWS::Lambda::Permission", permission));
         }
     }
     match given.get("Role") {
@@ -184,26 +195,6 @@ pub(super) fn expand(
             template.resources.insert(role_name.clone(), generated("AWS::IAM::Role", role));
             let reference = json!({"Fn::GetAtt": [role_name, "Arn"]});
             out.insert("Role".to_owned(), Node::from_json(&reference, at));
-        }
-    }
-    for (event, node) in given.get("Events").and_then(Node::as_map).into_iter().flatten() {
-        let target =
-            Target { function: name, alias: alias.as_ref(), condition: function.condition.as_deref() };
-        let source = match node.get("Type").and_then(Node::as_str) {
-            Some("DynamoDB") => Some(&STREAM),
-            Some("SQS") => Some(&QUEUE),
-            _ => None,
-        };
-        if let Some(source) = source {
-            if let Some(mapping) = source_event(&target, event, node, source, problems) {
-                let id = format!("{name}{event}");
-                template.resources.insert(id, generated("AWS::Lambda::EventSourceMapping", mapping));
-            }
-            continue;
-        }
-        if let Some(permission) = s3_event(&target, event, node, template, problems) {
-            let id = format!("{name}{event}Permission");
-            template.resources.insert(id, generated("AWS::Lambda::Permission", permission));
         }
     }
     let properties = Node::new(Value::Map(out), properties.at);
@@ -381,11 +372,6 @@ fn event_invoke_config(
     out
 }
 
-/// Where a stream's failures go.
-fn failures(properties: &Node) -> Option<&Node> {
-    properties.get("DestinationConfig")?.get("OnFailure")
-}
-
 /// The destination's ARN, and the policy that lets the function's role use it. Buckets are called `bucket`.
 fn destination(id: &str, target: &Node, bucket: &str, problems: &mut Problems) -> Option<(Node, Node)> {
     let at = target.at;
@@ -497,12 +483,14 @@ const QUEUE: Source = Source {
     needed: &[("EventSourceArn", "Queue")],
 };
 
-/// The properties of the mapping that an event of a stream or a queue stands for.
+/// The properties of the mapping that an event of a stream or a queue stands for; what its failures need goes to the
+/// role's `policies`.
 fn source_event(
     woken: &Target<'_>,
     event: &str,
     node: &Node,
     source: &Source,
+    policies: &mut Vec<Node>,
     problems: &mut Problems,
 ) -> Option<IndexMap<String, Node>> {
     let at = node.at;
@@ -513,14 +501,19 @@ fn source_event(
             key if key == source.named => {
                 mapping.insert("EventSourceArn".to_owned(), value.clone());
             }
-            // With the type of the destination, which is for the role's policy.
             "DestinationConfig" if source.same.contains(&"DestinationConfig") => {
                 let mut config = value.clone();
                 if let Value::Map(parts) = &mut config.value
-                    && let Some(Value::Map(target)) =
-                        parts.get_mut("OnFailure").map(|target| &mut target.value)
+                    && let Some(target) =
+                        parts.get_mut("OnFailure").filter(|target| target.get("Type").is_some())
                 {
-                    target.shift_remove("Type");
+                    // The type is for the role's policy alone.
+                    let id = format!("{}{event}", woken.function);
+                    let (_, policy) = destination(&id, target, "S3", problems)?;
+                    policies.push(policy);
+                    if let Value::Map(target) = &mut target.value {
+                        target.shift_remove("Type");
+                    }
                 }
                 mapping.insert(key.clone(), config);
             }
